@@ -1,0 +1,188 @@
+"""Writing a bundle: trace, share weights, check against the modules, hash, and rename into place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from uigc.export.modules.checkpoint import TrainedPrior
+from uigc.export.modules.prior import Prior
+from uigc.export.modules.tokenizer import PATCH, Tokenizer
+from uigc.export.trace import OPSET, Spec, compare, specs, trace
+from uigc.export.weights import WeightStore, externalize, resolve
+from uigc.runtime import bundle as layout
+from uigc.runtime.coder import weight_table
+from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.identity import prior_id
+from uigc.runtime.safetensors import TensorFile
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    prior: bytes
+    megabytes: float
+
+
+def write_bundle(
+    tokenizer: Tokenizer, trained: TrainedPrior, out: Path, pictures: list[NDArray[np.uint8]], force: bool, say: Say
+) -> Written:
+    """Export to the folder ``out``; nothing is left there unless every graph agreed with its module.
+
+    ``pictures``: uint8 (H, W, 3), on which graphs and modules are compared; the tokens of the first are the prior's
+    real input.
+    """
+    if out.exists() and not force:
+        raise OutputError(f"{out} exists; give --force to replace it, or another name.")
+    prior = trained.prior.freeze()
+    if prior.config.codebook != tokenizer.config.codebook:
+        raise InputError(
+            f"The prior predicts {prior.config.codebook} words and the tokenizer has {tokenizer.config.codebook}; "
+            "train both in the same folder."
+        )
+    _round_to_half(tokenizer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        written = _write(tokenizer, prior, trained.mask_table.numpy(), working, pictures, say)
+        working.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        working.rename(out)
+    except BaseException:
+        shutil.rmtree(working, ignore_errors=True)
+        raise
+    return Written(out, written, sum(file.stat().st_size for file in out.iterdir()) / 1e6)
+
+
+def _round_to_half(module: nn.Module) -> None:
+    """Pixel networks ship in half precision; what is compared and measured is what ships."""
+    for value in module.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.half().float())
+
+
+def _write(
+    tokenizer: Tokenizer, prior: Prior, mask_table: NDArray[np.int32], folder: Path, pictures: list[NDArray[np.uint8]],
+    say: Say,
+) -> bytes:  # fmt: skip
+    tables = {layout.CODER_TABLE: weight_table(), layout.MASK_TABLE: mask_table.astype(np.int32)}
+    parameters = {**_state("prior.", prior), **_state("tokenizer.", tokenizer)}
+    store = WeightStore({**parameters, **tables})
+    graphs = []
+    for spec in specs(tokenizer, prior):
+        say(f"tracing {spec.name}")
+        model = trace(spec)
+        externalize(model, spec.name, store)
+        graphs.append((spec, model))
+    (folder / layout.WEIGHTS).write_bytes(store.serialize())
+    file = TensorFile(folder / layout.WEIGHTS)
+    entries = {}
+    for spec, model in graphs:
+        resolve(model, file)
+        path = folder / f"{spec.name}.onnx"
+        onnx.save(model, path)
+        say(f"comparing {spec.name} with its module")
+        compare(spec, str(path), _inputs(spec, tokenizer, prior, pictures))
+        entries[spec.name] = {**_file_entry(path), **_interface(spec, model)}
+    identity = prior_id(
+        sorted((name, array) for name, array in parameters.items() if name.startswith("prior.")),
+        tables,
+        prior.config.to_json(),
+        prior.schedule.to_json(),
+    )
+    manifest = _manifest(tokenizer, prior, identity, entries, _file_entry(folder / layout.WEIGHTS))
+    (folder / layout.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return identity
+
+
+def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:
+    """What a module computes with: its state without the running sums that only training needs."""
+    skipped = ("quantizer.sums", "quantizer.counts", "quantizer.fitted")
+    state = module.state_dict()
+    return {prefix + name: value.numpy() for name, value in state.items() if name not in skipped}
+
+
+def _inputs(spec: Spec, tokenizer: Tokenizer, prior: Prior, pictures: list[NDArray[np.uint8]]) -> list[Tensor]:
+    """Real inputs of a graph at several sizes, and its example, which is a batch of two."""
+    images = [_image(picture) for picture in pictures]
+    if spec.name == "encoder":
+        return [spec.example, *images]
+    with torch.no_grad():
+        grids = [tokenizer.quantizer.assign(tokenizer.encoder(image)).to(torch.int32) for image in images]
+    if spec.name == "decoder":
+        return [spec.example, *grids]
+    return [spec.example, *(_context(grid, prior, int(spec.name.removeprefix("stage"))) for grid in grids)]
+
+
+def _image(picture: NDArray[np.uint8]) -> Tensor:
+    height, width = (side // PATCH * PATCH for side in picture.shape[:2])
+    return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def _context(grid: Tensor, prior: Prior, stage: int) -> Tensor:
+    """A grid (1, h, w) as ``stage`` sees it: later stages unknown, padded to whole windows."""
+    config = prior.config
+    _, height, width = grid.shape
+    down, right = -height % config.window, -width % config.window
+    stages = torch.from_numpy(prior.schedule.stage_of(config.window, config.window))
+    known = stages.repeat(-(-height // config.window), -(-width // config.window))[:height, :width] < stage
+    context = torch.where(known, grid, config.unknown)
+    return torch.nn.functional.pad(context, (0, right, 0, down), value=config.pad).to(torch.int32)
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": layout.sha256(path)}
+
+
+def _interface(spec: Spec, model: onnx.ModelProto) -> dict[str, Any]:
+    def describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
+        tensor = value.type.tensor_type
+        shape = [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        return {"name": value.name, "dtype": dtype, "shape": shape}
+
+    return {
+        "precision": "fp32",
+        "nodes": len(model.graph.node),
+        "inputs": [describe(value) for value in model.graph.input],
+        "outputs": [describe(value) for value in model.graph.output],
+    }
+
+
+def _manifest(
+    tokenizer: Tokenizer, prior: Prior, identity: bytes, graphs: dict[str, Any], weights: dict[str, Any]
+) -> dict[str, Any]:
+    config = prior.config
+    return {
+        "format": layout.FORMAT,
+        "version": layout.VERSION,
+        "patch": PATCH,
+        "prior": {
+            "id": identity.hex(),
+            "codebook": config.codebook,
+            "window": config.window,
+            "unknown": config.unknown,
+            "pad": config.pad,
+            "config": config.to_json(),
+        },
+        "schedule": prior.schedule.to_json(),
+        "tokenizer": tokenizer.config.to_json(),
+        "opset": OPSET,
+        "graphs": graphs,
+        "weights": weights,
+        "made_with": {"torch": torch.__version__.split("+")[0], "onnx": onnx.__version__},
+    }

@@ -1,0 +1,1 @@
+"""Module definitions: the tokenizer and the dyadic prior."""

@@ -1,0 +1,77 @@
+"""Trained weights on disk: ``tokenizer.safetensors`` and ``prior.safetensors``, configurations in their metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
+from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.runtime.errors import InputError
+from uigc.runtime.schedule import Schedule
+
+TOKENIZER = "tokenizer.safetensors"
+PRIOR = "prior.safetensors"
+MASK_TABLE = "mask.table"
+
+
+def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+    os.replace(temporary, path)
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"There is no {path.name} in {path.parent}; train it with: python -m uigc.training.")
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    return load_file(path), metadata
+
+
+def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: TokenizerConfig) -> None:
+    _save(folder / TOKENIZER, state, {"tokenizer": config.to_json()})
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a training run, in evaluation mode."""
+    state, metadata = _load(folder / TOKENIZER)
+    tokenizer = Tokenizer(TokenizerConfig.from_json(metadata["tokenizer"]))
+    tokenizer.load_state_dict(state)
+    return tokenizer.eval()
+
+
+def save_prior(folder: Path, state: Mapping[str, Tensor], prior: Prior, mask_table: Tensor) -> None:
+    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.mask.count_table`)."""
+    metadata = {"prior": prior.config.to_json(), "schedule": prior.schedule.to_json()}
+    _save(folder / PRIOR, {**state, MASK_TABLE: mask_table}, metadata)
+
+
+@dataclass(frozen=True)
+class TrainedPrior:
+    """A prior in evaluation mode, not yet frozen, and the mask's table int32 (1024,)."""
+
+    prior: Prior
+    mask_table: Tensor
+
+
+def load_prior(folder: Path) -> TrainedPrior:
+    state, metadata = _load(folder / PRIOR)
+    config = dict(metadata["prior"])
+    if config.pop("arithmetic") != ARITHMETIC:
+        raise InputError(f"{folder / PRIOR} was trained with other arithmetic than {ARITHMETIC}; train it again.")
+    schedule = Schedule.from_json(metadata["schedule"]["tile"], metadata["schedule"]["stages"])
+    table = state.pop(MASK_TABLE)
+    prior = Prior(PriorConfig(**config), schedule)
+    prior.load_state_dict(state)
+    return TrainedPrior(prior.eval(), table.to(torch.int32))

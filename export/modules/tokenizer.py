@@ -1,0 +1,222 @@
+"""The tokenizer: a VQ image model of local operations only.
+
+Convolutions and a per-pixel channel norm, no GroupNorm and no global attention, so that a tile with a halo gives the
+same pixels as the whole picture. The finest convolutions run at a quarter of the resolution, behind pixel (un)shuffles.
+Codewords are low-dimensional and l2-normalized (ViT-VQGAN, ICLR 2022), so that the whole codebook is used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PATCH = 16  # pixels a token covers, each way
+SHUFFLE = 4
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """``widths`` are the channels at 1/4, 1/8 and 1/16 of the resolution, ``encoder_blocks`` and ``decoder_blocks``
+    the residual blocks there; ``codebook`` words of ``dim`` dimensions."""
+
+    codebook: int = 512
+    dim: int = 12
+    widths: tuple[int, int, int] = (96, 192, 256)
+    encoder_blocks: tuple[int, int, int] = (1, 2, 3)
+    decoder_blocks: tuple[int, int, int] = (2, 3, 4)
+
+    def to_json(self) -> dict[str, object]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, object]) -> TokenizerConfig:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})  # type: ignore[arg-type]
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions behind a root-mean-square norm over the channels of each pixel, with a learned gain."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        self.gain = nn.Parameter(torch.full((1, channels, 1, 1), 0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-4)
+        return x + self.gain * self.second(F.silu(self.first(normed)))
+
+
+def _blocks(channels: int, count: int) -> list[nn.Module]:
+    return [Residual(channels) for _ in range(count)]
+
+
+class Encoder(nn.Module):
+    """image (B, 3, H, W) in [0, 1], H and W multiples of 16 -> latents (B, dim, H/16, W/16)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.widths
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(SHUFFLE),
+            nn.Conv2d(3 * SHUFFLE**2, fine, 3, padding=1),
+            *_blocks(fine, config.encoder_blocks[0]),
+            nn.Conv2d(fine, middle, 4, stride=2, padding=1),
+            *_blocks(middle, config.encoder_blocks[1]),
+            nn.Conv2d(middle, coarse, 4, stride=2, padding=1),
+            *_blocks(coarse, config.encoder_blocks[2]),
+            nn.Conv2d(coarse, config.dim, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        latents: Tensor = self.layers(image * 2 - 1)
+        return latents
+
+
+class Decoder(nn.Module):
+    """codewords (B, dim, h, w) -> image (B, 3, 16h, 16w), about [0, 1]."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.widths
+        self.layers = nn.Sequential(
+            nn.Conv2d(config.dim, coarse, 3, padding=1),
+            *_blocks(coarse, config.decoder_blocks[2]),
+            nn.Conv2d(coarse, middle * 4, 1),
+            nn.PixelShuffle(2),
+            *_blocks(middle, config.decoder_blocks[1]),
+            nn.Conv2d(middle, fine * 4, 1),
+            nn.PixelShuffle(2),
+            *_blocks(fine, config.decoder_blocks[0]),
+            nn.Conv2d(fine, 3 * SHUFFLE**2, 3, padding=1),
+            nn.PixelShuffle(SHUFFLE),
+        )
+
+    def forward(self, words: Tensor) -> Tensor:
+        image: Tensor = self.layers(words)
+        return image * 0.5 + 0.5
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows (n, dim) of length one."""
+    return F.normalize(x, dim=1)
+
+
+class Quantizer(nn.Module):
+    """Codebook of unit vectors; a latent becomes the word with the largest cosine.
+
+    The words follow moving averages of the latents assigned to them (VQ-VAE, NeurIPS 2017, appendix A.1), and unused
+    words restart at random latents. Until ``fit`` has been called nothing is quantized (noise is added in training):
+    learning the codebook from the first step collapses it.
+    """
+
+    decay = 0.98
+    restart_below = 0.02  # of the mean use
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        words = unit(torch.randn(config.codebook, config.dim))
+        self.words: Tensor
+        self.sums: Tensor
+        self.counts: Tensor
+        self.fitted: Tensor
+        self.register_buffer("words", words)
+        self.register_buffer("sums", words.clone())
+        self.register_buffer("counts", torch.ones(config.codebook))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def scale(self) -> float:
+        """Codewords enter the decoder with this length."""
+        return math.sqrt(self.words.shape[1])
+
+    def assign(self, latents: Tensor) -> Tensor:
+        """latents (B, dim, h, w) -> tokens int64 (B, h, w)."""
+        return self.cosines(latents).argmax(1)
+
+    def cosines(self, latents: Tensor) -> Tensor:
+        """latents (B, dim, h, w) -> products with every word (B, codebook, h, w), cosines up to the latents' length."""
+        return F.conv2d(latents, self.words[:, :, None, None])
+
+    def look_up(self, tokens: Tensor) -> Tensor:
+        """tokens (B, h, w) -> codewords (B, dim, h, w)."""
+        return F.embedding(tokens, self.words).permute(0, 3, 1, 2) * self.scale
+
+    @torch.no_grad()
+    def fit(self, latents: Tensor, rounds: int = 12) -> None:
+        """Spherical k-means on latents (n, dim) of unit length."""
+        words = latents[torch.randperm(len(latents), device=latents.device)[: len(self.words)]].clone()
+        counts = self.counts
+        for _ in range(rounds):
+            nearest = (latents @ words.t()).argmax(1)
+            counts = torch.bincount(nearest, minlength=len(words)).float()
+            sums = torch.zeros_like(words).index_add_(0, nearest, latents)
+            spare = latents[torch.randint(len(latents), (len(words),), device=latents.device)]
+            words = torch.where(counts[:, None] > 0, unit(sums), spare)
+        self.words.copy_(words)
+        self.counts.copy_(counts.clamp_min(0.5))
+        self.sums.copy_(words * self.counts[:, None])
+        self.fitted.fill_(True)
+
+    @torch.no_grad()
+    def _follow(self, flat: Tensor, nearest: Tensor) -> None:
+        use = torch.bincount(nearest, minlength=len(self.words)).float()
+        self.counts.mul_(self.decay).add_(use, alpha=1 - self.decay)
+        self.sums.mul_(self.decay).index_add_(0, nearest, flat, alpha=1 - self.decay)
+        unused = (self.counts < self.restart_below * self.counts.mean()).nonzero()[:, 0]
+        if len(unused):
+            fresh = flat[torch.randint(len(flat), (len(unused),), device=flat.device)]
+            self.sums[unused] = fresh * self.counts.mean()
+            self.counts[unused] = self.counts.mean()
+        self.words.copy_(unit(self.sums))
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Training step: latents (B, dim, h, w) -> straight-through codewords (B, dim, h, w), commitment loss ()."""
+        batch, dim, height, width = latents.shape
+        flat = unit(latents.permute(0, 2, 3, 1).reshape(-1, dim))
+        if bool(self.fitted):
+            nearest = (flat @ self.words.t()).argmax(1)
+            words = self.words[nearest]
+            loss = (words - flat).square().sum(1).mean()
+            self._follow(flat.detach(), nearest)
+            words = flat + (words - flat).detach()
+        else:
+            words, loss = unit(flat + 0.1 * torch.randn_like(flat)), flat.new_zeros(())
+        return words.view(batch, height, width, dim).permute(0, 3, 1, 2) * self.scale, loss
+
+
+class Tokenizer(nn.Module):
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.quantizer = Quantizer(config)
+        self.decoder = Decoder(config)
+
+
+class ImageToTokens(nn.Module):
+    """Encoder and quantizer as exported: image (B, 3, H, W) in [0, 1] -> tokens int32 (B, H/16, W/16)."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.encoder, self.quantizer = tokenizer.encoder, tokenizer.quantizer
+
+    def forward(self, image: Tensor) -> Tensor:
+        tokens: Tensor = self.quantizer.assign(self.encoder(image))
+        return tokens.to(torch.int32)
+
+
+class TokensToImage(nn.Module):
+    """Codebook and pixel decoder as exported: tokens int32 (B, h, w) -> image (B, 3, 16h, 16w) in [0, 1]."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.quantizer, self.decoder = tokenizer.quantizer, tokenizer.decoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.clamp(self.decoder(self.quantizer.look_up(tokens)), 0, 1)

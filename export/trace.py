@@ -1,0 +1,138 @@
+"""Tracing modules to ONNX, and the proof that what was traced computes the same."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from uigc.export.modules.prior import Prior, Stage
+from uigc.export.modules.tokenizer import PATCH, ImageToTokens, Tokenizer, TokensToImage
+from uigc.runtime.errors import UigcError
+
+OPSET = 18
+PIXEL_TOLERANCE = 1e-4
+
+
+class TraceError(UigcError):
+    """An exported graph does not compute what its module computes."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One graph to be: its module, an example input, the names of input and output, and the dynamic dimensions of the
+    input as {axis: (name, multiple)}."""
+
+    name: str
+    module: nn.Module
+    example: Tensor
+    input: str
+    output: str
+    dynamic: Mapping[int, tuple[str, int]]
+
+
+def specs(tokenizer: Tokenizer, prior: Prior) -> list[Spec]:
+    """Encoder, every stage, decoder, in the order in which a file passes them."""
+    window = prior.config.window
+    grid = torch.randint(prior.config.codebook, (2, 2 * window, 3 * window), dtype=torch.int32)
+    small = torch.randint(tokenizer.config.codebook, (2, 3, 5), dtype=torch.int32)
+    windows = {0: ("batch", 1), 1: ("rows", window), 2: ("columns", window)}
+    return [
+        Spec(
+            "encoder",
+            ImageToTokens(tokenizer),
+            torch.rand(2, 3, 3 * PATCH, 5 * PATCH),
+            "image",
+            "tokens",
+            {0: ("batch", 1), 2: ("height", PATCH), 3: ("width", PATCH)},
+        ),
+        *(Spec(f"stage{k}", Stage(prior, k), grid, "tokens", "logits", windows) for k in range(len(prior.schedule))),
+        Spec(
+            "decoder",
+            TokensToImage(tokenizer),
+            small,
+            "tokens",
+            "image",
+            {0: ("batch", 1), 1: ("rows", 1), 2: ("columns", 1)},
+        ),
+    ]
+
+
+def trace(spec: Spec) -> onnx.ModelProto:
+    """The ONNX graph of a module, with dynamic dimensions, free of traces of the machine it was made on."""
+    dimensions = {}
+    for axis, (name, multiple) in spec.dynamic.items():
+        dimension = torch.export.Dim(name, min=1, max=4096)
+        dimensions[axis] = multiple * dimension if multiple > 1 else dimension
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            spec.module.eval(),
+            (spec.example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.input],
+            output_names=[spec.output],
+            dynamic_shapes=(dimensions,),
+            verbose=False,
+        )
+    if program is None:
+        raise TraceError(f"PyTorch returned no graph for {spec.name}; check the versions of torch and onnxscript.")
+    return _anonymous(program.model_proto)
+
+
+def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the metadata in which the exporter keeps stack traces and file names."""
+    graph = model.graph
+    for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        part.ClearField("doc_string")
+        if hasattr(part, "metadata_props"):
+            part.ClearField("metadata_props")
+    del graph.value_info[:]
+    return model
+
+
+def compare(spec: Spec, path: str, inputs: Sequence[Tensor]) -> None:
+    """Raise unless ONNX Runtime and PyTorch agree: equal logits, pixels within 1e-4, tokens equal up to near ties."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for value in inputs:
+        with torch.no_grad():
+            wanted = spec.module(value).numpy()
+        (found,) = session.run(None, {spec.input: value.numpy()})
+        problem = _difference(spec, value, wanted, found)
+        if problem:
+            raise TraceError(
+                f"The exported graph {spec.name} differs from its module on an input of {tuple(value.shape)}: "
+                f"{problem}; try other versions of torch and onnxscript."
+            )
+
+
+def _difference(spec: Spec, value: Tensor, wanted: NDArray[np.generic], found: NDArray[np.generic]) -> str | None:
+    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return f"{found.dtype} {found.shape} instead of {wanted.dtype} {wanted.shape}"
+    if isinstance(spec.module, ImageToTokens):
+        return _token_difference(spec.module, value, found)
+    if isinstance(spec.module, TokensToImage):
+        worst = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max())
+        return f"a pixel is off by {worst}" if worst > PIXEL_TOLERANCE else None
+    different = int((wanted != found).sum())
+    return f"{different} of {wanted.size} logits are different" if different else None
+
+
+def _token_difference(module: ImageToTokens, image: Tensor, found: NDArray[np.generic]) -> str | None:
+    """Float encoders may break a near tie the other way; anything else is a difference."""
+    with torch.no_grad():
+        latents = torch.nn.functional.normalize(module.encoder(image), dim=1)
+        cosines = module.quantizer.cosines(latents)
+        chosen = cosines.gather(1, torch.from_numpy(found.astype(np.int64))[:, None])[:, 0]
+        worst = float((cosines.amax(1) - chosen).max())
+    return f"a token's cosine is {worst} below the best" if worst > PIXEL_TOLERANCE else None

@@ -1,0 +1,131 @@
+"""One safetensors file for all graphs: every initializer becomes external data at its offset in that file.
+
+Tensors that half precision holds exactly are stored so and cast back in the graph, where a provider folds the cast
+when it loads. Equal tensors are stored once, under the name that the PyTorch module gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from safetensors.numpy import save
+
+from uigc.runtime.bundle import WEIGHTS
+from uigc.runtime.safetensors import TensorFile
+
+SMALLEST_EXTERNAL = 64  # elements; smaller constants stay in the graph
+_ONNX_TYPES = {
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+}
+
+Array = NDArray[np.generic]
+
+
+def compact(array: Array) -> Array:
+    """The smallest of float16 and float32 that holds a float32 array exactly; other types as they are."""
+    if array.dtype != np.float32:
+        return array
+    half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), array) else array
+
+
+class WeightStore:
+    """Collects tensors by content; ``parameters`` come first, under their own names."""
+
+    def __init__(self, parameters: Mapping[str, Array]) -> None:
+        self.tensors: dict[str, Array] = {}
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        for name, array in parameters.items():
+            self.tensors[name] = compact(np.ascontiguousarray(array))
+            self._names.setdefault(self._key(array), name)
+
+    @staticmethod
+    def _key(array: Array) -> tuple[str, tuple[int, ...], bytes]:
+        return str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes()
+
+    def add(self, name: str, array: Array) -> tuple[str, bool]:
+        """Name under which the content is stored, and whether what is stored there is its transpose.
+
+        The exporter transposes the weights of linear layers; the file keeps PyTorch's layout, so that every graph and
+        PyTorch itself read the same bytes.
+        """
+        key = self._key(array)
+        if key in self._names:
+            return self._names[key], False
+        if array.ndim == 2 and (turned := self._key(array.T)) in self._names:
+            return self._names[turned], True
+        self._names[key] = name
+        self.tensors[name] = compact(np.ascontiguousarray(array))
+        return name, False
+
+    def serialize(self) -> bytes:
+        return save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()})
+
+
+def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> None:
+    """Move the initializers of ``model`` into ``store``, leaving names to be resolved by :func:`resolve`."""
+    graph = model.graph
+    kept: list[TensorProto] = []
+    prepared: list[onnx.NodeProto] = []
+    loaded: set[str] = set()
+    for initializer in graph.initializer:
+        array = numpy_helper.to_array(initializer)
+        if array.size < SMALLEST_EXTERNAL or str(array.dtype) not in _ONNX_TYPES:
+            kept.append(initializer)
+            continue
+        stored, transposed = store.add(f"{graph_name}.{initializer.name}", array)
+        tensor = store.tensors[stored]
+        source = f"{stored}.stored"
+        if source not in loaded:
+            loaded.add(source)
+            kept.append(_external(source, stored, tensor))
+        prepared += _prepare(source, initializer.name, str(array.dtype), tensor, transposed)
+    nodes = [*prepared, *graph.node]
+    del graph.initializer[:]
+    del graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+
+
+def _prepare(source: str, name: str, dtype: str, tensor: Array, transposed: bool) -> list[onnx.NodeProto]:
+    """Nodes on constants that make ``name`` out of what is stored; a provider folds them when it loads the graph."""
+    steps: list[tuple[str, dict[str, object]]] = []
+    if str(tensor.dtype) != dtype:
+        steps.append(("Cast", {"to": _ONNX_TYPES[dtype]}))
+    if transposed:
+        steps.append(("Transpose", {"perm": [1, 0]}))
+    if not steps:
+        steps.append(("Identity", {}))
+    nodes, current = [], source
+    for index, (operator, attributes) in enumerate(steps):
+        target = name if index == len(steps) - 1 else f"{name}.{operator}"
+        nodes.append(onnx.helper.make_node(operator, [current], [target], **attributes))
+        current = target
+    return nodes
+
+
+def _external(name: str, stored: str, array: Array) -> TensorProto:
+    tensor = TensorProto(name=name, data_type=_ONNX_TYPES[str(array.dtype)], dims=array.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=WEIGHTS)
+    tensor.external_data.add(key="stored", value=stored)
+    return tensor
+
+
+def resolve(model: onnx.ModelProto, file: TensorFile) -> None:
+    """Replace the stored names by offsets and lengths in the written file."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        stored = next(entry.value for entry in tensor.external_data if entry.key == "stored")
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=WEIGHTS)
+        tensor.external_data.add(key="offset", value=str(file.offset(stored)))
+        tensor.external_data.add(key="length", value=str(file.nbytes(stored)))

@@ -1,0 +1,172 @@
+"""The codec: a picture to a file and back."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime import bitstream, mask, providers
+from uigc.runtime.bundle import CODER_TABLE, MASK_TABLE, Bundle
+from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
+from uigc.runtime.errors import InputError, OtherPriorError, UsageError
+from uigc.runtime.mask import MODES, MaskMode
+from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = NDArray[np.uint8]
+DEFAULT_MASK = "edge"
+MAX_PIXELS = 1 << 25  # an 8K picture; larger ones must be asked for, because memory grows with them
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file and what its decoder will see: ``grid`` int32 (h, w) of tokens, ``sent`` which of them are in the file."""
+
+    data: bytes
+    grid: Tokens
+    sent: NDArray[np.bool_]
+
+
+class Codec:
+    """Compresses and decompresses pictures with one bundle on one provider.
+
+    Graphs are loaded when first needed. A codec may be used from one thread at a time.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str | None = None,
+        provider: str = providers.DEFAULT,
+        threads: int | None = None,
+        optimize: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
+        ``threads``: per graph, None for the provider's choice; ``optimize``: graph optimizations of the provider."""
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        self.max_pixels = max_pixels
+        runner, options = providers.find(provider), ProviderOptions(threads, optimize)
+
+        @cache
+        def load(name: str) -> Graph:
+            return runner.load(self.bundle.graph(name), options)
+
+        self._load = load
+        self._mask_table = self.bundle.table(MASK_TABLE)
+        self.prior = StagedPrior(
+            self.bundle.schedule,
+            TokenModel(self.bundle.table(CODER_TABLE), self.bundle.codebook),
+            self.bundle.window,
+            self.bundle.unknown,
+            self.bundle.pad,
+            lambda stage: load(f"stage{stage}"),
+        )
+
+    def compress(self, image: Pixels | Image, mask: str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
+        """The bytes of a .uigc file for a picture: uint8 (H, W, 3) sRGB, or a PIL image.
+
+        ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``).
+        """
+        return self.encode(image, mask, progress).data
+
+    def decompress(self, data: bytes, progress: Progress = silent) -> Pixels:
+        """The picture uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than a wrong picture."""
+        header, payload = bitstream.unpack(data)
+        grid = self._decode_payload(header, payload, progress)
+        progress("decoder", 0, 1)
+        pixels = self.paint(grid)[: header.height, : header.width]
+        progress("decoder", 1, 1)
+        return np.ascontiguousarray(pixels)
+
+    def encode(self, image: Pixels | Image, mask: str = DEFAULT_MASK, progress: Progress = silent) -> Encoded:
+        """As :meth:`compress`, with the token grid that a decoder will end with."""
+        mode, pixels = _mode(mask), _pixels(image)
+        height, width = pixels.shape[:2]
+        bitstream.check_size(width, height, self.max_pixels)
+        progress("encoder", 0, 1)
+        tokens = self.tokenize(pixels)
+        progress("encoder", 1, 1)
+        return self.encode_tokens(tokens, pixels, mode, progress)
+
+    def encode_tokens(self, tokens: Tokens, pixels: Pixels, mode: MaskMode, progress: Progress = silent) -> Encoded:
+        """The file of a token grid (h, w); ``pixels`` give the size and the edges."""
+        height, width = pixels.shape[:2]
+        writer = SymbolWriter()
+        edges = np.zeros(mask.block_shape(*tokens.shape), dtype=bool)
+        if mode is not MaskMode.ENTIRE:
+            edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch)
+            mask.write_bits(writer, edges, self._mask_table)
+        sent = mask.sent_tokens(mode, edges, self.bundle.schedule, *tokens.shape)
+        grid = self.prior.encode(tokens, sent, writer, progress)
+        writer.write_check(_check(grid))
+        header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
+        return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
+
+    def decode_tokens(self, data: bytes, progress: Progress = silent) -> Tokens:
+        """The token grid int32 (h, w) of a file, lost tokens regenerated, without painting it."""
+        return self._decode_payload(*bitstream.unpack(data), progress)
+
+    def tokenize(self, pixels: Pixels) -> Tokens:
+        """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
+        tokens: Tokens = self._load("encoder")(providers.image_input(self._padded(pixels)))[0]
+        return tokens
+
+    def paint(self, grid: Tokens) -> Pixels:
+        """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
+        return providers.image_output(self._load("decoder")(np.ascontiguousarray(grid[None])))
+
+    def _decode_payload(self, header: bitstream.Header, payload: bytes, progress: Progress) -> Tokens:
+        own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+        if header.prior_id != own:
+            raise OtherPriorError(
+                f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
+                "give --bundle the one that wrote it."
+            )
+        bitstream.check_size(header.width, header.height, self.max_pixels)
+        patch = self.bundle.patch
+        shape = -(-header.height // patch), -(-header.width // patch)
+        reader = SymbolReader(payload)
+        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
+        if header.mode is not MaskMode.ENTIRE:
+            edges = mask.read_bits(reader, edges.shape, self._mask_table)
+        sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+        grid = self.prior.decode(sent, reader, progress)
+        reader.expect_check(_check(grid))
+        return grid
+
+    def _padded(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        patch = self.bundle.patch
+        return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+
+
+def _check(grid: Tokens) -> int:
+    """16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
+    return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF
+
+
+def _mode(name: str) -> MaskMode:
+    if name not in MODES:
+        raise UsageError(f"There is no mask {name!r}; choose one of: {', '.join(MODES)}.")
+    return MODES[name]
+
+
+def _pixels(image: Pixels | Image) -> Pixels:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(
+                f"An array of {image.dtype} {image.shape} is not a picture; give uint8 (height, width, 3) in sRGB."
+            )
+        return image
+    from uigc.runtime.image import to_srgb
+
+    return to_srgb(image)

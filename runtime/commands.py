@@ -1,0 +1,201 @@
+"""The runtime's own subcommands. Their modules are imported when they run, so that ``--help`` stays fast."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uigc.runtime.cli import Command
+from uigc.runtime.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from uigc.runtime.codec import Codec
+
+STREAM = "-"
+PROGRESS_AFTER = 2.0  # seconds
+
+
+def read_input(name: str) -> bytes:
+    """All of a file, or of standard input for ``-``."""
+    if name == STREAM:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror}); check the name.") from None
+
+
+def write_output(name: str, data: bytes, force: bool) -> None:
+    from uigc.runtime.image import write_file
+
+    if name == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_file(Path(name), data, force)
+
+
+def check_output(name: str, force: bool) -> None:
+    """Refuse an output that exists before any work is done."""
+    from uigc.runtime.errors import OutputError
+
+    if name != STREAM and Path(name).exists() and not force:
+        raise OutputError(f"{name} exists; give --force to overwrite it, or another name.")
+
+
+class ProgressLine:
+    """A line on a terminal's standard error that appears when the work takes over two seconds."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._begun, self._shown = time.monotonic(), False
+        self._enabled = not quiet and sys.stderr.isatty()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if self._enabled and (self._shown or time.monotonic() - self._begun > PROGRESS_AFTER):
+            self._shown = True
+            print(f"\r\x1b[K{label} {done}/{total}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="DIR", help="bundle to use instead of the one that ships")
+    parser.add_argument("--provider", default="cpu", metavar="NAME", help="what runs the graphs (default: cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 33554432)")
+    parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def make_codec(arguments: argparse.Namespace) -> Codec:
+    from uigc.runtime.codec import MAX_PIXELS, Codec
+
+    for name in ("threads", "max_pixels"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, and at least 1 is needed; give a larger number.")
+    return Codec(
+        arguments.bundle,
+        arguments.provider,
+        threads=arguments.threads,
+        max_pixels=arguments.max_pixels or MAX_PIXELS,
+    )
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    """Reports go to standard error, so that ``-`` keeps standard output clean."""
+    if not arguments.quiet:
+        print(text, file=sys.stderr)
+
+
+def _configure_compress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="any picture that Pillow opens, or - for standard input")
+    parser.add_argument("output", metavar="OUT", help=".uigc file to write, or - for standard output")
+    parser.add_argument(
+        "--mask",
+        choices=("entire", "edge", "edge_more"),
+        default="edge",
+        help="which tokens are sent: all, half of them off the edges (default), or a quarter of them off the edges",
+    )
+    parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
+    add_codec_arguments(parser)
+
+
+def _compress(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import image
+
+    check_output(arguments.output, arguments.force)
+    pixels = image.read(read_input(arguments.input), arguments.background)
+    progress = ProgressLine(arguments.quiet)
+    try:
+        data = make_codec(arguments).compress(pixels, arguments.mask, progress)
+    finally:
+        progress.close()
+    write_output(arguments.output, data, arguments.force)
+    height, width = pixels.shape[:2]
+    rate = 8 * len(data) / (width * height)
+    _say(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
+
+
+def _configure_decompress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help=".uigc file, or - for standard input")
+    text = "picture to write (.png, .webp, .jpg ...), or - for PNG to standard output"
+    parser.add_argument("output", metavar="OUT", help=text)
+    add_codec_arguments(parser)
+
+
+def _decompress(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import image
+
+    check_output(arguments.output, arguments.force)
+    data = read_input(arguments.input)
+    progress = ProgressLine(arguments.quiet)
+    try:
+        pixels = make_codec(arguments).decompress(data, progress)
+    finally:
+        progress.close()
+    suffix = "" if arguments.output == STREAM else Path(arguments.output).suffix
+    write_output(arguments.output, image.encode(pixels, suffix), arguments.force)
+    _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
+
+
+def _configure_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="FILE", help=".uigc file, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import bitstream
+
+    data = read_input(arguments.input)
+    header, payload = bitstream.unpack(data)
+    figures = {
+        "format_version": header.version,
+        "width": header.width,
+        "height": header.height,
+        "mask": header.mode.label,
+        "prior": header.prior_id.hex(),
+        "bytes": len(data),
+        "payload_bytes": len(payload),
+        "bits_per_pixel": round(8 * len(data) / (header.width * header.height), 6),
+    }
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        print("\n".join(f"{key.replace('_', ' '):16}{value}" for key, value in figures.items()))
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import doctor
+
+    doctor.report(arguments.bundle, arguments.json)
+
+
+def _configure_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", metavar="DIR", help="bundle to examine instead of the one that ships")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", metavar="IN", nargs="?", help="a picture (default: the sample that ships)")
+    parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
+    parser.add_argument("--mask", choices=("entire", "edge", "edge_more"), default="edge", help="which tokens are sent")
+    add_codec_arguments(parser)
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import demo
+
+    demo.run(arguments)
+
+
+compress = Command("compress a picture to a .uigc file", _configure_compress, _compress)
+decompress = Command("decompress a .uigc file to a picture", _configure_decompress, _decompress)
+info = Command("say what is in a .uigc file, without decoding it", _configure_info, _info)
+doctor = Command("say what is installed, which providers would run, and which bundle", _configure_doctor, _doctor)
+demo = Command("compress and decompress a sample photograph and show both side by side", _configure_demo, _demo)

@@ -1,0 +1,42 @@
+"""The first minute: a photograph to a kilobyte and back, and both side by side."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from uigc.runtime import image
+from uigc.runtime.commands import ProgressLine, make_codec, read_input
+
+SAMPLE = Path(__file__).parent / "samples" / "coffee.webp"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write NAME.uigc and NAME.png, original left and decoded right, and print the figures."""
+    source = arguments.picture or str(SAMPLE)
+    folder = Path(arguments.output)
+    stem = "sample" if arguments.picture is None else f"{Path(source).stem}-uigc"
+    codec = make_codec(arguments)
+    progress = ProgressLine(arguments.quiet)
+    try:
+        pixels = image.read(read_input(source))
+        begun = time.perf_counter()
+        data = codec.compress(pixels, arguments.mask, progress)
+        compressed = time.perf_counter()
+        image.write_file(folder / f"{stem}.uigc", data, arguments.force)
+        back = codec.decompress((folder / f"{stem}.uigc").read_bytes(), progress)
+        done = time.perf_counter()
+    finally:
+        progress.close()
+    both = np.concatenate([pixels, np.full_like(pixels[:, :8], 255), back], axis=1)
+    image.write_file(folder / f"{stem}.png", image.encode(both, ".png"), arguments.force)
+    if arguments.quiet:
+        return
+    height, width = pixels.shape[:2]
+    print(f"{Path(source).name}: {width}x{height} pixels, {pixels.nbytes} bytes of samples")
+    print(f"{stem}.uigc: {len(data)} bytes, {8 * len(data) / (width * height):.5f} bits per pixel")
+    print(f"{stem}.png: original left, decoded right")
+    print(f"compressed in {compressed - begun:.2f} s, decompressed in {done - compressed:.2f} s, first use included")

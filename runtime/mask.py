@@ -1,0 +1,141 @@
+"""The edge-preserved checkerboard: which tokens are sent.
+
+After UIGC (ICME 2024): on the edges of the picture every token is sent; elsewhere only the white squares of the
+checkerboard (``edge``) or a quarter of the tokens (``edge_more``). One bit says for each block of 2x2 tokens whether it
+lies on an edge. Here the edges come from a gradient filter instead of a network, and the bits are coded with a context
+of ten neighbours (the template of JBIG, ITU-T T.82) and a table trained on photographs.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.coder import SymbolReader, SymbolWriter, binary_models, binary_rows
+from uigc.runtime.schedule import Schedule
+
+BLOCK = 2  # tokens, each way
+CONTEXT_BITS = 10
+_REACH = 2  # rows above and columns aside that a context looks at
+
+Bits = NDArray[np.bool_]
+
+
+class MaskMode(IntEnum):
+    """Which tokens are sent; the value is the one in the file."""
+
+    ENTIRE = 0
+    EDGE = 1
+    EDGE_MORE = 2
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+    @property
+    def share_off_edges(self) -> float:
+        """Share of the tokens that is sent off the edges."""
+        return {MaskMode.ENTIRE: 1.0, MaskMode.EDGE: 0.5, MaskMode.EDGE_MORE: 0.25}[self]
+
+
+MODES = {mode.label: mode for mode in MaskMode}
+
+
+def _block_means(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Means over blocks of ``size`` x ``size``; blocks cut off by the border average what they have."""
+
+    def sums(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = np.add.reduceat(array, np.arange(0, array.shape[0], size), axis=0)
+        total: NDArray[np.float32] = np.add.reduceat(rows, np.arange(0, array.shape[1], size), axis=1)
+        return total
+
+    return sums(values) / sums(np.ones_like(values))
+
+
+def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
+    """Edge bits (ceil(h/2), ceil(w/2)) of a picture uint8 (H, W, 3) whose sides are h and w patches.
+
+    A block lies on an edge where its mean Sobel magnitude exceeds the picture's own mean. Only the encoder runs this.
+    """
+    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    padded = np.pad(luma, 1, mode="edge")
+    smooth_rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    smooth_columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    across = smooth_rows[:, 2:] - smooth_rows[:, :-2]
+    down = smooth_columns[2:] - smooth_columns[:-2]
+    magnitude = np.hypot(across, down)
+    means = _block_means(magnitude, BLOCK * patch)
+    # The small constant keeps rounding noise on a flat picture from looking like edges.
+    return means > magnitude.mean() + 1e-3
+
+
+def sent_tokens(mode: MaskMode, edges: Bits, schedule: Schedule, height: int, width: int) -> Bits:
+    """Grid (height, width) that is true where a token is sent."""
+    always = schedule.stage_of(-(-height // schedule.tile) * schedule.tile, -(-width // schedule.tile) * schedule.tile)
+    always = always[:height, :width]
+    sent = always < schedule.leading(mode.share_off_edges)
+    on_edge = edges.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[:height, :width]
+    return sent | on_edge
+
+
+def block_shape(height: int, width: int) -> tuple[int, int]:
+    """Shape of the edge bits for a token grid."""
+    return -(-height // BLOCK), -(-width // BLOCK)
+
+
+def _framed(bits: Bits) -> NDArray[np.int64]:
+    return np.pad(bits.astype(np.int64), ((_REACH, 0), (_REACH, _REACH)))
+
+
+def contexts(bits: Bits) -> NDArray[np.int64]:
+    """Context 0..1023 of each bit, raster order, from the ten bits before it: shape (rows * columns,).
+
+    From the most significant bit: (-2,-1) (-2,0) (-2,1) (-1,-2) (-1,-1) (-1,0) (-1,1) (-1,2) (0,-2) (0,-1) as
+    (row, column) offsets; outside the picture they are 0.
+    """
+    rows, columns = bits.shape
+    framed = _framed(bits)
+    context = np.zeros((rows, columns), dtype=np.int64)
+    for dy, reach in ((-2, range(-1, 2)), (-1, range(-2, 3)), (0, range(-2, 0))):
+        for dx in reach:
+            shifted = framed[_REACH + dy : _REACH + dy + rows, _REACH + dx : _REACH + dx + columns]
+            context = context * 2 + shifted
+    return context.reshape(-1)
+
+
+def count_table(pictures: list[Bits]) -> NDArray[np.int32]:
+    """Probability of a one in 1/65536 for each context, from edge bits of photographs: int32 (1024,), 64..65472.
+
+    Contexts seen rarely lean on the share of ones among all contexts with as many ones.
+    """
+    ones, total = np.zeros(1 << CONTEXT_BITS), np.zeros(1 << CONTEXT_BITS)
+    for bits in pictures:
+        context = contexts(bits)
+        total += np.bincount(context, minlength=len(total))
+        ones += np.bincount(context, weights=bits.reshape(-1), minlength=len(total))
+    weight = np.array([index.bit_count() for index in range(len(total))])
+    pooled = (np.bincount(weight, ones) + 0.5) / (np.bincount(weight, total) + 1)
+    probability = (ones + 8 * pooled[weight]) / (total + 8)
+    return np.clip(np.rint(probability * 65536), 64, 65472).astype(np.int32)
+
+
+def write_bits(writer: SymbolWriter, bits: Bits, table: NDArray[np.int32]) -> None:
+    """Append edge bits in raster order."""
+    writer.write(bits.reshape(-1).astype(np.int32), binary_rows(table.astype(np.int64)[contexts(bits)]))
+
+
+def read_bits(reader: SymbolReader, shape: tuple[int, int], table: NDArray[np.int32]) -> Bits:
+    """The inverse of :func:`write_bits`."""
+    models = binary_models(table.astype(np.int64))
+    rows, columns = shape
+    framed = np.zeros((rows + _REACH, columns + 2 * _REACH), dtype=np.int64).tolist()
+    for row in range(rows):
+        second, first, here = framed[row], framed[row + 1], framed[row + 2]
+        for column in range(columns):
+            context = 0
+            for bit in (*second[column + 1 : column + 4], *first[column : column + 5], *here[column : column + 2]):
+                context = context * 2 + bit
+            here[column + 2] = reader.read_one(models[context])
+    return np.array(framed, dtype=bool)[_REACH:, _REACH:-_REACH]

@@ -1,0 +1,71 @@
+"""The ONNX Runtime providers: ``cpu`` and ``cuda``. The package is imported when a graph is loaded, not before."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from uigc.runtime.errors import ProviderError
+from uigc.runtime.providers import Graph, ProviderOptions
+
+
+class _Session:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._input: str = session.get_inputs()[0].name
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        output: NDArray[Any] = self._session.run(None, {self._input: value})[0]
+        return output
+
+
+class OnnxRuntime:
+    """One execution provider of ONNX Runtime, without fallback to another."""
+
+    def __init__(self, name: str, extra: str, execution_provider: str) -> None:
+        self.name, self.extra, self.execution_provider = name, extra, execution_provider
+
+    def problem(self) -> str | None:
+        if importlib.util.find_spec("onnxruntime") is None:
+            return (
+                f"The provider {self.name!r} needs onnxruntime, which is not installed; "
+                f"install it with: pip install 'uigc[{self.extra}]'."
+            )
+        import onnxruntime
+
+        if self.execution_provider not in onnxruntime.get_available_providers():
+            return (
+                f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "
+                f"onnxruntime and install uigc[{self.extra}] on a machine that has the device, or use another provider."
+            )
+        return None
+
+    def load(self, path: Path, options: ProviderOptions) -> Graph:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        level = onnxruntime.GraphOptimizationLevel
+        settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
+        try:
+            session = onnxruntime.InferenceSession(str(path), settings, providers=[self.execution_provider])
+        except Exception as error:  # onnxruntime raises a dozen unrelated types
+            raise ProviderError(
+                f"The provider {self.name!r} could not load {path.name}: {str(error).splitlines()[0]}; "
+                "check the bundle with 'uigc doctor'."
+            ) from error
+        if self.execution_provider not in session.get_providers():
+            raise ProviderError(
+                f"onnxruntime did not start {self.execution_provider} and offered {session.get_providers()} instead; "
+                f"check the device and its driver, or ask for another provider than {self.name!r}."
+            )
+        return _Session(session)
+
+
+CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider")
+CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider")

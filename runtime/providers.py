@@ -1,0 +1,73 @@
+"""Providers run graphs. They are found as entry points, so packages above the runtime, or third parties, bring more.
+
+A provider is asked for by name and either runs or says why not: there is no fallback to another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.errors import ProviderError
+
+GROUP = "uigc.providers"
+DEFAULT = "cpu"
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """``threads`` per graph (None: the provider's choice); ``optimize``: let the provider rewrite graphs."""
+
+    threads: int | None = None
+    optimize: bool = True
+
+
+class Graph(Protocol):
+    """A loaded graph with one input and one output."""
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]: ...
+
+
+class Provider(Protocol):
+    """What an entry point of the group ``uigc.providers`` names: an object with these members."""
+
+    name: str
+    extra: str
+
+    def problem(self) -> str | None:
+        """None if it can run here, else one sentence that says why not and what to do."""
+
+    def load(self, path: Path, options: ProviderOptions) -> Graph:
+        """Load the ONNX file ``path``."""
+
+
+def names() -> list[str]:
+    return sorted(entry.name for entry in entry_points(group=GROUP))
+
+
+def find(name: str) -> Provider:
+    """The provider of that name, able to run here."""
+    matches = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not matches:
+        raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names()) or 'none installed'}.")
+    provider: Provider = matches[0].load()
+    problem = provider.problem()
+    if problem:
+        raise ProviderError(problem)
+    return provider
+
+
+def image_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], as encoder graphs take it."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
+
+
+def image_output(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """float32 (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    rounded = np.rint(np.clip(pixels[0], 0, 1) * np.float32(255)).astype(np.uint8)
+    return np.ascontiguousarray(rounded.transpose(1, 2, 0))

@@ -1,0 +1,73 @@
+"""``python -m uigc.training tokenizer|prior --photos DIR_OR_TARS --out DIR``; see ``docs/TRAINING.md``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from uigc.export.modules.prior import PriorConfig
+from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.training.loop import RunOptions
+
+TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
+TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m uigc.training", description="Train the modules of the codec.")
+    recipes = parser.add_subparsers(dest="recipe", required=True)
+    for name, text, batch in (
+        ("tokenizer", "encoder, codebook and pixel decoder", 12),
+        ("prior", "multi-stage transformer on the tokens of OUT/tokenizer.safetensors", 24),
+    ):
+        recipe = recipes.add_parser(name, help=text)
+        recipe.add_argument("--photos", type=Path, required=True, help="folder of pictures or tar files, or a tar file")
+        recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
+        budget = recipe.add_mutually_exclusive_group(required=True)
+        budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")
+        budget.add_argument("--minutes", type=float, help="length of the run in minutes of work")
+        recipe.add_argument("--batch", type=int, default=batch)
+        recipe.add_argument("--seed", type=int, default=0)
+        recipe.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        recipe.add_argument("--photo-limit", type=int, help="use at most this many photographs")
+        recipe.add_argument("--codebook", type=int, help="words of the codebook, a power of two")
+        recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
+        recipe.add_argument("--tiny", action="store_true", help="a configuration that trains in seconds, for trials")
+        if name == "tokenizer":
+            recipe.add_argument("--crop", type=int, default=128, help="crop size in pixels, a multiple of 16")
+            recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
+    return parser
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    options = RunOptions(
+        photos=arguments.photos,
+        out=arguments.out,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        device=torch.device(arguments.device),
+        photo_limit=arguments.photo_limit,
+        compiled=arguments.compile,
+    )
+    if arguments.recipe == "tokenizer":
+        from uigc.bench.metrics import Networks
+        from uigc.training import tokenizer
+
+        config = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
+        config = replace(config, codebook=arguments.codebook or config.codebook)
+        networks = Networks(arguments.perceptual) if arguments.perceptual else None
+        tokenizer.train(options, config, arguments.crop, networks)
+    else:
+        from uigc.training import prior
+
+        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig())
+
+
+if __name__ == "__main__":
+    main()

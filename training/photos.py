@@ -1,0 +1,86 @@
+"""Photographs for training: read once into memory as uint8, cropped and augmented on the device."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+HELD_OUT_SHARE = 0.02
+
+
+def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every picture below a folder, in its tar files, or in one tar file; in a stable order."""
+    paths = sorted(source.rglob("*")) if source.is_dir() else [source]
+    for path in paths:
+        if path.suffix.lower() == ".tar":
+            with tarfile.open(path) as archive:
+                for member in archive.getmembers():
+                    stream = archive.extractfile(member) if Path(member.name).suffix.lower() in SUFFIXES else None
+                    if stream is not None:
+                        yield member.name, stream.read()
+        elif path.suffix.lower() in SUFFIXES:
+            yield path.name, path.read_bytes()
+
+
+def _decode(data: bytes) -> Tensor:
+    with Image.open(io.BytesIO(data)) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a picture is kept from training; decided by its name alone, so that it never changes sides."""
+    return zlib.crc32(name.encode()) % 1000 < 1000 * HELD_OUT_SHARE
+
+
+class Photos:
+    """uint8 pictures (3, H, W) on ``device``, split into ``training`` and ``held_out``."""
+
+    def __init__(self, source: Path, device: torch.device, smallest: int, limit: int | None = None) -> None:
+        files = list(_files(source))
+        if limit is not None:
+            files = files[:: max(1, len(files) // limit)][:limit]
+        with ThreadPoolExecutor() as pool:
+            decoded = list(pool.map(_decode, (data for _, data in files)))
+        named = [(name, image) for (name, _), image in zip(files, decoded, strict=True)]
+        fitting = [(name, image.to(device)) for name, image in named if min(image.shape[1:]) >= smallest]
+        self.training = [image for name, image in fitting if not is_held_out(name)]
+        self.held_out = [image for name, image in fitting if is_held_out(name)] or self.training[:1]
+        if not self.training:
+            raise SystemExit(
+                f"No picture of at least {smallest} pixels was found in {source}; "
+                "give a folder of pictures, a folder of tar files, or a tar file."
+            )
+
+
+def crops(images: list[Tensor], count: int, size: int, rng: random.Random) -> Tensor:
+    """(count, 3, size, size) in [0, 1]: random crops, half of them at half scale where the picture allows, flipped."""
+    batch = []
+    for _ in range(count):
+        image = rng.choice(images)
+        _, height, width = image.shape
+        zoom = 2 if rng.random() < 0.5 and min(height, width) >= 2 * size else 1
+        span = size * zoom
+        top, left = rng.randint(0, height - span), rng.randint(0, width - span)
+        crop = image[:, top : top + span, left : left + span].float()
+        if zoom > 1:
+            crop = F.avg_pool2d(crop[None], zoom)[0]
+        batch.append(crop.flip(2) if rng.random() < 0.5 else crop)
+    return torch.stack(batch) / 255
+
+
+def centre(image: Tensor, size: int) -> Tensor:
+    """The middle ``size`` square of a uint8 picture as (1, 3, size, size) in [0, 1]."""
+    top, left = ((side - size) // 2 for side in image.shape[1:])
+    return image[None, :, top : top + size, left : left + size].float() / 255

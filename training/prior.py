@@ -1,0 +1,189 @@
+"""Recipe of the prior: cross entropy on every stage, on the tokens of a trained tokenizer.
+
+Part of the windows lose tokens the way the mask modes lose them, so that the same weights both code and regenerate. The
+forward pass is the dyadic one from the first step, with straight-through gradients.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uigc.export.modules.checkpoint import load_tokenizer, save_prior
+from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.tokenizer import PATCH, Tokenizer
+from uigc.runtime.mask import BLOCK, MaskMode, count_table, edge_blocks
+from uigc.runtime.schedule import Schedule, quincunx
+from uigc.training.loop import Run, RunOptions, averaged, write_atomically
+from uigc.training.photos import Photos
+
+LEARNING_RATE = 1e-3
+WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
+LOSSY_SHARE = 0.5  # of the windows
+
+
+def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random) -> list[Tensor]:
+    """Token grid int64 (h, w) of each picture, cut at a random phase."""
+    grids = []
+    for image in images:
+        _, height, width = image.shape
+        top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
+        tall, wide = height // PATCH * PATCH, width // PATCH * PATCH
+        picture = image[None, :, top : top + tall, left : left + wide].float() / 255
+        grids.append(tokenizer.quantizer.assign(tokenizer.encoder(picture))[0])
+    return grids
+
+
+def _tokenized(options: RunOptions, tokenizer: Tokenizer) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Training grids, held-out grids and the mask table, computed once for a run and kept in ``tokens.pt``."""
+    kept = options.out / "tokens.pt"
+    if not kept.exists():
+        photos = Photos(options.photos, options.device, 16 * PATCH, options.photo_limit)
+        rng = random.Random(options.seed)
+        with torch.no_grad():
+            state = {
+                "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng)],
+                "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
+                "mask": _mask_table(photos.training),
+            }
+        write_atomically(kept, lambda part: torch.save(state, part))
+    state = torch.load(kept, map_location=options.device, weights_only=True)
+    return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]], state["mask"].cpu()
+
+
+def _mask_table(images: list[Tensor]) -> Tensor:
+    pictures = [edge_blocks(image.permute(1, 2, 0).cpu().numpy(), PATCH) for image in images]
+    return torch.from_numpy(count_table(pictures))
+
+
+def _window(grid: Tensor, pad: int, side: int, rng: random.Random) -> Tensor:
+    """A random ``side`` square of a grid; now and then its bottom and right are padding, as at a picture's border."""
+    top, left = (rng.randint(0, max(0, length - side)) for length in grid.shape)
+    window = grid[top : top + side, left : left + side]
+    if rng.random() < 0.25:
+        window = window[: rng.randint(side // 4, side), : rng.randint(side // 4, side)]
+    return F.pad(window, (0, side - window.shape[1], 0, side - window.shape[0]), value=pad)
+
+
+def batch_of(grids: list[Tensor], prior: Prior, count: int, rng: random.Random) -> Tensor:
+    """Token windows int64 (count, side, side): single windows, or whole grids over several."""
+    config = prior.config
+    if rng.random() < WIDE_SHARE:
+        chosen = [rng.choice(grids) for _ in range(max(1, count // 4))]
+        side = config.window * max(math.ceil(max(grid.shape) / config.window) for grid in chosen)
+        return torch.stack([F.pad(g, (0, side - g.shape[1], 0, side - g.shape[0]), value=config.pad) for g in chosen])
+    return torch.stack([_window(rng.choice(grids), config.pad, config.window, rng) for _ in range(count)])
+
+
+class Losses:
+    """Which tokens of a batch are lost, drawn as the mask modes would: blocks of 2x2 tokens that lie off the edges."""
+
+    def __init__(self, schedule: Schedule, device: torch.device) -> None:
+        self.schedule = schedule
+        stages = torch.from_numpy(schedule.stage_of(schedule.tile, schedule.tile)).to(device)
+        self.stage_of_tile = stages.long()
+
+    def draw(self, tokens: Tensor) -> Tensor:
+        """Mask bool of ``tokens`` (B, H, W): what is lost, before it is known whether its stage has come."""
+        batch, height, width = tokens.shape
+        tile = self.schedule.tile
+        stage = self.stage_of_tile.repeat(height // tile, width // tile)
+        first_lost = [self.schedule.leading(mode.share_off_edges) for mode in (MaskMode.EDGE, MaskMode.EDGE_MORE)]
+        pick = torch.tensor(first_lost, device=tokens.device)[torch.randint(2, (batch, 1, 1), device=tokens.device)]
+        share = torch.rand(batch, 1, 1, device=tokens.device)
+        shape = batch, height // BLOCK, width // BLOCK
+        edge = torch.rand(shape, device=tokens.device) < share
+        edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+        lossy = torch.rand(batch, 1, 1, device=tokens.device) < LOSSY_SHARE
+        return (stage >= pick) & ~edge & lossy
+
+
+def stage_losses(prior: Prior, tokens: Tensor, lost: Tensor, stage: int, stage_of: Tensor) -> tuple[Tensor, int]:
+    """Sum of cross entropies in nats over the asked tokens of ``stage`` that are no padding, and their number."""
+    config, schedule = prior.config, prior.schedule
+    hidden = (stage_of >= stage) | lost
+    context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
+    logits = prior(context, stage)
+    tile = schedule.tile
+    rows, columns = (list(axis) for axis in zip(*schedule.stages[stage], strict=True))
+    tiles = tokens.view(len(tokens), tokens.shape[1] // tile, tile, tokens.shape[2] // tile, tile)
+    target = tiles.permute(0, 1, 3, 2, 4)[..., rows, columns].reshape(len(tokens), -1)
+    target = torch.where(target == config.pad, -100, target)
+    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum", ignore_index=-100)
+    return loss, int((target >= 0).sum())
+
+
+def _stage_grid(losses: Losses, tokens: Tensor) -> Tensor:
+    tile = losses.schedule.tile
+    return losses.stage_of_tile.repeat(tokens.shape[1] // tile, tokens.shape[2] // tile)
+
+
+def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
+    """Bits a token on whole grids with nothing lost, in all and per stage, beside the order-0 entropy."""
+    config, schedule = prior.config, prior.schedule
+    losses = Losses(schedule, grids[0].device)
+    totals = np.zeros((len(schedule), 2))
+    for grid in grids:
+        high, wide = (-(-length // config.window) * config.window for length in grid.shape)
+        tokens = F.pad(grid, (0, wide - grid.shape[1], 0, high - grid.shape[0]), value=config.pad)[None]
+        nothing = torch.zeros_like(tokens, dtype=torch.bool)
+        for stage in range(len(schedule)):
+            nats, count = stage_losses(prior, tokens, nothing, stage, _stage_grid(losses, tokens))
+            totals[stage] += float(nats) / math.log(2), count
+    figures = {"bits_per_token": totals[:, 0].sum() / totals[:, 1].sum()}
+    figures |= {f"stage{stage}": bits / count for stage, (bits, count) in enumerate(totals)}
+    share = torch.bincount(torch.cat([grid.flatten() for grid in grids]), minlength=config.codebook).double()
+    share = share[share > 0] / share.sum()
+    figures["order0"] = float(-(share * share.log2()).sum())
+    return {key: round(float(value), 4) for key, value in figures.items()}
+
+
+def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
+    """The head's bias begins as the order-0 distribution, which the first steps need not learn then."""
+    counts = torch.bincount(torch.cat([grid.flatten() for grid in grids]), minlength=prior.config.codebook)
+    with torch.no_grad():
+        prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
+
+
+def train(options: RunOptions, config: PriorConfig) -> None:
+    """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there."""
+    device = options.device
+    tokenizer = load_tokenizer(options.out).to(device)
+    grids, held_out, mask_table = _tokenized(options, tokenizer)
+    print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
+    prior = Prior(config, quincunx()).to(device)
+    if config.codebook != tokenizer.config.codebook:
+        raise SystemExit(f"The prior has {config.codebook} words and the tokenizer {tokenizer.config.codebook}.")
+    _start_from_frequencies(prior, grids)
+    losses = Losses(prior.schedule, device)
+    # TF32 is exact for dyadic operands, so there is nothing to lose.
+    torch.set_float32_matmul_precision("high")
+    run = Run("prior", options, prior, LEARNING_RATE)
+    checked = run.progress
+    for _ in run.steps(options.batch, "windows"):
+        total, count = torch.zeros((), device=device), 0
+        for stage in range(len(prior.schedule)):
+            tokens = batch_of(grids, prior, options.batch, run.rng)
+            lost = losses.draw(tokens)
+            nats, asked = stage_losses(prior, tokens, lost, stage, _stage_grid(losses, tokens))
+            total, count = total + nats, count + asked
+        loss = total / count
+        run.optimize(loss, bits_per_token=loss / math.log(2))
+        if run.progress - checked >= 0.1:
+            checked = run.progress
+            _report(run, held_out)
+    _report(run, held_out)
+    save_prior(options.out, run.average.state, prior, mask_table)
+
+
+def _report(run: Run, held_out: list[Tensor]) -> None:
+    with averaged(run) as prior:
+        assert isinstance(prior, Prior)
+        figures = evaluate(prior, held_out[:64])
+    run.log(**figures)
+    print({"step": run.step, **figures})
