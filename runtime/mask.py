@@ -43,32 +43,29 @@ class MaskMode(IntEnum):
 MODES = {mode.label: mode for mode in MaskMode}
 
 
-def _block_means(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Means over blocks of ``size`` x ``size``; blocks cut off by the border average what they have."""
-
-    def sums(array: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows = np.add.reduceat(array, np.arange(0, array.shape[0], size), axis=0)
-        total: NDArray[np.float32] = np.add.reduceat(rows, np.arange(0, array.shape[1], size), axis=1)
-        return total
-
-    return sums(values) / sums(np.ones_like(values))
+def _block_sums(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Sums over blocks of ``size`` x ``size``; blocks at the border may be cut off."""
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0)
+    return np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
 
 
 def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
     """Edge bits (ceil(h/2), ceil(w/2)) of a picture uint8 (H, W, 3) whose sides are h and w patches.
 
-    A block lies on an edge where its mean Sobel magnitude exceeds the picture's own mean. Only the encoder runs this.
+    A block lies on an edge where its mean Sobel magnitude (|across| + |down|, of the luma) exceeds the picture's own
+    mean. Only the encoder runs this; it is done in integers all the same, so that every machine writes the same file.
     """
-    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    luma = image.astype(np.int64) @ np.array([299, 587, 114])
     padded = np.pad(luma, 1, mode="edge")
     smooth_rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     smooth_columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     across = smooth_rows[:, 2:] - smooth_rows[:, :-2]
     down = smooth_columns[2:] - smooth_columns[:-2]
-    magnitude = np.hypot(across, down)
-    means = _block_means(magnitude, BLOCK * patch)
-    # The small constant keeps rounding noise on a flat picture from looking like edges.
-    return means > magnitude.mean() + 1e-3
+    magnitude = np.abs(across) + np.abs(down)
+    size = BLOCK * patch
+    sums, pixels = _block_sums(magnitude, size), _block_sums(np.ones_like(magnitude), size)
+    # The two means compared without division; at most 2^28 pixels of 2^21 each, times 2^10, fit 64 bits.
+    return sums * magnitude.size > magnitude.sum() * pixels
 
 
 def sent_tokens(mode: MaskMode, edges: Bits, schedule: Schedule, height: int, width: int) -> Bits:

@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         recipe.add_argument("--seed", type=int, default=0)
         recipe.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
         recipe.add_argument("--photo-limit", type=int, help="use at most this many photographs")
+        recipe.add_argument("--stop-after", type=int, metavar="STEPS", help="stop now, resume at the next call")
         recipe.add_argument("--codebook", type=int, help="words of the codebook, a power of two")
         recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
         recipe.add_argument("--tiny", action="store_true", help="a configuration that trains in seconds, for trials")
@@ -53,6 +54,7 @@ def main() -> None:
         seed=arguments.seed,
         device=torch.device(arguments.device),
         photo_limit=arguments.photo_limit,
+        stop_after=arguments.stop_after,
         compiled=arguments.compile,
     )
     if arguments.recipe == "tokenizer":

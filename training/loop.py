@@ -33,6 +33,7 @@ class RunOptions:
     device: torch.device
     save_every: float = 180.0  # seconds
     photo_limit: int | None = None
+    stop_after: int | None = None  # steps in this session; the run resumes later
     compiled: bool = False  # torch.compile: about a minute first, then 1.4 times faster on a CPU
 
 
@@ -91,6 +92,10 @@ class Run:
             return min(1.0, self.elapsed / (60 * self.options.minutes))
         return min(1.0, self.step / max(1, self.options.steps or 1))
 
+    def interrupted(self, first: int) -> bool:
+        limit = self.options.stop_after
+        return limit is not None and self.step - first >= limit
+
     def steps(self, per_step: int, unit: str) -> Iterator[int]:
         """Yield step numbers until the budget is spent; ``per_step`` items of ``unit`` are counted a step."""
         self.module.train()
@@ -99,7 +104,7 @@ class Run:
         layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
         with tqdm(total=100, unit="%", bar_format=layout) as bar:
             bar.set_description(self.name)
-            while self.progress < 1:
+            while self.progress < 1 and not self.interrupted(first):
                 yield self.step
                 self.step += 1
                 self.elapsed = before + time.monotonic() - begun

@@ -177,6 +177,8 @@ def train(options: RunOptions, config: PriorConfig) -> None:
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, held_out)
+    if run.progress < 1:
+        return
     _report(run, held_out)
     save_prior(options.out, run.average.state, prior, mask_table)
 

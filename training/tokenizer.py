@@ -5,6 +5,8 @@ Losses: mean absolute error, LPIPS-Alex on the whole batch, DISTS on a fifth of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ from uigc.export.modules.checkpoint import save_tokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
 from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_picture
 from uigc.training.photos import Photos, centre, crops
+
+Network = Callable[[Tensor], Tensor]
 
 QUANTIZE_AFTER = 0.3  # share of the budget
 PERCEPTUAL_AFTER = 0.03
@@ -82,7 +86,8 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(networks.to(device) if networks else None)
     run = Run("tokenizer", options, tokenizer, LEARNING_RATE)
-    encode, decode = tokenizer.encoder, tokenizer.decoder
+    encode: Network = tokenizer.encoder
+    decode: Network = tokenizer.decoder
     if options.compiled:
         encode, decode = torch.compile(encode), torch.compile(decode)
     checked = run.progress
@@ -100,8 +105,9 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, photos, networks, size)
-    if bool(tokenizer.quantizer.fitted):
-        _report(run, photos, networks, size)
+    if run.progress < 1:
+        return
+    _report(run, photos, networks, size)
     save_tokenizer(options.out, run.average.state, config)
 
 

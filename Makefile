@@ -1,0 +1,36 @@
+# Two commands set everything up: `make demo` and `make test`. Each makes its own virtual environment.
+PYTHON ?= python3
+# Any CPU or CUDA build from 2.11 on will do; this pin keeps the tests reproducible.
+TORCH ?= torch==2.13.0
+PIP = -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo
+	.venv/demo/bin/uigc demo --force
+
+test: lint
+	.venv/test/bin/python -m pytest
+
+lint: .venv/test
+	.venv/test/bin/ruff check .
+	.venv/test/bin/ruff format --check .
+	rm -rf build/tree
+	.venv/test/bin/python $(PIP) --no-deps --no-build-isolation --target build/tree .
+	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc
+
+.venv/demo: pyproject.toml
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/python $(PIP) ".[cpu]" || { rm -rf $@; exit 1; }
+	touch $@
+
+.venv/test: pyproject.toml
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/python $(PIP) "setuptools>=77" "$(TORCH)" || { rm -rf $@; exit 1; }
+	$@/bin/python $(PIP) --editable ".[test]" || { rm -rf $@; exit 1; }
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info sample.png sample.uigc

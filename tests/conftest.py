@@ -1,0 +1,83 @@
+"""Shared fixtures. The tiny bundle is made by code, seeded, once a session; pictures outside the project are optional."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uigc.export.bundle import write_bundle
+from uigc.export.modules.checkpoint import TrainedPrior
+from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.runtime import Bundle, Codec, image
+from uigc.runtime.demo import SAMPLE
+from uigc.runtime.schedule import quincunx
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("UIGC_TEST_PICTURES", ROOT.parent / "shared"))
+TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (1, 1, 1))
+TINY_PRIOR = PriorConfig(codebook=16, width=16, layers=2, heads=2, expansion=2, window=8)
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+def outside(part: str) -> Path:
+    """A folder of pictures that are not part of the project; skips the test where it is absent."""
+    path = SHARED / part
+    if not path.exists():
+        pytest.skip(f"the pictures in {part} are not part of the project; UIGC_TEST_PICTURES names their folder")
+    return path
+
+
+def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(TINY_TOKENIZER).eval()
+    prior = Prior(TINY_PRIOR, quincunx())
+    for block in prior.blocks:
+        torch.nn.init.normal_(block.attention.scores.weight, std=8)
+    table = torch.from_numpy(np.random.default_rng(seed).integers(64, 65472, 1024)).int()
+    return tokenizer, TrainedPrior(prior, table)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundles") / "tiny"
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (70, 150, 3), dtype=np.uint8)]
+    write_bundle(*tiny_modules(0), path, pictures, force=False, say=lambda text: None)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Codec:
+    return Codec(Bundle.load(tiny_path), threads=1)
+
+
+@pytest.fixture(scope="session")
+def sample() -> np.ndarray:
+    return image.read(SAMPLE.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def kodak() -> list[Path]:
+    paths = sorted(outside("kodak").glob("kodim*.png"))
+    assert len(paths) == 24
+    return paths
+
+
+@pytest.fixture
+def uigc(tmp_path: Path) -> Run:
+    """Run the installed command in an empty folder."""
+
+    def run(*arguments: object, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "uigc.runtime.cli", *map(str, arguments)]
+        return subprocess.run(command, input=data, capture_output=True, cwd=tmp_path, timeout=300)
+
+    return run

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uigc.runtime import bitstream
+from uigc.runtime.bitstream import Header
+from uigc.runtime.errors import DamagedError, NewerFormatError, NotOursError, TooLargeError, UigcError
+from uigc.runtime.mask import MaskMode
+
+PRIOR = bytes.fromhex("0badcafe")
+HEADER = Header(768, 512, MaskMode.EDGE, PRIOR)
+FILE = bitstream.pack(HEADER, b"payload")
+
+
+def test_the_bytes_are_pinned() -> None:
+    assert FILE.hex() == "554947" + "01" + "01" + "0badcafe" + "23a5f61e" + "857f" + "837f" + "07" + b"payload".hex()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (128, 129), (16384, 1), (1, 16384), (16384, 16384)])
+@pytest.mark.parametrize("mode", list(MaskMode))
+def test_round_trip_and_overhead(size: tuple[int, int], mode: MaskMode) -> None:
+    header = Header(*size, mode, PRIOR)
+    for payload in (b"", b"x", b"y" * 200, b"z" * bitstream.MAX_PAYLOAD):
+        data = bitstream.pack(header, payload)
+        assert bitstream.unpack(data) == (header, payload)
+        assert len(data) - len(payload) <= 20
+
+
+def test_payloads_beyond_the_limit_are_refused() -> None:
+    with pytest.raises(TooLargeError):
+        bitstream.pack(HEADER, bytes(bitstream.MAX_PAYLOAD + 1))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n and so on", b"UIX", b"RIFF"])
+def test_not_ours(data: bytes) -> None:
+    with pytest.raises(NotOursError):
+        bitstream.unpack(data)
+
+
+def test_every_truncation_is_named() -> None:
+    for length in range(1, len(FILE)):
+        with pytest.raises(DamagedError, match="truncated"):
+            bitstream.unpack(FILE[:length])
+
+
+def test_trailing_bytes_are_named() -> None:
+    with pytest.raises(DamagedError, match="3 bytes behind its end"):
+        bitstream.unpack(FILE + b"abc")
+
+
+def test_every_flipped_bit_is_refused() -> None:
+    for position in range(len(FILE)):
+        for bit in range(8):
+            damaged = bytearray(FILE)
+            damaged[position] ^= 1 << bit
+            with pytest.raises((DamagedError, NotOursError)):
+                bitstream.unpack(bytes(damaged))
+
+
+def resealed(data: bytes) -> bytes:
+    import zlib
+
+    return data[:9] + zlib.crc32(data[:9] + data[13:]).to_bytes(4, "big") + data[13:]
+
+
+def test_a_newer_version_is_named() -> None:
+    with pytest.raises(NewerFormatError, match="version 2"):
+        bitstream.unpack(resealed(FILE[:3] + b"\x02" + FILE[4:]))
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(NewerFormatError, match="setting 7"):
+        bitstream.unpack(resealed(FILE[:4] + b"\x07" + FILE[5:]))
+
+
+@pytest.mark.parametrize("numbers", [b"\x80\x01\x00\x00", b"\xff\xff\xff\x00", b"\x00\x00\xff\xff\xff\xff"])
+def test_malformed_numbers_are_refused(numbers: bytes) -> None:
+    with pytest.raises(DamagedError, match="malformed"):
+        bitstream.unpack(resealed(FILE[:13] + numbers + b"payload"))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (16385, 1), (6000, 6000)])
+def test_sizes_are_bounded(size: tuple[int, int]) -> None:
+    with pytest.raises(TooLargeError):
+        bitstream.check_size(*size, 1 << 25)
+
+
+def test_random_bytes_never_do_anything_else() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        noise = rng.bytes(int(rng.integers(0, 40)))
+        with pytest.raises(UigcError):
+            bitstream.unpack(resealed(b"UIG\x01" + noise) if len(noise) > 9 else noise)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uigc.runtime import Bundle
+from uigc.runtime.bundle import CODER_TABLE
+from uigc.runtime.errors import BundleError
+
+
+@pytest.fixture
+def copied(tiny_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_path, tmp_path / "bundle"))
+
+
+def change(path: Path, **entries: object) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest.update(entries)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_whole_bundle(tiny_path: Path) -> None:
+    bundle = Bundle.load(tiny_path)
+    bundle.check_prior_id()
+    assert (bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.patch) == (16, 8, 16, 17, 16)
+    assert bundle.table(CODER_TABLE)[0] == 2**19 - 1
+    for name in ("encoder", "stage0", "stage5", "decoder"):
+        entry = bundle.manifest["graphs"][name]
+        assert entry["inputs"][0]["dtype"] in ("float32", "int32")
+        assert entry["outputs"][0]["shape"]
+
+
+def test_all_faults_are_reported_at_once(copied: Path) -> None:
+    (copied / "stage2.onnx").unlink()
+    (copied / "decoder.onnx").write_bytes(b"short")
+    data = bytearray((copied / "stage4.onnx").read_bytes())
+    data[100] ^= 1
+    (copied / "stage4.onnx").write_bytes(data)
+    with pytest.raises(BundleError) as raised:
+        Bundle.load(copied)
+    message = str(raised.value)
+    for text in ("stage2.onnx is missing", "decoder.onnx has 5 bytes", "stage4.onnx does not have the hash"):
+        assert text in message
+
+
+@pytest.mark.parametrize(
+    ("entries", "text"),
+    [
+        ({"version": 99}, "version 99"),
+        ({"format": "other"}, "does not describe"),
+        ({"graphs": {}}, "'encoder' is not in the manifest"),
+        ({"schedule": {"tile": 4, "stages": []}}, "schedule is invalid"),
+        ({"prior": {"codebook": 7, "id": "xyz"}}, "7 words"),
+        ({"weights": {"file": "../weights", "bytes": 1, "sha256": ""}}, "plain file name"),
+        ({"weights": None}, "lacks"),
+    ],
+)
+def test_faulty_manifests(copied: Path, entries: dict[str, object], text: str) -> None:
+    change(copied, **entries)
+    with pytest.raises(BundleError, match=text):
+        Bundle.load(copied)
+
+
+def test_no_bundle_and_no_json(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="manifest.json is missing"):
+        Bundle.load(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="not valid JSON"):
+        Bundle.load(tmp_path)
+
+
+def test_another_id_than_the_weights_have(copied: Path) -> None:
+    prior = json.loads((copied / "manifest.json").read_text())["prior"]
+    change(copied, prior={**prior, "id": "00" * 32})
+    with pytest.raises(BundleError, match="prior id"):
+        Bundle.load(copied).check_prior_id()
+
+
+def test_pytorch_reads_the_same_weights(tiny_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    bundle = Bundle.load(tiny_path)
+    tensors = load_file(tiny_path / "weights.safetensors")
+    assert set(tensors) == set(bundle.weights)
+    for name, value in tensors.items():
+        assert np.array_equal(bundle.weights.read(name), value), name

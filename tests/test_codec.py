@@ -1,0 +1,186 @@
+"""The staged loop and the file, on the tiny bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import tiny_modules
+from uigc.runtime import Codec, bitstream, providers
+from uigc.runtime.coder import SymbolWriter
+from uigc.runtime.errors import (
+    DamagedError,
+    InexactError,
+    InputError,
+    OtherPriorError,
+    ProviderError,
+    TooLargeError,
+    UsageError,
+)
+from uigc.runtime.mask import MODES
+
+RNG = np.random.default_rng(11)
+SIZES = [(1, 1), (1, 40), (63, 65), (65, 63), (16, 16), (128, 128), (300, 17)]
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    coarse = RNG.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(8, 0).repeat(8, 1)[:height, :width])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_comes_back(tiny: Codec, size: tuple[int, int], mode: str) -> None:
+    image = picture(*size)
+    encoded = tiny.encode(image, mode)
+    assert tiny.compress(image, mode) == encoded.data
+    assert np.array_equal(tiny.decode_tokens(encoded.data), encoded.grid)
+    assert tiny.decompress(encoded.data).shape == image.shape
+    tokens = tiny.tokenize(image)
+    assert np.array_equal(encoded.grid[encoded.sent], tokens[encoded.sent])
+    if mode == "entire":
+        assert np.array_equal(encoded.grid, tokens)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("optimize", [True, False])
+def test_settings_do_not_change_a_symbol(tiny: Codec, tiny_path: Path, threads: int, optimize: bool) -> None:
+    other = Codec(tiny_path, threads=threads, optimize=optimize)
+    tokens = RNG.integers(0, 16, (9, 21), dtype=np.int32)
+    image = picture(9 * 16, 21 * 16)
+    for mode in MODES.values():
+        encoded = tiny.encode_tokens(tokens, image, mode)
+        assert other.encode_tokens(tokens, image, mode).data == encoded.data
+        assert np.array_equal(other.decode_tokens(encoded.data), encoded.grid)
+
+
+def test_lost_tokens_are_the_most_likely_ones(tiny: Codec) -> None:
+    """The grid by a plain re-statement of the loop in PyTorch, token by token."""
+    import torch
+
+    prior = tiny_modules(0)[1].prior.freeze()
+    schedule = prior.schedule
+    tokens = RNG.integers(0, 16, (8, 8), dtype=np.int32)
+    sent = RNG.random((8, 8)) < 0.5
+    expected, context = np.full((8, 8), -1), np.full((8, 8), 16)
+    for stage, positions in enumerate(schedule.stages):
+        logits = prior(torch.from_numpy(context)[None], stage)[0].detach().numpy()
+        rows = iter(logits)
+        asked = [(r + y, c + x) for r in (0, 4) for c in (0, 4) for y, x in positions]
+        for place in asked:
+            row = next(rows)
+            expected[place] = tokens[place] if sent[place] else int(np.argmax(row))
+        for place in asked:
+            context[place] = tokens[place] if sent[place] else 16
+    grid = tiny.prior.encode(tokens, sent, SymbolWriter())
+    assert np.array_equal(grid, expected)
+
+
+def test_files_are_small_and_self_contained(tiny: Codec) -> None:
+    encoded = tiny.encode(picture(128, 128), "entire")
+    header, payload = bitstream.unpack(encoded.data)
+    assert (header.width, header.height, header.mode.label) == (128, 128, "entire")
+    assert len(encoded.data) - len(payload) <= 20
+
+
+def test_arrays_and_pillow_images_are_the_same(tiny: Codec) -> None:
+    image = picture(40, 30)
+    assert tiny.compress(Image.fromarray(image)) == tiny.compress(image)
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_other_arrays_are_refused(tiny: Codec, array: np.ndarray) -> None:
+    with pytest.raises(InputError, match="not a picture"):
+        tiny.compress(array)
+
+
+def test_limits_and_modes(tiny: Codec, tiny_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose one of: entire, edge, edge_more"):
+        tiny.compress(picture(8, 8), mask="edges")
+    with pytest.raises(TooLargeError):
+        tiny.compress(np.zeros((0, 5, 3), np.uint8))
+    data = tiny.compress(picture(64, 64))
+    small = Codec(tiny_path, max_pixels=1000)
+    for call in (lambda: small.compress(picture(64, 64)), lambda: small.decompress(data)):
+        with pytest.raises(TooLargeError, match="64x64"):
+            call()
+
+
+def test_another_prior_is_refused(tiny: Codec) -> None:
+    header, payload = bitstream.unpack(tiny.compress(picture(32, 32)))
+    other = bitstream.Header(header.width, header.height, header.mode, b"\1\2\3\4")
+    with pytest.raises(OtherPriorError, match="01020304"):
+        tiny.decompress(bitstream.pack(other, payload))
+
+
+def test_damage_is_refused(tiny: Codec) -> None:
+    data = tiny.compress(picture(48, 48))
+    with pytest.raises(DamagedError):
+        tiny.decompress(data[:-1])
+
+
+def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One logit of one token off by one step: no wrong picture may come out as success."""
+
+    class Inexact:
+        name, extra = "inexact", "none"
+
+        def problem(self) -> None:
+            return None
+
+        def load(self, path: Path, options: providers.ProviderOptions) -> providers.Graph:
+            graph = cpu.load(path, options)
+            if not path.name.startswith("stage2"):
+                return graph
+
+            def run(value: np.ndarray) -> np.ndarray:
+                logits = graph(value).copy()
+                logits[0, 0, 3] += 40
+                return logits
+
+            return run
+
+    cpu = providers.find("cpu")
+    monkeypatch.setattr(providers, "find", lambda name: Inexact())
+    inexact = Codec(tiny_path)
+    caught = 0
+    for _ in range(20):
+        encoded = tiny.encode(picture(200, 120), "edge_more")
+        try:
+            assert np.array_equal(inexact.decode_tokens(encoded.data), encoded.grid)
+        except InexactError:
+            caught += 1
+    assert caught >= 10
+
+
+def test_random_payloads_end_in_an_error_of_ours(tiny: Codec) -> None:
+    prior = tiny.bundle.prior_id[:4]
+    for mode in MODES.values():
+        for _ in range(30):
+            payload = RNG.bytes(int(RNG.integers(0, 60)))
+            with pytest.raises(InexactError):
+                tiny.decompress(bitstream.pack(bitstream.Header(100, 90, mode, prior), payload))
+
+
+def test_unknown_and_missing_providers(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProviderError, match="choose one of: cpu, cuda"):
+        Codec(tiny_path, provider="tpu")
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ProviderError, match=r"uigc\[gpu\]"):
+        Codec(tiny_path, provider="cuda")
+    with pytest.raises(ProviderError, match=r"uigc\[cpu\]"):
+        Codec(tiny_path, provider="cpu")
+
+
+def test_progress_counts_up(tiny: Codec) -> None:
+    seen: list[tuple[str, int, int]] = []
+    data = tiny.compress(picture(20, 20), progress=lambda *step: seen.append(step))
+    tiny.decompress(data, progress=lambda *step: seen.append(step))
+    assert seen[0] == ("encoder", 0, 1)
+    assert ("prior", 6, 6) in seen
+    assert seen[-1] == ("decoder", 1, 1)

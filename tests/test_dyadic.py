@@ -1,0 +1,136 @@
+"""The prior makes no rounding error: equality, not closeness."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny_modules
+from uigc.export.modules import dyadic
+from uigc.export.modules.prior import Prior, PriorConfig, Stage, shifted_mask
+from uigc.runtime.schedule import quincunx
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    """Wide enough that a float32 network of its size would round."""
+    torch.manual_seed(1)
+    prior = Prior(PriorConfig(codebook=64, width=128, layers=4, heads=2, expansion=4, window=16), quincunx())
+    for block in prior.blocks:
+        torch.nn.init.normal_(block.attention.scores.weight, std=12)
+    return prior.freeze()
+
+
+@pytest.fixture(scope="module")
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 66, (2, 32, 48), generator=torch.Generator().manual_seed(2), dtype=torch.int32)
+
+
+@pytest.mark.parametrize("stage", range(6))
+def test_float64_and_bfloat16_products_give_the_same_logits(prior: Prior, tokens: torch.Tensor, stage: int) -> None:
+    module = Stage(prior, stage)
+    with torch.no_grad():
+        logits = module(tokens)
+        assert torch.equal(logits, Stage(copy.deepcopy(prior).double(), stage)(tokens))
+        torch.set_float32_matmul_precision("medium")
+        try:
+            assert torch.equal(logits, module(tokens))
+        finally:
+            torch.set_float32_matmul_precision("highest")
+    assert logits.float().std() > 10  # the logits are alive
+
+
+def test_the_float_twin_of_a_product_does_round() -> None:
+    """The test above can fail: random float weights give other bits in other orders."""
+    x, w = torch.randn(64, 512), torch.randn(512, 512)
+    assert not torch.equal((x @ w).double(), x.double() @ w.double())
+
+
+def test_training_and_frozen_forward_are_the_same() -> None:
+    _, trained = tiny_modules(3)
+    tokens = torch.randint(0, 18, (1, 16, 16))
+    for stage in range(6):
+        live = trained.prior(tokens, stage)
+        assert live.requires_grad
+        assert torch.equal(live.detach(), copy.deepcopy(trained.prior).freeze()(tokens, stage))
+
+
+def test_batch_does_not_matter(prior: Prior, tokens: torch.Tensor) -> None:
+    with torch.no_grad():
+        assert torch.equal(prior(tokens, 4)[1:], prior(tokens[1:], 4))
+
+
+def test_a_stage_sees_nothing_of_later_stages() -> None:
+    prior = tiny_modules(4)[1].prior.freeze()
+    tokens = torch.randint(0, 16, (1, 16, 16))
+    later = torch.from_numpy(quincunx().stage_of(16, 16)) > 2
+    with torch.no_grad():
+        assert torch.equal(prior(tokens, 2), prior(torch.where(later, 17, tokens), 2))
+
+
+def test_every_parameter_learns() -> None:
+    _, trained = tiny_modules(5)
+    tokens = torch.randint(0, 16, (4, 16, 16))
+    sum(trained.prior(tokens, stage).square().mean() for stage in range(6)).backward()
+    for name, parameter in trained.prior.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_shifted_windows_connect_neighbours_only() -> None:
+    rows, columns, side, shift = 8, 12, 4, 2
+    mask = shifted_mask(rows, columns, side, shift, 1, torch.zeros(()))[:, 0].bool()
+    tiles = torch.arange(rows * columns).view(rows, columns).roll((-shift, -shift), (0, 1))
+    windows = tiles.view(rows // side, side, columns // side, side).permute(0, 2, 1, 3).reshape(-1, side * side)
+    for window, tiles_of_window in enumerate(windows):
+        for i, a in enumerate(tiles_of_window.tolist()):
+            for j, b in enumerate(tiles_of_window.tolist()):
+                dy, dx = abs(a // columns - b // columns), abs(a % columns - b % columns)
+                assert bool(mask[window, i, j]) == (dy < side and dx < side)
+
+
+def test_weights_have_seven_bits_and_powers_of_two() -> None:
+    linear = dyadic.Linear(40, 30)
+    step = dyadic.row_step(linear.weight)
+    assert torch.equal(torch.frexp(step)[0], torch.full_like(step, 0.5))
+    steps = linear.quantized().detach() / step
+    assert torch.equal(steps, steps.round())
+    assert int(steps.abs().max()) <= dyadic.WEIGHT_MAX
+    assert bool((steps.abs().amax(1) > dyadic.WEIGHT_MAX / 2).all())
+
+
+def test_rows_that_fit_exactly_keep_their_step() -> None:
+    weight = torch.tensor([[63 * 2.0**-9, 2.0**-9], [64 * 2.0**-9, 0.0]])
+    assert dyadic.row_step(weight).flatten().tolist() == [2.0**-9, 2.0**-8]
+
+
+def test_reciprocals_have_nine_bits() -> None:
+    table = dyadic.short_reciprocals(20000).double().numpy()
+    mantissa, _ = np.frexp(table)
+    assert np.array_equal(mantissa * 512, np.rint(mantissa * 512))
+    assert np.abs(table[8:] * np.arange(8, 20000) - 1).max() <= 2.0**-9
+    assert set(table[:8]) == {0.125}
+
+
+def test_fix_clips_and_stops_gradients_there() -> None:
+    x = torch.tensor([-5.0, -0.26, 0.25, 0.26, 0.75, 5.0], requires_grad=True)
+    y = dyadic.fix(x, 0.5, -2, 2)
+    assert y.tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0, 1.0]
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    assert torch.equal(dyadic.fix(x.detach(), 0.5, -2, 2), y)
+
+
+@pytest.mark.parametrize("width", [24, 1024 * 16])
+def test_norm_refuses_widths_that_round(width: int) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        dyadic.residual_norm(width)
+
+
+def test_linear_refuses_sums_beyond_24_bits() -> None:
+    with pytest.raises(ValueError, match="24 bits"):
+        dyadic.Linear(4096, 8)

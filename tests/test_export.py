@@ -1,0 +1,182 @@
+"""What is written into a bundle, and that a wrong trace cannot pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tests.conftest import TINY_PRIOR, Run, tiny_modules
+from uigc.export import trace
+from uigc.export.bundle import write_bundle
+from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
+from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.export.weights import WeightStore, compact
+from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.safetensors import TensorFile
+from uigc.runtime.schedule import quincunx
+
+
+def graphs(path: Path) -> dict[str, onnx.ModelProto]:
+    return {file.stem: onnx.load(file, load_external_data=False) for file in sorted(path.glob("*.onnx"))}
+
+
+def test_one_graph_each_and_they_share_the_weights(tiny_path: Path) -> None:
+    models = graphs(tiny_path)
+    assert list(models) == ["decoder", "encoder", *(f"stage{k}" for k in range(6))]
+    file = TensorFile(tiny_path / "weights.safetensors")
+    offsets = {file.offset(name): name for name in file}
+    used: dict[str, set[str]] = {}
+    for graph, model in models.items():
+        onnx.checker.check_model(str(tiny_path / f"{graph}.onnx"))
+        for tensor in model.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                entries = {entry.key: entry.value for entry in tensor.external_data}
+                name = offsets[int(entries["offset"])]
+                assert int(entries["length"]) == file.nbytes(name)
+                used.setdefault(name, set()).add(graph)
+    stages = {f"stage{k}" for k in range(6)}
+    for name in file:
+        if name.startswith("prior.blocks") and name.endswith("weight") and "scores" not in name:
+            assert used[name] == stages, name
+
+
+def test_graphs_are_dynamic_and_named(tiny_path: Path) -> None:
+    for name, model in graphs(tiny_path).items():
+        (entry,), (exit_,) = model.graph.input, model.graph.output
+        assert (entry.name, exit_.name) == {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}.get(
+            name, ("tokens", "logits")
+        )
+        dims = [dimension.dim_param for dimension in entry.type.tensor_type.shape.dim]
+        assert all(dims[:1] + dims[-2:]), f"{name}: {dims}"
+        assert model.opset_import[0].version >= 18
+
+
+def test_graphs_tell_nothing_of_the_machine(tiny_path: Path) -> None:
+    for path in tiny_path.glob("*.onnx"):
+        data = path.read_bytes()
+        for text in (b".py", b"/home", b"/root", b"site-packages", b"stack_trace"):
+            assert text not in data, f"{path.name} holds {text!r}"
+
+
+def test_the_prior_uses_no_inexact_operator(tiny_path: Path) -> None:
+    inexact = {"Exp", "Softmax", "Sqrt", "Erf", "Pow", "Sigmoid", "Tanh", "LayerNormalization", "ReduceMean", "Log"}
+    for name, model in graphs(tiny_path).items():
+        if name.startswith("stage"):
+            assert not {node.op_type for node in model.graph.node} & inexact
+
+
+def test_a_wrong_trace_is_refused(tiny_path: Path, tmp_path: Path) -> None:
+    """A graph of other weights than the module's must not pass the comparison."""
+    tokenizer, trained = tiny_modules(0)
+    for spec in trace.specs(tokenizer, trained.prior.freeze()):
+        if spec.name in ("stage3", "decoder"):
+            with torch.no_grad():
+                next(iter(spec.module.parameters())).add_(0.5)
+            with pytest.raises(trace.TraceError, match=spec.name):
+                trace.compare(spec, str(tiny_path / f"{spec.name}.onnx"), [spec.example])
+
+
+def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
+    tokenizer, _ = tiny_modules(0)
+    other = TrainedPrior(
+        Prior(PriorConfig(codebook=32, width=16, layers=1, heads=1, window=8), quincunx()), torch.ones(1024)
+    )
+    with pytest.raises(InputError, match="32 words"):
+        write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(OutputError, match="--force"):
+        write_bundle(*tiny_modules(0), tmp_path / "kept", [], False, lambda text: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_prior_id_depends_on_what_decides_symbols() -> None:
+    from uigc.runtime.identity import prior_id
+
+    weights = [("w", np.array([0.5, -0.25], np.float32))]
+    tables = {"t": np.array([1, 2], np.int32)}
+    first = prior_id(weights, tables, {"layers": 1}, {"tile": 2})
+    assert len(first) == 32
+    assert first == prior_id([("w", weights[0][1].astype(np.float16))], tables, {"layers": 1}, {"tile": 2})
+    others = [
+        prior_id([("w", np.array([0.5, 0.25], np.float32))], tables, {"layers": 1}, {"tile": 2}),
+        prior_id([("v", weights[0][1])], tables, {"layers": 1}, {"tile": 2}),
+        prior_id(weights, {"t": np.array([1, 3], np.int32)}, {"layers": 1}, {"tile": 2}),
+        prior_id(weights, tables, {"layers": 2}, {"tile": 2}),
+        prior_id(weights, tables, {"layers": 1}, {"tile": 4}),
+    ]
+    assert len({first, *others}) == 6
+    with pytest.raises(ValueError, match="not dyadic"):
+        prior_id([("w", np.array([0.1], np.float32))], tables, {}, {})
+
+
+def test_weights_are_stored_once_and_exactly() -> None:
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    store = WeightStore({"module.weight": matrix})
+    assert store.add("graph.a", matrix) == ("module.weight", False)
+    assert store.add("graph.b", matrix.T.copy()) == ("module.weight", True)
+    assert store.add("graph.c", matrix + 1) == ("graph.c", False)
+    assert compact(matrix).dtype == np.float16
+    assert compact(np.array([1 / 3], np.float32)).dtype == np.float32
+
+
+def test_checkpoints_come_back(tmp_path: Path) -> None:
+    tokenizer, trained = tiny_modules(8)
+    save_tokenizer(tmp_path, tokenizer.state_dict(), tokenizer.config)
+    save_prior(tmp_path, trained.prior.state_dict(), trained.prior, trained.mask_table)
+    back = load_prior(tmp_path)
+    assert back.prior.config == TINY_PRIOR
+    assert torch.equal(back.mask_table, trained.mask_table)
+    for name, value in trained.prior.state_dict().items():
+        assert torch.equal(back.prior.state_dict()[name], value)
+    assert load_tokenizer(tmp_path).config == tokenizer.config
+    assert TokenizerConfig.from_json(json.loads(json.dumps(tokenizer.config.to_json()))) == tokenizer.config
+
+
+@pytest.mark.parametrize(("part", "limit"), [("encoder", 25e9), ("decoder", 40e9)])
+def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None:
+    """Multiply-accumulates of a 768x512 picture, counted on the convolutions."""
+    from uigc.export.modules.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer(TokenizerConfig())
+    total = 0
+
+    def count(module: torch.nn.Conv2d, inputs: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * module.weight[0].numel()
+
+    module = getattr(tokenizer, part)
+    for child in module.modules():
+        if isinstance(child, torch.nn.Conv2d):
+            child.register_forward_hook(count)
+    with torch.no_grad():  # an eighth of the picture each way: cost is linear in pixels
+        module(torch.zeros(1, 3, 64, 96) if part == "encoder" else torch.zeros(1, 12, 4, 6))
+    assert limit / 4 < total * 64 < limit
+
+
+def test_encoder_and_decoder_are_local() -> None:
+    """A change in one corner does not reach the other: tiles with halos give the same pixels."""
+    tokenizer, _ = tiny_modules(0)
+    words = torch.randn(1, 4, 40, 8)
+    changed = words.clone()
+    changed[:, :, :2] += 1
+    with torch.no_grad():
+        before, after = tokenizer.decoder(words), tokenizer.decoder(changed)
+    assert not torch.equal(before[:, :, :32], after[:, :, :32])
+    assert torch.equal(before[:, :, -256:], after[:, :, -256:])
+
+
+def test_export_command(uigc: Run, tmp_path: Path) -> None:
+    """Through the command line once, from a checkpoint."""
+    tokenizer, trained = tiny_modules(9)
+    save_tokenizer(tmp_path, tokenizer.state_dict(), tokenizer.config)
+    save_prior(tmp_path, trained.prior.state_dict(), trained.prior, trained.mask_table)
+    done = uigc("export", tmp_path, "-o", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert b"prior " in done.stderr
+    assert uigc("doctor", "--bundle", tmp_path / "bundle").returncode == 0

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uigc.runtime import mask
+from uigc.runtime.coder import SymbolReader, SymbolWriter
+from uigc.runtime.mask import MaskMode
+from uigc.runtime.schedule import quincunx
+
+RNG = np.random.default_rng(3)
+SHAPES = [(1, 1), (1, 7), (9, 1), (2, 2), (16, 24), (33, 17)]
+
+
+def blobs(shape: tuple[int, int]) -> np.ndarray:
+    noise = RNG.random((shape[0] + 4, shape[1] + 4))
+    smooth = sum(noise[y : y + shape[0], x : x + shape[1]] for y in range(5) for x in range(5))
+    return smooth > 12.5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_come_back(shape: tuple[int, int]) -> None:
+    table = mask.count_table([blobs((40, 40))])
+    for bits in (blobs(shape), np.zeros(shape, bool), np.ones(shape, bool)):
+        writer = SymbolWriter()
+        mask.write_bits(writer, bits, table)
+        assert np.array_equal(mask.read_bits(SymbolReader(writer.finish()), shape, table), bits)
+
+
+def test_contexts_by_their_definition() -> None:
+    bits = blobs((6, 9))
+    offsets = [(-2, -1), (-2, 0), (-2, 1), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (0, -2), (0, -1)]
+    expected = []
+    for y in range(6):
+        for x in range(9):
+            context = 0
+            for dy, dx in offsets:
+                inside = y + dy >= 0 and 0 <= x + dx < 9
+                context = context * 2 + int(inside and bits[y + dy, x + dx])
+            expected.append(context)
+    assert mask.contexts(bits).tolist() == expected
+
+
+def test_a_trained_table_saves_bits() -> None:
+    table = mask.count_table([blobs((32, 32)) for _ in range(40)])
+    writer = SymbolWriter()
+    bits = blobs((32, 32))
+    mask.write_bits(writer, bits, table)
+    assert 8 * len(writer.finish()) < 0.75 * bits.size
+    assert table.min() >= 64
+    assert table.max() <= 65472
+
+
+def test_edges_lie_where_the_picture_changes() -> None:
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[:, 70:] = 200
+    assert np.array_equal(mask.edge_blocks(picture, 16), np.tile([False, False, True, False], (3, 1)))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 80), (16, 48)])
+def test_a_flat_picture_has_no_edges(size: tuple[int, int]) -> None:
+    edges = mask.edge_blocks(np.full((*size, 3), 77, np.uint8), 16)
+    assert edges.shape == mask.block_shape(size[0] // 16, size[1] // 16)
+    assert not edges.any()
+
+
+@pytest.mark.parametrize(("mode", "share"), [(MaskMode.ENTIRE, 1), (MaskMode.EDGE, 0.5), (MaskMode.EDGE_MORE, 0.25)])
+def test_shares_off_and_on_the_edges(mode: MaskMode, share: float) -> None:
+    off = mask.sent_tokens(mode, np.zeros((8, 8), bool), quincunx(), 16, 16)
+    assert off.mean() == share
+    assert mask.sent_tokens(mode, np.ones((8, 8), bool), quincunx(), 16, 16).all()
+
+
+def test_odd_grids() -> None:
+    edges = np.zeros((2, 3), bool)
+    edges[1, 2] = True
+    sent = mask.sent_tokens(MaskMode.EDGE, edges, quincunx(), 3, 5)
+    assert sent.shape == (3, 5)
+    assert sent[2, 4]
+    assert not sent[0, 1]

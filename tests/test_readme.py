@@ -1,0 +1,59 @@
+"""The commands and the code of the README and of the pages in docs/ run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Run
+from uigc.runtime.demo import SAMPLE
+from uigc.runtime.errors import ExitCode
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line.split(" #")[0] for block in blocks(page, "sh") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("uigc ") and not line.startswith("uigc export")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run(page: Path, uigc: Run, tmp_path: Path) -> None:
+    shutil.copy(SAMPLE, tmp_path / "photo.webp")
+    for arguments in commands(page):
+        done = uigc(*arguments)
+        assert done.returncode == 0, f"uigc {' '.join(arguments)}: {done.stderr.decode()}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(SAMPLE, tmp_path / "photo.webp")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {})
+
+
+def test_the_first_screen_has_the_two_commands() -> None:
+    first = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:60]
+    assert {"make demo", "make test"} <= {line.split("#")[0].strip() for line in first}
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert re.search(rf"^\| {int(code)} \|", text, re.MULTILINE), code.name
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"

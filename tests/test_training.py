@@ -1,0 +1,114 @@
+"""The recipes run, resume and repeat, in seconds, on pictures made by code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from uigc.export.modules.checkpoint import load_prior, load_tokenizer
+from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.runtime.schedule import quincunx
+from uigc.training.photos import Photos, is_held_out
+from uigc.training.prior import Losses, stage_losses
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tar of smooth pictures; the tests are about the machinery."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    with tarfile.open(folder / "photos.tar", "w") as archive:
+        for index in range(60):
+            small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+            path = folder / f"{index:03}.png"
+            small.resize((288, 272), Image.Resampling.BICUBIC).save(path)
+            archive.add(path, path.name)
+            path.unlink()
+    return folder
+
+
+def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
+    command = [sys.executable, "-m", "uigc.training", recipe, "--photos", str(photos), "--out", str(out), "--tiny"]
+    done = subprocess.run([*command, "--steps", str(steps), *more], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def log(out: Path, name: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
+    text = train("tokenizer", photos, tmp_path, 60, "--crop", "64", "--batch", "8")
+    assert "images/s" in text
+    assert "l1=" in text
+    lines = log(tmp_path, "tokenizer")
+    assert lines[-1]["l1"] < lines[0]["l1"]
+    assert lines[-1]["words_used"] > 1
+    with Image.open(tmp_path / "tokenizer.png") as sample:
+        assert sample.size == (128, 64)
+    assert bool(load_tokenizer(tmp_path).quantizer.fitted)
+
+    text = train("prior", photos, tmp_path, 40, "--batch", "4")
+    assert "windows/s" in text
+    lines = log(tmp_path, "prior")
+    assert lines[-1]["bits_per_token"] < lines[0]["bits_per_token"]
+    assert {"order0", "stage0", "stage5"} <= set(lines[-1])
+    trained = load_prior(tmp_path)
+    assert len(trained.prior.schedule) == 6
+    assert trained.mask_table.shape == (1024,)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(photos: Path, tmp_path: Path) -> None:
+    """Resuming restores weights, averages, optimizer and random numbers: the same bits."""
+    options = ("--crop", "32", "--batch", "4", "--photo-limit", "20")
+    train("tokenizer", photos, tmp_path / "whole", 6, *options)
+    train("tokenizer", photos, tmp_path / "parts", 6, *options, "--stop-after", "4")
+    assert not (tmp_path / "parts" / "tokenizer.safetensors").exists()
+    assert "resuming at step 4" in train("tokenizer", photos, tmp_path / "parts", 6, *options)
+    whole, parts = (load_tokenizer(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_no_photographs(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="No picture"):
+        Photos(tmp_path, torch.device("cpu"), 64)
+
+
+def test_the_split_depends_on_names_only(photos: Path) -> None:
+    split = Photos(photos, torch.device("cpu"), 64)
+    names = [f"{index:03}.png" for index in range(60)]
+    assert len(split.held_out) == max(1, sum(map(is_held_out, names)))
+    assert 0.01 < np.mean([is_held_out(str(index)) for index in range(20000)]) < 0.03
+
+
+def test_losses_follow_the_mask_modes() -> None:
+    schedule = quincunx()
+    losses = Losses(schedule, torch.device("cpu"))
+    torch.manual_seed(0)
+    lost = torch.cat([losses.draw(torch.zeros(16, 16, 16)) for _ in range(20)])
+    stages = torch.from_numpy(schedule.stage_of(16, 16))
+    assert not lost[:, stages < 3].any()
+    assert lost[:, stages == 3].any()
+    assert lost[:, stages > 3].any()
+    assert bool((lost.flatten(1).sum(1) == 0).any())
+
+
+def test_padding_is_never_asked_for() -> None:
+    prior = Prior(PriorConfig(16, 16, 1, 1, 2, 8), quincunx())
+    losses = Losses(prior.schedule, torch.device("cpu"))
+    tokens = torch.randint(0, 16, (1, 8, 8))
+    tokens[:, 5:] = prior.config.pad
+    nothing = torch.zeros_like(tokens, dtype=torch.bool)
+    grid = losses.stage_of_tile.repeat(2, 2)
+    counts = [stage_losses(prior, tokens, nothing, stage, grid)[1] for stage in range(6)]
+    assert sum(counts) == 5 * 8
