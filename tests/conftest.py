@@ -1,4 +1,4 @@
-"""Shared fixtures. The tiny bundle is made by code, seeded, once a session; pictures outside the project are optional."""
+"""Shared fixtures. The tiny bundle is made by code, once a session; pictures outside the project are optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An independent range coder in plain integers: what ``docs/FORMAT.md`` says, without constriction and without numpy."""
+"""An independent range decoder in plain integers: what ``docs/FORMAT.md`` says, without any library."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_faulty_manifests(copied: Path, entries: dict[str, object], text: str) -
 
 
 def test_no_bundle_and_no_json(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="manifest.json is missing"):
+    with pytest.raises(BundleError, match=r"manifest\.json is missing"):
         Bundle.load(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(BundleError, match="not valid JSON"):
