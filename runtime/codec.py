@@ -117,12 +117,12 @@ class Codec:
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
-        tokens: Tokens = self._load("encoder")(providers.image_input(self._padded(pixels)))[0]
+        tokens: Tokens = self._load("encoder")(_to_network(self._padded(pixels)))[0]
         return tokens
 
     def paint(self, grid: Tokens) -> Pixels:
         """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
-        return providers.image_output(self._load("decoder")(np.ascontiguousarray(grid[None])))
+        return _from_network(self._load("decoder")(np.ascontiguousarray(grid[None])))
 
     def _decode_payload(self, header: bitstream.Header, payload: bytes, progress: Progress) -> Tokens:
         own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
@@ -147,6 +147,17 @@ class Codec:
         height, width = pixels.shape[:2]
         patch = self.bundle.patch
         return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+
+
+def _to_network(image: Pixels) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
+
+
+def _from_network(pixels: NDArray[np.float32]) -> Pixels:
+    """float32 (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    rounded = np.rint(np.clip(pixels[0], 0, 1) * np.float32(255)).astype(np.uint8)
+    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
 
 
 def _check(grid: Tokens) -> int:

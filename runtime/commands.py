@@ -5,63 +5,48 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uigc.runtime.cli import Command
-from uigc.runtime.errors import InputError, UsageError
+from uigc.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from uigc.runtime.codec import Codec
 
-STREAM = "-"
 PROGRESS_AFTER = 2.0  # seconds
 
 
-def read_input(name: str) -> bytes:
-    """All of a file, or of standard input for ``-``."""
-    if name == STREAM:
-        return sys.stdin.buffer.read()
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{name} cannot be read ({error.strerror}); check the name.") from None
-
-
-def write_output(name: str, data: bytes, force: bool) -> None:
-    from uigc.runtime.image import write_file
-
-    if name == STREAM:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    else:
-        write_file(Path(name), data, force)
-
-
-def check_output(name: str, force: bool) -> None:
-    """Refuse an output that exists before any work is done."""
-    from uigc.runtime.errors import OutputError
-
-    if name != STREAM and Path(name).exists() and not force:
-        raise OutputError(f"{name} exists; give --force to overwrite it, or another name.")
-
-
 class ProgressLine:
-    """A line on a terminal's standard error that appears when the work takes over two seconds."""
+    """A line on a terminal's standard error that appears once the work has taken two seconds."""
 
     def __init__(self, quiet: bool) -> None:
-        self._begun, self._shown = time.monotonic(), False
-        self._enabled = not quiet and sys.stderr.isatty()
+        self._text, self._shown = "", False
+        self._timer = threading.Timer(PROGRESS_AFTER, self._begin)
+        self._timer.daemon = True
+        if not quiet and sys.stderr.isatty():
+            self._timer.start()
 
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if self._enabled and (self._shown or time.monotonic() - self._begun > PROGRESS_AFTER):
-            self._shown = True
-            print(f"\r\x1b[K{label} {done}/{total}", end="", file=sys.stderr, flush=True)
+    def __enter__(self) -> ProgressLine:
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        self._text = f"{label} {done}/{total}"
+        if self._shown:
+            self._draw()
+
+    def _begin(self) -> None:
+        self._shown = True
+        self._draw()
+
+    def _draw(self) -> None:
+        print(f"\r\x1b[K{self._text}", end="", file=sys.stderr, flush=True)
 
 
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,16 +92,13 @@ def _configure_compress(parser: argparse.ArgumentParser) -> None:
 
 
 def _compress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime import image
+    from uigc.runtime import files, image
 
-    check_output(arguments.output, arguments.force)
-    pixels = image.read(read_input(arguments.input), arguments.background)
-    progress = ProgressLine(arguments.quiet)
-    try:
+    files.check_free(arguments.output, arguments.force)
+    pixels = image.read(files.read(arguments.input), arguments.background)
+    with ProgressLine(arguments.quiet) as progress:
         data = make_codec(arguments).compress(pixels, arguments.mask, progress)
-    finally:
-        progress.close()
-    write_output(arguments.output, data, arguments.force)
+    files.write(arguments.output, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
     _say(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
@@ -130,17 +112,14 @@ def _configure_decompress(parser: argparse.ArgumentParser) -> None:
 
 
 def _decompress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime import image
+    from uigc.runtime import files, image
 
-    check_output(arguments.output, arguments.force)
-    data = read_input(arguments.input)
-    progress = ProgressLine(arguments.quiet)
-    try:
+    files.check_free(arguments.output, arguments.force)
+    data = files.read(arguments.input)
+    with ProgressLine(arguments.quiet) as progress:
         pixels = make_codec(arguments).decompress(data, progress)
-    finally:
-        progress.close()
-    suffix = "" if arguments.output == STREAM else Path(arguments.output).suffix
-    write_output(arguments.output, image.encode(pixels, suffix), arguments.force)
+    suffix = "" if arguments.output == files.STREAM else Path(arguments.output).suffix
+    files.write(arguments.output, image.encode(pixels, suffix), arguments.force)
     _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 
 
@@ -150,9 +129,9 @@ def _configure_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from uigc.runtime import bitstream
+    from uigc.runtime import bitstream, files
 
-    data = read_input(arguments.input)
+    data = files.read(arguments.input)
     header, payload = bitstream.unpack(data)
     figures = {
         "format_version": header.version,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from uigc.runtime import image
-from uigc.runtime.commands import ProgressLine, make_codec, read_input
+from uigc.runtime import files, image
+from uigc.runtime.commands import ProgressLine, make_codec
 
 SAMPLE = Path(__file__).parent / "samples" / "coffee.webp"
 
@@ -20,19 +20,16 @@ def run(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.output)
     stem = "sample" if arguments.picture is None else f"{Path(source).stem}-uigc"
     codec = make_codec(arguments)
-    progress = ProgressLine(arguments.quiet)
-    try:
-        pixels = image.read(read_input(source))
+    pixels = image.read(files.read(source))
+    with ProgressLine(arguments.quiet) as progress:
         begun = time.perf_counter()
         data = codec.compress(pixels, arguments.mask, progress)
         compressed = time.perf_counter()
-        image.write_file(folder / f"{stem}.uigc", data, arguments.force)
+        files.write(folder / f"{stem}.uigc", data, arguments.force)
         back = codec.decompress((folder / f"{stem}.uigc").read_bytes(), progress)
         done = time.perf_counter()
-    finally:
-        progress.close()
     both = np.concatenate([pixels, np.full_like(pixels[:, :8], 255), back], axis=1)
-    image.write_file(folder / f"{stem}.png", image.encode(both, ".png"), arguments.force)
+    files.write(folder / f"{stem}.png", image.encode(both, ".png"), arguments.force)
     if arguments.quiet:
         return
     height, width = pixels.shape[:2]

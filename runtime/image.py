@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,31 +102,3 @@ def encode(pixels: Pixels, suffix: str) -> bytes:
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"A picture cannot be written as {format_name} ({error}); use .png.") from None
     return buffer.getvalue()
-
-
-def write_file(path: Path, data: bytes, force: bool) -> None:
-    """Write through a temporary file in the same folder and a rename: a reader sees all or nothing."""
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists; give --force to overwrite it, or another name.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, and a file name was expected; give one.")
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); check the folder.") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"{path} cannot be written ({error.strerror}); check the folder.") from None
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -10,7 +10,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.errors import ProviderError
@@ -60,14 +59,3 @@ def find(name: str) -> Provider:
     if problem:
         raise ProviderError(problem)
     return provider
-
-
-def image_input(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1], as encoder graphs take it."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-
-
-def image_output(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """float32 (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    rounded = np.rint(np.clip(pixels[0], 0, 1) * np.float32(255)).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))

@@ -1,8 +1,8 @@
 """Golden files of the bundle that ships: what a port to another language is tested with.
 
 ``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode, the edge bits and
-the grid that a decoder ends with; beside it lie the complete files. ``UIGC_REGENERATE=1`` writes them anew; a missing file
-is an error. A change here is a change of the format or of the prior, and belongs into the CHANGELOG.
+the grid that a decoder ends with; beside it lie the complete files. ``UIGC_REGENERATE=1`` writes them anew; a missing
+file is an error. A change here is a change of the format or of the prior, and belongs into the CHANGELOG.
 """
 
 from __future__ import annotations

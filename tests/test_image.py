@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,22 +124,3 @@ def test_lossless_outputs(suffix: str) -> None:
 def test_unknown_outputs(suffix: str) -> None:
     with pytest.raises(OutputError):
         image.encode(noise(2, 2, 3), suffix)
-
-
-def test_files_are_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "out.bin"
-    image.write_file(path, b"first", force=False)
-    with pytest.raises(OutputError, match="--force"):
-        image.write_file(path, b"second", force=False)
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail)
-        with pytest.raises(OutputError, match="No space"):
-            image.write_file(path, b"second", force=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["out.bin"]
-    assert path.read_bytes() == b"first"
-    with pytest.raises(OutputError, match="cannot be written"):
-        image.write_file(tmp_path / "absent" / "out.bin", b"", force=False)

@@ -6,10 +6,9 @@ import ast
 import contextlib
 import json
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from uigc.runtime import files
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,6 @@ class Average:
                 self.state[name].lerp_(value, 1 - decay)
             else:
                 self.state[name].copy_(value)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary_path)`` and rename, so that an interrupted run leaves the previous file."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def save_picture(path: Path, image: Tensor) -> None:
@@ -139,6 +133,11 @@ class Run:
         with open(self.options.out / f"{self.name}.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    def report(self, **figures: object) -> None:
+        """Log figures and print them above the progress bar."""
+        self.log(**figures)
+        tqdm.write(json.dumps({"step": self.step, **figures}))
+
     def save(self) -> None:
         state = {
             "module": self.module.state_dict(),
@@ -151,7 +150,7 @@ class Run:
             "random": repr(self.rng.getstate()),
             "torch_random": torch.get_rng_state(),
         }
-        write_atomically(self.checkpoint, lambda part: torch.save(state, part))
+        files.replace(self.checkpoint, lambda part: torch.save(state, part))
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)

@@ -17,9 +17,10 @@ from torch import Tensor
 from uigc.export.modules.checkpoint import load_tokenizer, save_prior
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import PATCH, Tokenizer
+from uigc.runtime import files
 from uigc.runtime.mask import BLOCK, MaskMode, count_table, edge_blocks
 from uigc.runtime.schedule import Schedule, quincunx
-from uigc.training.loop import Run, RunOptions, averaged, write_atomically
+from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 1e-3
@@ -51,7 +52,7 @@ def _tokenized(options: RunOptions, tokenizer: Tokenizer) -> tuple[list[Tensor],
                 "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
                 "mask": _mask_table(photos.training),
             }
-        write_atomically(kept, lambda part: torch.save(state, part))
+        files.replace(kept, lambda part: torch.save(state, part))
     state = torch.load(kept, map_location=options.device, weights_only=True)
     return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]], state["mask"].cpu()
 
@@ -187,5 +188,4 @@ def _report(run: Run, held_out: list[Tensor]) -> None:
     with averaged(run) as prior:
         assert isinstance(prior, Prior)
         figures = evaluate(prior, held_out[:64])
-    run.log(**figures)
-    print({"step": run.step, **figures})
+    run.report(**figures)

@@ -116,5 +116,4 @@ def _report(run: Run, photos: Photos, networks: Networks | None, size: int) -> N
         assert isinstance(tokenizer, Tokenizer)
         figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
         save_picture(run.options.out / "tokenizer.png", _sample(tokenizer, photos.held_out[0], size))
-    run.log(**figures)
-    print({"step": run.step, **figures})
+    run.report(**figures)

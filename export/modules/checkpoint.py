@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.runtime import files
 from uigc.runtime.errors import InputError
 from uigc.runtime.schedule import Schedule
 
@@ -26,9 +26,8 @@ MASK_TABLE = "mask.table"
 
 def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, {key: json.dumps(value) for key, value in metadata.items()})
-    os.replace(temporary, path)
+    text = {key: json.dumps(value) for key, value in metadata.items()}
+    files.replace(path, lambda part: save_file(tensors, part, text))
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
