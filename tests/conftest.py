@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.reference_decoder import Model, decode
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import Bundle, Codec, image
+from uigc.runtime.bundle import CODER_TABLE, MASK_TABLE
 from uigc.runtime.demo import SAMPLE
 from uigc.runtime.schedule import quincunx
 
@@ -58,6 +60,19 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_path: Path) -> Codec:
     return Codec(Bundle.load(tiny_path), threads=1)
+
+
+def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:
+    """The grid of a file by the decoder that was written from the format's page alone."""
+
+    def logits(stage: int, grid: list[list[int]]) -> list[list[int]]:
+        rows: list[list[int]] = codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
+        return rows
+
+    bundle = codec.bundle
+    tables = bundle.table(CODER_TABLE).tolist(), bundle.table(MASK_TABLE).tolist()
+    model = Model(logits, *tables, bundle.codebook, bundle.window, bundle.unknown, bundle.pad)
+    return decode(data, model)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import tiny_modules
+from tests.conftest import reference_grid, tiny_modules
 from uigc.runtime import Codec, bitstream, providers
 from uigc.runtime.coder import SymbolWriter
 from uigc.runtime.errors import (
@@ -77,6 +77,13 @@ def test_lost_tokens_are_the_most_likely_ones(tiny: Codec) -> None:
             context[place] = tokens[place] if sent[place] else 16
     grid = tiny.prior.encode(tokens, sent, SymbolWriter())
     assert np.array_equal(grid, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_decoder_written_from_the_page_alone_agrees(tiny: Codec, mode: str) -> None:
+    for size in ((1, 1), (150, 90)):
+        encoded = tiny.encode(picture(*size), mode)
+        assert reference_grid(tiny, encoded.data) == encoded.grid.tolist()
 
 
 def test_files_are_small_and_self_contained(tiny: Codec) -> None:

@@ -13,7 +13,7 @@ import os
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, reference_grid
 from uigc.runtime import Codec, bitstream
 from uigc.runtime.mask import MODES, edge_blocks
 
@@ -55,6 +55,7 @@ def test_edges(codec: Codec, golden: dict[str, object], sample: np.ndarray) -> N
 def test_files_decode_to_their_grids(codec: Codec, golden: dict[str, object], label: str) -> None:
     data = (FOLDER / f"coffee-{label}.uigc").read_bytes()
     assert codec.decode_tokens(data).tolist() == golden["grids"][label]
+    assert reference_grid(codec, data) == golden["grids"][label]
 
 
 @pytest.mark.parametrize("label", MODES)

@@ -177,15 +177,15 @@ def train(options: RunOptions, config: PriorConfig) -> None:
         run.optimize(loss, bits_per_token=loss / math.log(2))
         if run.progress - checked >= 0.1:
             checked = run.progress
-            _report(run, held_out)
+            _report(run, held_out[:16])
     if run.progress < 1:
         return
-    _report(run, held_out)
+    _report(run, held_out[:64])
     save_prior(options.out, run.average.state, prior, mask_table)
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:
     with averaged(run) as prior:
         assert isinstance(prior, Prior)
-        figures = evaluate(prior, held_out[:64])
+        figures = evaluate(prior, held_out)
     run.report(**figures)
