@@ -57,6 +57,15 @@ def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
         assert sample.size == (128, 64)
     assert bool(load_tokenizer(tmp_path).quantizer.fitted)
 
+    before = load_tokenizer(tmp_path)
+    train("decoder", photos, tmp_path, 20, "--crop", "64", "--batch", "8")
+    after = load_tokenizer(tmp_path)
+    for name, value in before.state_dict().items():
+        if not name.startswith("decoder."):
+            assert torch.equal(value, after.state_dict()[name]), name
+    first = "decoder.layers.0.weight"
+    assert not torch.equal(before.state_dict()[first], after.state_dict()[first])
+
     text = train("prior", photos, tmp_path, 40, "--batch", "4")
     assert "windows/s" in text
     lines = log(tmp_path, "prior")

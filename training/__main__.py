@@ -1,4 +1,4 @@
-"""``python -m uigc.training tokenizer|prior --photos DIR_OR_TARS --out DIR``; see ``docs/TRAINING.md``."""
+"""``python -m uigc.training tokenizer|decoder|prior --photos DIR_OR_TARS --out DIR``; see ``docs/TRAINING.md``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     recipes = parser.add_subparsers(dest="recipe", required=True)
     for name, text, batch in (
         ("tokenizer", "encoder, codebook and pixel decoder", 12),
+        ("decoder", "the pixel decoder alone, further, on the tokens as they are", 12),
         ("prior", "multi-stage transformer on the tokens of OUT/tokenizer.safetensors", 24),
     ):
         recipe = recipes.add_parser(name, help=text)
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         recipe.add_argument("--codebook", type=int, help="words of the codebook, a power of two")
         recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
         recipe.add_argument("--tiny", action="store_true", help="a configuration that trains in seconds, for trials")
-        if name == "tokenizer":
+        if name != "prior":
             recipe.add_argument("--crop", type=int, default=128, help="crop size in pixels, a multiple of 16")
             recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
     return parser
@@ -57,18 +58,22 @@ def main() -> None:
         stop_after=arguments.stop_after,
         compiled=arguments.compile,
     )
-    if arguments.recipe == "tokenizer":
-        from uigc.bench.metrics import Networks
-        from uigc.training import tokenizer
-
-        config = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
-        config = replace(config, codebook=arguments.codebook or config.codebook)
-        networks = Networks(arguments.perceptual) if arguments.perceptual else None
-        tokenizer.train(options, config, arguments.crop, networks)
-    else:
+    if arguments.recipe == "prior":
         from uigc.training import prior
 
-        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig())
+        config = TINY_PRIOR if arguments.tiny else PriorConfig()
+        prior.train(options, replace(config, codebook=arguments.codebook or config.codebook))
+        return
+    from uigc.bench.metrics import Networks
+    from uigc.training import decoder, tokenizer
+
+    networks = Networks(arguments.perceptual) if arguments.perceptual else None
+    if arguments.recipe == "decoder":
+        decoder.train(options, arguments.crop, networks)
+    else:
+        shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
+        shape = replace(shape, codebook=arguments.codebook or shape.codebook)
+        tokenizer.train(options, shape, arguments.crop, networks)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class RunOptions:
 
 
 class Average:
-    """Exponential moving average of a module's floating-point state, with a warm-up."""
+    """Exponential moving average of a module's parameters, with a warm-up; buffers are taken as they are."""
 
     def __init__(self, module: nn.Module, decay: float = 0.998) -> None:
         self.decay, self.updates = decay, 0
@@ -49,10 +49,10 @@ class Average:
     def update(self, module: nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in module.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.state[name].lerp_(value, 1 - decay)
-            else:
+        for name, value in module.named_parameters():
+            self.state[name].lerp_(value, 1 - decay)
+        for name, value in module.named_buffers():
+            if name in self.state:
                 self.state[name].copy_(value)
 
 

@@ -21,13 +21,17 @@ Network = Callable[[Tensor], Tensor]
 QUANTIZE_AFTER = 0.3  # share of the budget
 PERCEPTUAL_AFTER = 0.03
 LEARNING_RATE = 5e-4
+LPIPS_WEIGHT = 0.5
+DISTS_WEIGHT = 0.25
+COMMITMENT_WEIGHT = 0.1
 
 
 class Loss(nn.Module):
     """Distance of a reconstruction; the perceptual terms are zero without ``networks``."""
 
-    def __init__(self, networks: Networks | None) -> None:
+    def __init__(self, networks: Networks | None, lpips_weight: float, dists_weight: float) -> None:
         super().__init__()
+        self.lpips_weight, self.dists_weight = lpips_weight, dists_weight
         self.lpips = LPIPS(networks) if networks else None
         self.dists = DISTS(networks) if networks else None
 
@@ -38,7 +42,7 @@ class Loss(nn.Module):
         share = max(1, len(image) // 5)
         lpips = self.lpips(image, reference).mean()
         dists = self.dists(image[:share], reference[:share]).mean()
-        total = absolute + 0.5 * lpips + 0.25 * dists
+        total = absolute + self.lpips_weight * lpips + self.dists_weight * dists
         return total, {"l1": absolute, "lpips": lpips, "dists": dists}
 
 
@@ -50,7 +54,6 @@ def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> 
             encoded = tokenizer.encoder(batch).float()
             latents.append(unit(encoded.permute(0, 2, 3, 1).reshape(-1, tokenizer.config.dim)))
     tokenizer.quantizer.fit(torch.cat(latents))
-    run.average.state.update({f"quantizer.{k}": v.clone() for k, v in tokenizer.quantizer.state_dict().items()})
 
 
 def evaluate(tokenizer: Tokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
@@ -71,7 +74,8 @@ def evaluate(tokenizer: Tokenizer, images: list[Tensor], networks: Networks | No
     return {**{key: round(mean(values), 4) for key, values in figures.items() if values}, "words_used": len(used)}
 
 
-def _sample(tokenizer: Tokenizer, image: Tensor, size: int) -> Tensor:
+def sample(tokenizer: Tokenizer, image: Tensor, size: int) -> Tensor:
+    """The middle of a picture and its reconstruction, side by side: (3, size, 2 * size)."""
     picture = centre(image, size)
     back = tokenizer.decoder(tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(picture))))
     return torch.cat([picture[0], back[0]], 2)
@@ -84,7 +88,7 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
     tokenizer = Tokenizer(config).to(device)
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = Loss(networks.to(device) if networks else None)
+    loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
     run = Run("tokenizer", options, tokenizer, LEARNING_RATE)
     encode: Network = tokenizer.encoder
     decode: Network = tokenizer.decoder
@@ -101,7 +105,7 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
         with mixed_precision(device):
             back = decode(words).float()
             distance, figures = loss(back, batch, run.progress > PERCEPTUAL_AFTER)
-        run.optimize(distance + 0.1 * commitment, commitment=commitment, **figures)
+        run.optimize(distance + COMMITMENT_WEIGHT * commitment, commitment=commitment, **figures)
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, photos, networks, size)
@@ -115,5 +119,5 @@ def _report(run: Run, photos: Photos, networks: Networks | None, size: int) -> N
     with averaged(run) as tokenizer:
         assert isinstance(tokenizer, Tokenizer)
         figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_picture(run.options.out / "tokenizer.png", _sample(tokenizer, photos.held_out[0], size))
+        save_picture(run.options.out / "tokenizer.png", sample(tokenizer, photos.held_out[0], size))
     run.report(**figures)

@@ -1,0 +1,57 @@
+"""Recipe of the pixel decoder alone: tokens stay what they are, so a prior that was trained on them stays valid."""
+
+from __future__ import annotations
+
+import torch
+
+from uigc.bench.metrics import Networks
+from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
+from uigc.export.modules.tokenizer import Tokenizer
+from uigc.training.loop import Run, RunOptions, averaged, mixed_precision, save_picture
+from uigc.training.photos import Photos, crops
+from uigc.training.tokenizer import Loss, Network, evaluate, sample
+
+LEARNING_RATE = 3e-4
+LPIPS_WEIGHT = 1.0  # with the tokens fixed, more of the gradient may go into how the picture looks
+DISTS_WEIGHT = 0.25
+
+
+def train(options: RunOptions, size: int, networks: Networks | None) -> None:
+    """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``."""
+    device = options.device
+    photos = Photos(options.photos, device, size, options.photo_limit)
+    tokenizer = load_tokenizer(options.out).to(device)
+    tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tokenizer.requires_grad_(False)
+    tokenizer.decoder.requires_grad_(True)
+    loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
+    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE)
+    encode: Network = tokenizer.encoder
+    decode: Network = tokenizer.decoder
+    if options.compiled:
+        encode, decode = torch.compile(encode), torch.compile(decode)
+    checked = run.progress
+    for _ in run.steps(options.batch, "images"):
+        batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), mixed_precision(device):
+            words = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(encode(batch).float()))
+        with mixed_precision(device):
+            back = decode(words).float()
+            distance, figures = loss(back, batch, perceptual=True)
+        run.optimize(distance, **figures)
+        if run.progress - checked >= 0.1:
+            checked = run.progress
+            _report(run, tokenizer, photos, networks, size)
+    if run.progress < 1:
+        return
+    _report(run, tokenizer, photos, networks, size)
+    state = tokenizer.state_dict()
+    state.update({f"decoder.{name}": value for name, value in run.average.state.items()})
+    save_tokenizer(options.out, state, tokenizer.config)
+
+
+def _report(run: Run, tokenizer: Tokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
+    with averaged(run):
+        figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
+        save_picture(run.options.out / "decoder.png", sample(tokenizer, photos.held_out[0], size))
+    run.report(**figures)
