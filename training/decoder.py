@@ -18,6 +18,7 @@ DISTS_WEIGHT = 0.25
 
 def train(options: RunOptions, size: int, networks: Networks | None) -> None:
     """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``."""
+    torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     tokenizer = load_tokenizer(options.out).to(device)

@@ -51,9 +51,9 @@ class Average:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in module.named_parameters():
             self.state[name].lerp_(value, 1 - decay)
-        for name, value in module.named_buffers():
+        for name, buffer in module.named_buffers():
             if name in self.state:
-                self.state[name].copy_(value)
+                self.state[name].copy_(buffer)
 
 
 def save_picture(path: Path, image: Tensor) -> None:
@@ -63,13 +63,15 @@ def save_picture(path: Path, image: Tensor) -> None:
 
 
 class Run:
-    """One training run: iterate over :meth:`steps`, call :meth:`optimize` in each; it saves, logs and resumes."""
+    """One training run: iterate over :meth:`steps` and call :meth:`optimize` in each; it saves, logs and resumes.
+
+    To repeat, the module must have been made after ``torch.manual_seed(options.seed)``.
+    """
 
     def __init__(self, name: str, options: RunOptions, module: nn.Module, learning_rate: float) -> None:
         self.name, self.options, self.module = name, options, module
         self.learning_rate = learning_rate
         self.rng = random.Random(options.seed)
-        torch.manual_seed(options.seed)
         self.optimizer = torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
         self.average = Average(module)
         self.step, self.elapsed = 0, 0.0
@@ -149,6 +151,7 @@ class Run:
             "figures": self.figures,
             "random": repr(self.rng.getstate()),
             "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state() if self.options.device.type == "cuda" else None,
         }
         files.replace(self.checkpoint, lambda part: torch.save(state, part))
 
@@ -160,6 +163,8 @@ class Run:
         self.step, self.elapsed, self.figures = state["step"], state["elapsed"], state["figures"]
         self.rng.setstate(ast.literal_eval(state["random"]))
         torch.set_rng_state(state["torch_random"].cpu())
+        if state["cuda_random"] is not None:
+            torch.cuda.set_rng_state(state["cuda_random"].cpu())
         print(f"{self.name}: resuming at step {self.step} after {self.elapsed / 60:.1f} minutes")
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 HELD_OUT_SHARE = 0.02
@@ -52,7 +53,7 @@ class Photos:
         if limit is not None:
             files = files[:: max(1, len(files) // limit)][:limit]
         with ThreadPoolExecutor() as pool:
-            decoded = list(pool.map(_decode, (data for _, data in files)))
+            decoded = list(tqdm(pool.map(_decode, (data for _, data in files)), "photos", len(files)))
         named = [(name, image) for (name, _), image in zip(files, decoded, strict=True)]
         fitting = [(name, image.to(device)) for name, image in named if min(image.shape[1:]) >= smallest]
         self.training = [image for name, image in fitting if not is_held_out(name)]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from uigc.export.modules.checkpoint import load_tokenizer, save_prior
 from uigc.export.modules.prior import Prior, PriorConfig
@@ -31,7 +32,7 @@ LOSSY_SHARE = 0.5  # of the windows
 def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random) -> list[Tensor]:
     """Token grid int64 (h, w) of each picture, cut at a random phase."""
     grids = []
-    for image in images:
+    for image in tqdm(images, desc="tokens", unit="images"):
         _, height, width = image.shape
         top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
         tall, wide = height // PATCH * PATCH, width // PATCH * PATCH
@@ -153,6 +154,7 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
 
 def train(options: RunOptions, config: PriorConfig) -> None:
     """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there."""
+    torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
     grids, held_out, mask_table = _tokenized(options, tokenizer)

@@ -83,6 +83,7 @@ def sample(tokenizer: Tokenizer, image: Tensor, size: int) -> Tensor:
 
 def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Networks | None) -> None:
     """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``."""
+    torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
