@@ -15,12 +15,12 @@ test: lint
 lint: .venv/test
 	.venv/test/bin/ruff check .
 	.venv/test/bin/ruff format --check .
-	rm -rf build/tree
+	rm -rf build  # setuptools would take what older builds left there into the wheel
 	.venv/test/bin/python $(PIP) --no-deps --no-build-isolation --target build/tree .
 	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc
 
 .venv/demo: pyproject.toml
-	rm -rf $@
+	rm -rf $@ build
 	$(PYTHON) -m venv $@
 	$@/bin/python $(PIP) ".[cpu]" || { rm -rf $@; exit 1; }
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from uigc.runtime.errors import InputError, OutputError, TooLargeError
 
 Pixels = NDArray[np.uint8]
+# Formats whose defaults would add losses of their own to a decoded picture.
+_SAVE: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -98,7 +101,7 @@ def encode(pixels: Pixels, suffix: str) -> bytes:
         raise OutputError(f"Pictures cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
     buffer = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(buffer, format_name)
+        Image.fromarray(pixels).save(buffer, format_name, **_SAVE.get(format_name, {}))
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"A picture cannot be written as {format_name} ({error}); use .png.") from None
     return buffer.getvalue()

@@ -114,7 +114,7 @@ def test_unreadable_inputs(data: bytes) -> None:
         image.read(data)
 
 
-@pytest.mark.parametrize("suffix", ["", ".png", ".PNG", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", ["", ".png", ".PNG", ".bmp", ".tif", ".webp"])
 def test_lossless_outputs(suffix: str) -> None:
     pixels = noise(9, 5, 3)
     assert np.array_equal(image.read(image.encode(pixels, suffix)), pixels)
