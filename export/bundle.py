@@ -42,11 +42,9 @@ def write_bundle(
 ) -> Written:
     """Export to the folder ``out``; nothing is left there unless every graph agreed with its module.
 
-    ``pictures``: uint8 (H, W, 3), on which graphs and modules are compared; the tokens of the first are the prior's
-    real input.
+    ``pictures``: uint8 (H, W, 3), on which graphs and modules are compared.
     """
-    if out.exists() and not force:
-        raise OutputError(f"{out} exists; give --force to replace it, or another name.")
+    _check_free(out, force)
     prior = trained.prior.freeze()
     if prior.config.codebook != tokenizer.config.codebook:
         raise InputError(
@@ -66,6 +64,13 @@ def write_bundle(
         shutil.rmtree(working, ignore_errors=True)
         raise
     return Written(out, written, sum(file.stat().st_size for file in out.iterdir()) / 1e6)
+
+
+def _check_free(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise OutputError(f"{out} exists; give --force to replace it, or another name.")
+    if out.exists() and not (out / layout.MANIFEST).is_file():
+        raise OutputError(f"{out} is no bundle, so it is not replaced; remove it yourself, or give another name.")
 
 
 def _round_to_half(module: nn.Module) -> None:

@@ -92,6 +92,8 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     with pytest.raises(OutputError, match="--force"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], False, lambda text: None)
+    with pytest.raises(OutputError, match="no bundle"):
+        write_bundle(*tiny_modules(0), tmp_path / "kept", [], True, lambda text: None)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 

@@ -17,7 +17,7 @@ from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime.schedule import quincunx
 from uigc.training.photos import Photos, is_held_out
-from uigc.training.prior import Losses, stage_losses
+from uigc.training.prior import draw_lost, stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +102,8 @@ def test_the_split_depends_on_names_only(photos: Path) -> None:
 
 def test_losses_follow_the_mask_modes() -> None:
     schedule = quincunx()
-    losses = Losses(schedule, torch.device("cpu"))
     torch.manual_seed(0)
-    lost = torch.cat([losses.draw(torch.zeros(16, 16, 16)) for _ in range(20)])
+    lost = torch.cat([draw_lost(schedule, torch.zeros(16, 16, 16)) for _ in range(20)])
     stages = torch.from_numpy(schedule.stage_of(16, 16))
     assert not lost[:, stages < 3].any()
     assert lost[:, stages == 3].any()
@@ -114,10 +113,8 @@ def test_losses_follow_the_mask_modes() -> None:
 
 def test_padding_is_never_asked_for() -> None:
     prior = Prior(PriorConfig(16, 16, 1, 1, 2, 8), quincunx())
-    losses = Losses(prior.schedule, torch.device("cpu"))
     tokens = torch.randint(0, 16, (1, 8, 8))
     tokens[:, 5:] = prior.config.pad
     nothing = torch.zeros_like(tokens, dtype=torch.bool)
-    grid = losses.stage_of_tile.repeat(2, 2)
-    counts = [stage_losses(prior, tokens, nothing, stage, grid)[1] for stage in range(6)]
+    counts = [stage_loss(prior, tokens, nothing, stage)[1] for stage in range(6)]
     assert sum(counts) == 5 * 8

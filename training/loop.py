@@ -98,7 +98,7 @@ class Run:
         begun, before, saved = time.monotonic(), self.elapsed, time.monotonic()
         first = self.step
         layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
-        with tqdm(total=100, unit="%", bar_format=layout) as bar:
+        with tqdm(total=100, initial=100 * self.progress, unit="%", bar_format=layout) as bar:
             bar.set_description(self.name)
             while self.progress < 1 and not self.interrupted(first):
                 yield self.step

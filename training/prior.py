@@ -82,33 +82,31 @@ def batch_of(grids: list[Tensor], prior: Prior, count: int, rng: random.Random) 
     return torch.stack([_window(rng.choice(grids), config.pad, config.window, rng) for _ in range(count)])
 
 
-class Losses:
-    """Which tokens of a batch are lost, drawn as the mask modes would: blocks of 2x2 tokens that lie off the edges."""
-
-    def __init__(self, schedule: Schedule, device: torch.device) -> None:
-        self.schedule = schedule
-        stages = torch.from_numpy(schedule.stage_of(schedule.tile, schedule.tile)).to(device)
-        self.stage_of_tile = stages.long()
-
-    def draw(self, tokens: Tensor) -> Tensor:
-        """Mask bool of ``tokens`` (B, H, W): what is lost, before it is known whether its stage has come."""
-        batch, height, width = tokens.shape
-        tile = self.schedule.tile
-        stage = self.stage_of_tile.repeat(height // tile, width // tile)
-        first_lost = [self.schedule.leading(mode.share_off_edges) for mode in (MaskMode.EDGE, MaskMode.EDGE_MORE)]
-        pick = torch.tensor(first_lost, device=tokens.device)[torch.randint(2, (batch, 1, 1), device=tokens.device)]
-        share = torch.rand(batch, 1, 1, device=tokens.device)
-        shape = batch, height // BLOCK, width // BLOCK
-        edge = torch.rand(shape, device=tokens.device) < share
-        edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
-        lossy = torch.rand(batch, 1, 1, device=tokens.device) < LOSSY_SHARE
-        return (stage >= pick) & ~edge & lossy
+def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
+    """The stage of each position of ``tokens`` (B, H, W): int8 (H, W)."""
+    return torch.from_numpy(schedule.stage_of(tokens.shape[1], tokens.shape[2])).to(tokens.device)
 
 
-def stage_losses(prior: Prior, tokens: Tensor, lost: Tensor, stage: int, stage_of: Tensor) -> tuple[Tensor, int]:
+def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
+    """Which of ``tokens`` (B, H, W) are lost: bool, drawn as the mask modes would, in blocks of 2x2 off the edges.
+
+    Part of the windows lose nothing; in the others a random share of the blocks lies on edges.
+    """
+    batch, height, width = tokens.shape
+    device = tokens.device
+    first_lost = [schedule.leading(mode.share_off_edges) for mode in (MaskMode.EDGE, MaskMode.EDGE_MORE)]
+    pick = torch.tensor(first_lost, device=device)[torch.randint(2, (batch, 1, 1), device=device)]
+    share = torch.rand(batch, 1, 1, device=device)
+    edge = torch.rand((batch, height // BLOCK, width // BLOCK), device=device) < share
+    edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+    lossy = torch.rand(batch, 1, 1, device=device) < LOSSY_SHARE
+    return (stage_grid(schedule, tokens) >= pick) & ~edge & lossy
+
+
+def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
     """Sum of cross entropies in nats over the asked tokens of ``stage`` that are no padding, and their number."""
     config, schedule = prior.config, prior.schedule
-    hidden = (stage_of >= stage) | lost
+    hidden = (stage_grid(schedule, tokens) >= stage) | lost
     context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
     logits = prior(context, stage)
     tile = schedule.tile
@@ -120,22 +118,16 @@ def stage_losses(prior: Prior, tokens: Tensor, lost: Tensor, stage: int, stage_o
     return loss, int((target >= 0).sum())
 
 
-def _stage_grid(losses: Losses, tokens: Tensor) -> Tensor:
-    tile = losses.schedule.tile
-    return losses.stage_of_tile.repeat(tokens.shape[1] // tile, tokens.shape[2] // tile)
-
-
 def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
     """Bits a token on whole grids with nothing lost, in all and per stage, beside the order-0 entropy."""
     config, schedule = prior.config, prior.schedule
-    losses = Losses(schedule, grids[0].device)
     totals = np.zeros((len(schedule), 2))
     for grid in grids:
         high, wide = (-(-length // config.window) * config.window for length in grid.shape)
         tokens = F.pad(grid, (0, wide - grid.shape[1], 0, high - grid.shape[0]), value=config.pad)[None]
         nothing = torch.zeros_like(tokens, dtype=torch.bool)
         for stage in range(len(schedule)):
-            nats, count = stage_losses(prior, tokens, nothing, stage, _stage_grid(losses, tokens))
+            nats, count = stage_loss(prior, tokens, nothing, stage)
             totals[stage] += float(nats) / math.log(2), count
     figures = {"bits_per_token": totals[:, 0].sum() / totals[:, 1].sum()}
     figures |= {f"stage{stage}": bits / count for stage, (bits, count) in enumerate(totals)}
@@ -163,7 +155,6 @@ def train(options: RunOptions, config: PriorConfig) -> None:
     if config.codebook != tokenizer.config.codebook:
         raise SystemExit(f"The prior has {config.codebook} words and the tokenizer {tokenizer.config.codebook}.")
     _start_from_frequencies(prior, grids)
-    losses = Losses(prior.schedule, device)
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
     run = Run("prior", options, prior, LEARNING_RATE)
@@ -172,8 +163,7 @@ def train(options: RunOptions, config: PriorConfig) -> None:
         total, count = torch.zeros((), device=device), 0
         for stage in range(len(prior.schedule)):
             tokens = batch_of(grids, prior, options.batch, run.rng)
-            lost = losses.draw(tokens)
-            nats, asked = stage_losses(prior, tokens, lost, stage, _stage_grid(losses, tokens))
+            nats, asked = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
             total, count = total + nats, count + asked
         loss = total / count
         run.optimize(loss, bits_per_token=loss / math.log(2))
