@@ -27,7 +27,9 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CODER_TABLE = "coder.weights"
 MASK_TABLE = "mask.table"
-TABLES = {CODER_TABLE: (FARTHEST + 1,), MASK_TABLE: (1 << CONTEXT_BITS,)}
+TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
+"""Length and largest entry of the integer tables among the weights."""
+PATCH = 16  # pixels a token covers each way; fixed by the file format
 PRIOR_PREFIX = "prior."
 
 
@@ -59,7 +61,9 @@ class Bundle:
         if faults:
             raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
-        return cls(folder, manifest, schedule)
+        bundle = cls(folder, manifest, schedule)
+        bundle._check_prior_id()
+        return bundle
 
     @property
     def prior_id(self) -> bytes:
@@ -97,7 +101,7 @@ class Bundle:
     def table(self, name: str) -> NDArray[np.int32]:
         return self.weights.read(name).astype(np.int32)
 
-    def check_prior_id(self) -> None:
+    def _check_prior_id(self) -> None:
         """Recompute the prior's id from the weights; raises if the manifest states another."""
         names = [name for name in self.weights if name.startswith(PRIOR_PREFIX)]
         found = prior_id(
@@ -133,36 +137,65 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
-    prior, graphs = manifest.get("prior"), manifest.get("graphs")
-    if not isinstance(prior, dict) or not isinstance(graphs, dict) or not isinstance(manifest.get("weights"), dict):
+    prior, graphs, weights = (manifest.get(key) for key in ("prior", "graphs", "weights"))
+    if not all(isinstance(part, dict) for part in (prior, graphs, weights)):
         yield "the manifest lacks 'prior', 'graphs' or 'weights'"
         return
-    yield from _prior_faults(prior, manifest)
+    assert isinstance(prior, dict)
+    assert isinstance(graphs, dict)
+    if manifest.get("patch") != PATCH:
+        yield f"patch is {manifest.get('patch')} and {PATCH} is needed"
     try:
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
-        wanted = ["encoder", *(f"stage{k}" for k in range(len(schedule))), "decoder"]
-        yield from (f"the graph {name!r} is not in the manifest" for name in wanted if name not in graphs)
     except (BundleError, KeyError, TypeError, ValueError) as error:
         yield f"the schedule is invalid ({error})"
-    for entry in [*graphs.values(), manifest["weights"]]:
-        yield from _file_faults(folder, entry)
-    yield from _table_faults(folder)
+    else:
+        yield from _prior_faults(prior, schedule)
+        for name in graph_names(schedule):
+            yield from _graph_faults(name, graphs.get(name))
+    faults = [fault for entry in [*graphs.values(), weights] for fault in _file_faults(folder, entry)]
+    yield from faults
+    if isinstance(weights, dict) and weights.get("file") != WEIGHTS:
+        yield f"weights.file is not {WEIGHTS!r}"
+    elif not any(fault.startswith(WEIGHTS) for fault in faults):
+        yield from _table_faults(folder)
 
 
-def _prior_faults(prior: dict[str, Any], manifest: dict[str, Any]) -> Iterator[str]:
-    for key in ("codebook", "window", "unknown", "pad"):
-        if not isinstance(prior.get(key), int):
-            yield f"prior.{key} is not an integer"
-    codebook = prior.get("codebook")
-    if isinstance(codebook, int) and (codebook & (codebook - 1) or not 4 <= codebook <= 4096):
+def graph_names(schedule: Schedule) -> list[str]:
+    """Names of the graphs in the order in which a picture passes them."""
+    return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
+
+
+def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
+    config = prior.get("config")
+    if not isinstance(config, dict):
+        yield "prior.config is missing"
+        return
+    codebook, window = prior.get("codebook"), prior.get("window")
+    if not isinstance(codebook, int) or codebook & (codebook - 1) or not 4 <= codebook <= 4096:
         yield f"the codebook has {codebook} words and a power of two from 4 to 4096 is needed"
+    elif (prior.get("unknown"), prior.get("pad")) != (codebook, codebook + 1):
+        yield f"prior.unknown and prior.pad are not {codebook} and {codebook + 1}"
+    if not isinstance(window, int) or window < 1 or window % schedule.tile:
+        yield f"the window is {window} and a multiple of {schedule.tile} is needed"
+    if (config.get("codebook"), config.get("window")) != (codebook, window):
+        yield "prior.codebook or prior.window is not that of prior.config"
     identity = prior.get("id")
     if not isinstance(identity, str) or len(identity) != 64 or not all(c in "0123456789abcdef" for c in identity):
         yield "prior.id is not a SHA-256 in hexadecimal"
-    if not isinstance(prior.get("config"), dict):
-        yield "prior.config is missing"
-    if not isinstance(manifest.get("patch"), int):
-        yield "patch is not an integer"
+
+
+def _graph_faults(name: str, entry: Any) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield f"the graph {name!r} is not in the manifest"
+        return
+    kinds = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}
+    dtypes = {"image": "float32", "tokens": "int32", "logits": "int32"}
+    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", "logits")), strict=True):
+        values = entry.get(side)
+        found = [(v.get("name"), v.get("dtype")) for v in values] if isinstance(values, list) else []
+        if found != [(tensor, dtypes[tensor])]:
+            yield f"the {side} of {name!r} are {found} and {tensor} {dtypes[tensor]} is needed"
 
 
 def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
@@ -182,13 +215,11 @@ def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
 
 
 def _table_faults(folder: Path) -> Iterator[str]:
-    if not (folder / WEIGHTS).is_file():
-        return
     try:
         tensors = TensorFile(folder / WEIGHTS)
-        for name, shape in TABLES.items():
+        for name, (length, largest) in TABLES.items():
             table = tensors.read(name)
-            if table.shape != shape or table.min() < 1:
-                yield f"the table {name!r} is not {shape[0]} positive integers"
-    except (UigcError, KeyError, OSError, ValueError) as error:
+            if table.shape != (length,) or table.min() < 1 or table.max() > largest:
+                yield f"the table {name!r} is not {length} integers from 1 to {largest}"
+    except (UigcError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         yield f"{WEIGHTS} is unreadable ({error})"

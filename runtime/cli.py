@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from uigc.runtime.errors import DependencyError, ExitCode, UigcError
 
@@ -30,7 +30,21 @@ class Command:
 def _commands() -> dict[str, Command]:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     known = [name for name in _ORDER if name in found]
-    return {name: found[name].load() for name in [*known, *sorted(set(found) - set(known))]}
+    return {name: _load(found[name]) for name in [*known, *sorted(set(found) - set(known))]}
+
+
+def _load(entry: EntryPoint) -> Command:
+    """A command that cannot be imported says so when it is called, and breaks no other."""
+    try:
+        command: Command = entry.load()
+        return command
+    except ImportError as error:
+        problem = DependencyError(f"The command {entry.name!r} cannot be loaded ({error}); reinstall what brings it.")
+
+        def fail(arguments: argparse.Namespace) -> None:
+            raise problem
+
+        return Command(f"cannot be loaded: {error}", lambda parser: None, fail)
 
 
 def package_version() -> str:
@@ -61,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UigcError as error:
         return _fail(error, error.exit_code, parsed.debug)
     except ModuleNotFoundError as error:
@@ -73,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ExitCode.OUTPUT)
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        text = f"Reading or writing failed ({error}); check the disk, the names and the permissions."
+        return _fail(error, ExitCode.OUTPUT, parsed.debug, text)
     except MemoryError as error:
         text = "The picture needs more memory than there is; scale it down."
         return _fail(error, ExitCode.TOO_LARGE, parsed.debug, text)

@@ -61,9 +61,10 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
 def make_codec(arguments: argparse.Namespace) -> Codec:
     from uigc.runtime.codec import MAX_PIXELS, Codec
 
-    for name in ("threads", "max_pixels"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}, and at least 1 is needed; give a larger number.")
+    for name, largest in (("threads", 1024), ("max_pixels", 1 << 28)):
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= largest:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are taken; give another.")
     return Codec(
         arguments.bundle,
         arguments.provider,
@@ -95,9 +96,10 @@ def _compress(arguments: argparse.Namespace) -> None:
     from uigc.runtime import files, image
 
     files.check_free(arguments.output, arguments.force)
-    pixels = image.read(files.read(arguments.input), arguments.background)
+    codec = make_codec(arguments)
+    pixels = image.read(files.read(arguments.input), arguments.background, codec.max_pixels)
     with ProgressLine(arguments.quiet) as progress:
-        data = make_codec(arguments).compress(pixels, arguments.mask, progress)
+        data = codec.compress(pixels, arguments.mask, progress)
     files.write(arguments.output, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
@@ -114,11 +116,12 @@ def _configure_decompress(parser: argparse.ArgumentParser) -> None:
 def _decompress(arguments: argparse.Namespace) -> None:
     from uigc.runtime import files, image
 
+    suffix = "" if arguments.output == files.STREAM else Path(arguments.output).suffix
+    image.check_suffix(suffix)
     files.check_free(arguments.output, arguments.force)
     data = files.read(arguments.input)
     with ProgressLine(arguments.quiet) as progress:
         pixels = make_codec(arguments).decompress(data, progress)
-    suffix = "" if arguments.output == files.STREAM else Path(arguments.output).suffix
     files.write(arguments.output, image.encode(pixels, suffix), arguments.force)
     _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 
@@ -164,6 +167,7 @@ def _configure_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="IN", nargs="?", help="a picture (default: the sample that ships)")
     parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
     parser.add_argument("--mask", choices=("entire", "edge", "edge_more"), default="edge", help="which tokens are sent")
+    parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
     add_codec_arguments(parser)
 
 

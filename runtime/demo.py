@@ -19,8 +19,10 @@ def run(arguments: argparse.Namespace) -> None:
     source = arguments.picture or str(SAMPLE)
     folder = Path(arguments.output)
     stem = "sample" if arguments.picture is None else f"{Path(source).stem}-uigc"
+    for suffix in (".uigc", ".png"):
+        files.check_free(folder / f"{stem}{suffix}", arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read(source))
+    pixels = image.read(files.read(source), arguments.background, codec.max_pixels)
     with ProgressLine(arguments.quiet) as progress:
         begun = time.perf_counter()
         data = codec.compress(pixels, arguments.mask, progress)

@@ -51,7 +51,6 @@ def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError |
         problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
     try:
         bundle = Bundle.load(bundle_path)
-        bundle.check_prior_id()
         findings["bundle"] = {
             "path": str(bundle.path),
             "prior": bundle.prior_id.hex(),

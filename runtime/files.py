@@ -25,23 +25,42 @@ def read(name: str) -> bytes:
 
 def check_free(name: str | Path, force: bool) -> None:
     """Refuse an output that exists; called before any work is done, and again when it is written."""
-    if name != STREAM and Path(name).is_dir():
+    try:
+        exists, is_folder = Path(name).exists(), Path(name).is_dir()
+    except OSError as error:
+        raise _unwritable(name, error) from None
+    if name == STREAM:
+        return
+    if is_folder:
         raise OutputError(f"{name} is a folder, and a file name was expected; give one.")
-    if name != STREAM and Path(name).exists() and not force:
+    if exists and not force:
         raise OutputError(f"{name} exists; give --force to overwrite it, or another name.")
 
 
 def write(name: str | Path, data: bytes, force: bool) -> None:
-    """Write a file whole or not at all, or to standard output for ``-``."""
-    if name == STREAM:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    check_free(name, force)
+    """Write a file whole or not at all, or to standard output for ``-``; devices and pipes are written directly."""
     try:
-        replace(Path(name), lambda part: part.write_bytes(data))
+        if name == STREAM:
+            if sys.stdout is None:
+                raise OutputError("Standard output is closed, and '-' writes there; give a file name.")
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return
+        check_free(name, force)
+        path = Path(name).resolve()  # a link stays, and what it points to is replaced
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            replace(path, lambda part: part.write_bytes(data))
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OutputError(f"{name} cannot be written ({error.strerror}); check the folder.") from None
+        raise _unwritable(name, error) from None
+
+
+def _unwritable(name: str | Path, error: OSError) -> OutputError:
+    where = "Standard output" if name == STREAM else str(name)
+    return OutputError(f"{where} cannot be written ({error.strerror}); check the name, the folder and the disk.")
 
 
 def replace(path: Path, fill: Callable[[Path], object]) -> None:

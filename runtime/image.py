@@ -2,51 +2,103 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
-from uigc.runtime.errors import InputError, OutputError, TooLargeError
+from uigc.runtime.bitstream import check_size
+from uigc.runtime.errors import InputError, OutputError
 
 Pixels = NDArray[np.uint8]
-# Formats whose defaults would add losses of their own to a decoded picture.
-_SAVE: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+# What pictures can be written as, with options that add no losses of their own where the format has a choice.
+_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
+_OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "": ("PNG", {}),
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+}
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read(data: bytes, background: str | None = None) -> Pixels:
-    """Encoded picture -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`."""
+def read(data: bytes, background: str | None = None, max_pixels: int | None = None) -> Pixels:
+    """Encoded picture -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`. Larger ones than ``max_pixels`` are not decoded."""
     if not data:
         raise InputError("The input is empty, and a picture was expected; check how it was written.")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _unlimited(), Image.open(io.BytesIO(data)) as image:
+            if max_pixels is not None:
+                check_size(*image.size, max_pixels)
             image.load()
             return to_srgb(image, background)
     except UnidentifiedImageError:
         raise InputError("The input is no picture that Pillow can open; convert it to PNG, JPEG or WebP.") from None
-    except Image.DecompressionBombError as error:
-        raise TooLargeError(f"Pillow refuses the picture ({error}); scale it down.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"The picture cannot be read ({error}); check that it is complete.") from None
+
+
+@contextlib.contextmanager
+def _unlimited() -> Iterator[None]:
+    """Without Pillow's own limit on pixels: ours is the one that the user can set."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
 
 
 def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
     """A PIL image of any mode -> uint8 (H, W, 3) sRGB.
 
-    Orientation is applied and an ICC profile converted. Transparency is flattened onto ``background`` (a colour name or
-    ``#rrggbb``) and refused without one; 16-bit grey is rounded to 8 bits; animations and floats are refused.
+    Orientation is applied and an ICC profile converted. Transparency is flattened onto ``background`` (an sRGB colour
+    name or ``#rrggbb``) and refused without one; 16-bit grey is rounded to 8 bits; animations and floats are refused.
     """
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError("The picture is animated, and the format holds a single one; extract the frame you want.")
     image = ImageOps.exif_transpose(image)
+    alpha = _alpha(image, background)
     profile = image.info.get("icc_profile")
-    image = _flattened(_eight_bit(image), background)
-    if profile:
-        image = _converted(image, profile)
-    return np.asarray(image.convert("RGB"))
+    image = _eight_bit(image)
+    image = _converted(image, profile) if profile else image.convert("RGB")
+    if alpha is not None:
+        flat = Image.new("RGB", image.size, _colour(background or "black"))
+        flat.paste(image, mask=alpha)
+        image = flat
+    return np.asarray(image)
+
+
+def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
+    """The transparency of a picture, None if it is opaque; refused without a background."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode in (*_SIXTEEN_BIT, "I"):
+        raise InputError("The picture has 16 bits a sample and a transparent colour; convert it to 8 bits.")
+    alpha = image.convert("RGBA").getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    if background is None:
+        raise InputError(
+            "The picture has transparency, which the format does not hold; "
+            "flatten it onto a colour (uigc compress --background COLOUR)."
+        )
+    _colour(background)
+    return alpha
+
+
+def _colour(name: str) -> tuple[int, ...]:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise InputError(f"{name!r} is no colour; give a name such as 'white', or '#rrggbb'.") from None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -60,48 +112,38 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image
 
 
-def _flattened(image: Image.Image, background: str | None) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
-    with_alpha = image.convert("RGBA")
-    if with_alpha.getchannel("A").getextrema() == (255, 255):  # opaque: nothing is lost
-        return with_alpha.convert("L" if image.mode == "LA" else "RGB")
-    if background is None:
-        raise InputError(
-            "The picture has transparency, which the format does not hold; give --background COLOUR to flatten it."
-        )
-    try:
-        colour = ImageColor.getrgb(background)
-    except ValueError:
-        raise InputError(f"{background!r} is no colour; give a name such as 'white', or '#rrggbb'.") from None
-    flat = Image.new("RGBA", with_alpha.size, colour)
-    return Image.alpha_composite(flat, with_alpha).convert("RGB")
-
-
 def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    if image.mode not in ("L", "RGB", "CMYK", "LAB"):
-        image = image.convert("RGB")
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError) as error:
-        raise InputError(
-            f"The picture's colour profile cannot be applied to its {image.mode} samples ({error}); "
-            "convert it to sRGB, or remove the profile."
-        ) from None
-    assert converted is not None
-    return converted
+    """To sRGB by an ICC profile, which must fit the samples or, for grey ones, at least their RGB form."""
+    source_modes = [image.mode] if image.mode in ("L", "RGB", "CMYK", "LAB") else []
+    reason: Exception | None = None
+    for mode in dict.fromkeys([*source_modes, *(["RGB"] if image.mode not in ("CMYK", "LAB") else [])]):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image.convert(mode), source, target, outputMode="RGB")
+            assert converted is not None
+            return converted
+        except (ImageCms.PyCMSError, OSError) as error:
+            reason = error
+    raise InputError(
+        f"The picture's colour profile cannot be applied to its {image.mode} samples ({reason}); "
+        "convert it to sRGB, or remove the profile."
+    )
+
+
+def check_suffix(suffix: str) -> None:
+    """Refuse what :func:`encode` cannot write, before any work is done."""
+    if suffix.lower() not in _OUTPUTS:
+        raise OutputError(f"Pictures cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
 
 
 def encode(pixels: Pixels, suffix: str) -> bytes:
     """uint8 (H, W, 3) -> the bytes of an image file of that suffix, PNG if it is empty."""
-    Image.init()
-    format_name = Image.EXTENSION.get(suffix.lower() or ".png")
-    if format_name is None or format_name not in Image.SAVE:
-        raise OutputError(f"Pictures cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
+    check_suffix(suffix)
+    format_name, options = _OUTPUTS[suffix.lower()]
     buffer = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(buffer, format_name, **_SAVE.get(format_name, {}))
-    except (OSError, ValueError, KeyError) as error:
-        raise OutputError(f"A picture cannot be written as {format_name} ({error}); use .png.") from None
+        Image.fromarray(pixels).save(buffer, format_name, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"The picture cannot be written as {format_name} ({error}); use .png.") from None
     return buffer.getvalue()

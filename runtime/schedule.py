@@ -31,7 +31,7 @@ class Schedule:
     def __post_init__(self) -> None:
         flat = [position for stage in self.stages for position in stage]
         wanted = {(row, column) for row in range(self.tile) for column in range(self.tile)}
-        if len(flat) != len(set(flat)) or set(flat) != wanted or not all(self.stages):
+        if self.tile < 1 or len(flat) != len(set(flat)) or set(flat) != wanted or not all(self.stages):
             raise BundleError(
                 f"The schedule does not name every position of its {self.tile}x{self.tile} tile exactly once; "
                 "use the manifest that the exporter wrote."

@@ -25,7 +25,6 @@ def change(path: Path, **entries: object) -> None:
 
 def test_a_whole_bundle(tiny_path: Path) -> None:
     bundle = Bundle.load(tiny_path)
-    bundle.check_prior_id()
     assert (bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.patch) == (16, 8, 16, 17, 16)
     assert bundle.table(CODER_TABLE)[0] == 2**19 - 1
     for name in ("encoder", "stage0", "stage5", "decoder"):
@@ -54,7 +53,11 @@ def test_all_faults_are_reported_at_once(copied: Path) -> None:
         ({"format": "other"}, "does not describe"),
         ({"graphs": {}}, "'encoder' is not in the manifest"),
         ({"schedule": {"tile": 4, "stages": []}}, "schedule is invalid"),
-        ({"prior": {"codebook": 7, "id": "xyz"}}, "7 words"),
+        ({"schedule": {"tile": 0, "stages": []}}, "schedule is invalid"),
+        ({"prior": {"codebook": 7, "id": "xyz", "config": {}}}, "7 words"),
+        ({"prior": {"codebook": 16, "window": 3, "config": {}}}, "window is 3"),
+        ({"prior": {"codebook": 16, "unknown": 99, "config": {}}}, "prior.unknown"),
+        ({"patch": 8}, "patch is 8"),
         ({"weights": {"file": "../weights", "bytes": 1, "sha256": ""}}, "plain file name"),
         ({"weights": None}, "lacks"),
     ],
@@ -77,7 +80,7 @@ def test_another_id_than_the_weights_have(copied: Path) -> None:
     prior = json.loads((copied / "manifest.json").read_text())["prior"]
     change(copied, prior={**prior, "id": "00" * 32})
     with pytest.raises(BundleError, match="prior id"):
-        Bundle.load(copied).check_prior_id()
+        Bundle.load(copied)
 
 
 def test_pytorch_reads_the_same_weights(tiny_path: Path) -> None:

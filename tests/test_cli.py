@@ -108,7 +108,7 @@ def test_inputs_and_outputs(uigc: Run, picture: Path, file: Path, tmp_path: Path
     fails(uigc, ExitCode.BUNDLE, "compress", picture, "out.uigc", "--bundle", tmp_path, text="manifest.json")
     fails(uigc, ExitCode.PROVIDER, "compress", picture, "out.uigc", *bundle, "--provider", "cuda", text="CUDA")
     fails(uigc, ExitCode.TOO_LARGE, "compress", picture, "out.uigc", *bundle, "--max-pixels", 99, text="70x50")
-    fails(uigc, ExitCode.USAGE, "compress", picture, "out.uigc", *bundle, "--threads", 0, text="at least 1")
+    fails(uigc, ExitCode.USAGE, "compress", picture, "out.uigc", *bundle, "--threads", 0, text="1 to 1024")
     assert uigc("compress", picture, file, *bundle, "--force", "--quiet").returncode == 0
 
 

@@ -43,6 +43,28 @@ def test_float64_and_bfloat16_products_give_the_same_logits(prior: Prior, tokens
     assert logits.float().std() > 10  # the logits are alive
 
 
+@pytest.mark.parametrize("factor", [2.0**-9, 2.0**-4, 2.0**3])
+def test_sums_with_the_residual_stream_do_not_round_either(factor: float) -> None:
+    """Tiny and huge weights must not push what is added to a product out of 24 bits."""
+    prior = tiny_modules(6)[1].prior
+    with torch.no_grad():
+        for block in prior.blocks:
+            block.down.weight.mul_(factor)
+            block.attention.out.weight.mul_(factor)
+        prior.head.weight.mul_(factor)
+        prior.bias.weight.normal_(std=20)
+    prior.freeze()
+    block, double = prior.blocks[0], copy.deepcopy(prior).double()
+    x = dyadic.residual(torch.randn(1, 4, 4, 16, 16) * 6)
+    hidden = dyadic.positive_activation(torch.randn(1, 4, 4, 16, 32) * 2)
+    total = x + block.down(hidden)
+    assert torch.equal(total.double(), x.double() + double.blocks[0].down(hidden.double()))
+    normed = prior.norm(x)
+    assert torch.equal(
+        (prior.head(normed) + prior.bias()).double(), double.head(normed.double()) + double.bias().double()
+    )
+
+
 def test_the_float_twin_of_a_product_does_round() -> None:
     """The test above can fail: random float weights give other bits in other orders."""
     x, w = torch.randn(64, 512), torch.randn(512, 512)
@@ -133,4 +155,4 @@ def test_norm_refuses_widths_that_round(width: int) -> None:
 
 def test_linear_refuses_sums_beyond_24_bits() -> None:
     with pytest.raises(ValueError, match="24 bits"):
-        dyadic.Linear(4096, 8)
+        dyadic.Linear(2048, 8)

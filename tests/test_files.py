@@ -35,6 +35,29 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert path.read_bytes() == b"first"
 
 
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    files.write(link, b"new", force=True)
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write(pipe, b"through", force=True)
+        assert os.read(reader, 100) == b"through"
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+    finally:
+        os.close(reader)
+
+
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        files.check_free(tmp_path / ("x" * 300), force=False)
+
+
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder"):
         files.write(tmp_path, b"", force=True)

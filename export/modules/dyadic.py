@@ -15,7 +15,9 @@ attention output           2^-3         +-16383: 14 bits, times a reciprocal of 
 logits                     2^-5 nat     +-2047: handed out as integers
 =========================  ===========  =========================================================================
 
-A Linear of K inputs accumulates at most 127 * 63 * K steps, below 2^24 up to K = 2048.
+A Linear of K inputs accumulates at most 127 * 63 * K steps. What is added to its sum must share the 24 bits: with
+weight steps of at least 2^-12, the residual stream (16 / 2^-17 steps) and the head's bias (64 / 2^-17) fit beside
+K = 1024 inputs; with steps of at most 2^-2 the sum is no coarser than what is added to it.
 
 In training the same forward pass runs with straight-through gradients (Bengio et al., 2013) for rounding, so what was
 trained is what is shipped.
@@ -43,6 +45,9 @@ WEIGHT_MAX = 63
 CONTEXT_MAX = 16383
 LOGIT_MAX = 2047
 
+LARGEST_INPUTS = 1024  # of a Linear
+SMALLEST_WEIGHT_STEP = 2.0**-12
+LARGEST_WEIGHT_STEP = 2.0**-2
 RECIPROCAL_BITS = 9
 SMALLEST_MEAN = 8  # below this mean magnitude (in steps) a vector is no longer amplified
 
@@ -110,10 +115,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tens
 
 
 def row_step(weight: Tensor) -> Tensor:
-    """The power of two, a row of ``weight``, at which its largest entry needs at most 7 bits. Shape (rows, 1)."""
-    largest = weight.detach().abs().amax(1, keepdim=True).clamp_min(2.0**-18)
+    """The power of two at which the largest weight of a row needs 7 bits, within the limits: (rows, 1)."""
+    largest = weight.detach().abs().amax(1, keepdim=True)
     mantissa, exponent = torch.frexp(largest / WEIGHT_MAX)  # exact, where log2 may round
-    return torch.ldexp(torch.ones_like(largest), torch.where(mantissa == 0.5, exponent - 1, exponent))
+    step = torch.ldexp(torch.ones_like(largest), torch.where(mantissa == 0.5, exponent - 1, exponent))
+    return step.clamp(SMALLEST_WEIGHT_STEP, LARGEST_WEIGHT_STEP)
 
 
 class Linear(nn.Module):
@@ -121,8 +127,8 @@ class Linear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, gain: float = 1.0) -> None:
         super().__init__()
-        if inputs > 2048:
-            raise ValueError(f"A dyadic Linear takes at most 2048 inputs, not {inputs}: its sums would leave 24 bits.")
+        if inputs > LARGEST_INPUTS:
+            raise ValueError(f"A dyadic Linear takes {LARGEST_INPUTS} inputs, not {inputs}: sums would leave 24 bits.")
         self.weight = nn.Parameter(torch.randn(outputs, inputs) * gain / math.sqrt(inputs))
         self.frozen = False
 
