@@ -20,9 +20,9 @@ lint: .venv/test
 	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc
 
 .venv/demo: pyproject.toml
-	rm -rf $@ build
+	rm -rf $@
 	$(PYTHON) -m venv $@
-	$@/bin/python $(PIP) ".[cpu]" || { rm -rf $@; exit 1; }
+	$@/bin/python $(PIP) --editable ".[cpu]" || { rm -rf $@; exit 1; }
 	touch $@
 
 .venv/test: pyproject.toml

@@ -1,8 +1,8 @@
-"""Perceptual distances: LPIPS (Zhang et al., CVPR 2018) and DISTS (Ding et al., TPAMI 2020).
+"""Perceptual distances, LPIPS (Zhang et al., CVPR 2018) and DISTS (Ding et al., TPAMI 2020), and two plain figures.
 
-Both read their network weights from one safetensors file with torchvision's names (``vgg16.features.N.weight``,
+LPIPS and DISTS read their network weights from one safetensors file with torchvision's names (``vgg16.features.N.weight``,
 ``alexnet.features.N.weight``), LPIPS's linear weights (``lpips_alex.linN.model.1.weight``, ``lpips_vgg...``) and
-``dists.alpha``, ``dists.beta``. Pictures are (B, 3, H, W) in [0, 1]; distances are (B,). Both are differentiable and
+``dists.alpha``, ``dists.beta``. Pictures are (B, 3, H, W) in [0, 1]; distances are (B,). They are differentiable and
 serve as training losses too.
 """
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -128,6 +130,13 @@ class DISTS(nn.Module):
             structure = (2 * covariance + 1e-6) / (variance_a + variance_b + 1e-6)
             total = total + (alpha[channels] * texture + beta[channels] * structure).sum(1)
         return 1 - total / (alpha.sum() + beta.sum())
+
+
+def order0(tokens: NDArray[np.integer]) -> float:
+    """Order-0 entropy of tokens of any shape: bits of their frequencies."""
+    _, counts = np.unique(tokens, return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log2(share)).sum())
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:

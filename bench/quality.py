@@ -12,7 +12,7 @@ import math
 import platform
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.metrics import DISTS, LPIPS, Networks, order0, psnr
 from uigc.runtime import Codec, image
 from uigc.runtime.mask import MODES
 
+PACKAGES = ("numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch")
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -46,11 +47,11 @@ class Record:
     dists: float | None
 
 
-def order0(grids: list[NDArray[np.int32]]) -> float:
-    """Entropy in bits of the tokens' frequencies over all grids."""
-    counts = np.bincount(np.concatenate([grid.ravel() for grid in grids]))
-    share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log2(share)).sum())
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -95,7 +96,7 @@ def summary(records: list[Record], details: list[dict[str, Any]], codebook: int)
     stages = np.array([detail["stages"] for detail in details]).sum(axis=0)
     return {
         "fixed_bits_per_token": math.log2(codebook),
-        "order0_bits_per_token": round(order0([detail["tokens"] for detail in details]), 4),
+        "order0_bits_per_token": round(order0(np.concatenate([detail["tokens"].ravel() for detail in details])), 4),
         "prior_bits_per_token": round(float(stages[:, 1].sum() / stages[:, 0].sum()), 4),
         "stage_bits_per_token": [round(float(bits / count), 4) for count, bits in stages],
         "words_used": len(np.unique(np.concatenate([detail["tokens"].ravel() for detail in details]))),
@@ -135,11 +136,11 @@ def main() -> None:
     print(json.dumps(means, indent=1))
     if arguments.json:
         result = {
-            "codec": f"uigc {version('uigc')}",
+            "codec": f"uigc {_installed('uigc')}",
             "prior": codec.bundle.prior_id.hex(),
             "data_set": arguments.folder.name,
             "machine": f"{platform.system()} {platform.machine()}",
-            "versions": {name: version(name) for name in ("numpy", "constriction", "onnxruntime", "torch")},
+            "versions": {name: _installed(name) for name in PACKAGES},
             "means": means,
             "pictures": [asdict(record) for record in records],
         }

@@ -51,6 +51,8 @@ def write_bundle(
             f"The prior predicts {prior.config.codebook} words and the tokenizer has {tokenizer.config.codebook}; "
             "train both in the same folder."
         )
+    if not bool(tokenizer.quantizer.fitted):
+        raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
     _round_to_half(tokenizer)
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -111,7 +113,7 @@ def _write(
     )
     manifest = _manifest(tokenizer, prior, identity, entries, _file_entry(folder / layout.WEIGHTS))
     (folder / layout.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return identity
+    return layout.Bundle.load(folder).prior_id  # what was written is what the runtime takes
 
 
 def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:

@@ -35,7 +35,7 @@ PRIOR_PREFIX = "prior."
 
 def default_path() -> Path:
     """The bundle that ships with the package."""
-    return Path(__file__).parent / "bundle"
+    return Path(__file__).parent / "default_bundle"
 
 
 def sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import package_version
 from uigc.runtime.errors import ProviderError, UigcError
+from uigc.runtime.providers import Provider, ProviderOptions
 
 PACKAGES = (
     "numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "onnxscript",
@@ -26,13 +27,16 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _providers() -> dict[str, str]:
-    """Each provider's name and "runs", or why it does not."""
+def _providers(bundle: Bundle | None) -> dict[str, str]:
+    """Each provider's name and "runs", or why it does not; with a bundle, a graph is loaded to see."""
     states = {}
     for entry in sorted(entry_points(group=providers.GROUP), key=lambda entry: entry.name):
         try:
-            states[entry.name] = entry.load().problem() or "runs"
-        except ImportError as error:
+            provider: Provider = entry.load()
+            states[entry.name] = provider.problem() or "runs"
+            if states[entry.name] == "runs" and bundle:
+                provider.load(bundle.graph("stage0"), ProviderOptions())
+        except (ImportError, UigcError) as error:
             states[entry.name] = f"cannot be loaded: {error}"
     return states
 
@@ -44,11 +48,9 @@ def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError |
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: _installed(name) for name in PACKAGES},
-        "providers": _providers(),
     }
     problem: UigcError | None = None
-    if "runs" not in findings["providers"].values():
-        problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
+    bundle: Bundle | None = None
     try:
         bundle = Bundle.load(bundle_path)
         findings["bundle"] = {
@@ -61,7 +63,10 @@ def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError |
         }
     except UigcError as error:
         findings["bundle"] = {"state": str(error)}
-        problem = problem or error
+        problem = error
+    findings["providers"] = _providers(bundle)
+    if "runs" not in findings["providers"].values():
+        problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
     return findings, problem
 
 

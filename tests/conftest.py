@@ -41,6 +41,7 @@ def outside(part: str) -> Path:
 def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
     torch.manual_seed(seed)
     tokenizer = Tokenizer(TINY_TOKENIZER).eval()
+    tokenizer.quantizer.fitted.fill_(True)
     prior = Prior(TINY_PRIOR, quincunx())
     for block in prior.blocks:
         torch.nn.init.normal_(block.attention.scores.weight, std=8)

@@ -89,6 +89,9 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="32 words"):
         write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
+    tokenizer.quantizer.fitted.fill_(False)
+    with pytest.raises(InputError, match="no codebook"):
+        write_bundle(tokenizer, tiny_modules(0)[1], tmp_path / "bundle", [], False, lambda text: None)
     (tmp_path / "kept").mkdir()
     with pytest.raises(OutputError, match="--force"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], False, lambda text: None)

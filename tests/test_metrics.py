@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import outside
-from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.metrics import DISTS, LPIPS, Networks, order0, psnr
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,11 @@ def test_equal_pictures_have_no_distance_and_noise_has_one(networks: Networks, m
 def test_unknown_network(networks: Networks) -> None:
     with pytest.raises(ValueError, match="'alex' and 'vgg'"):
         LPIPS(networks, "squeeze")
+
+
+def test_order0() -> None:
+    assert order0(np.array([[5, 5, 7, 9]])) == 1.5
+    assert order0(np.zeros(10, np.int32)) == 0
 
 
 def test_psnr() -> None:

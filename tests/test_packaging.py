@@ -27,13 +27,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_wheel_holds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        size = sum(info.file_size for info in archive.infolist() if info.filename.startswith("uigc/runtime/bundle/"))
-    for name in ("runtime/py.typed", "runtime/bundle/manifest.json", "runtime/samples/coffee.webp", "export/trace.py"):
-        assert f"uigc/{name}" in names
+        bundle = [info for info in archive.infolist() if info.filename.startswith("uigc/runtime/default_bundle/")]
+    for name in ("py.typed", "default_bundle/manifest.json", "samples/coffee.webp"):
+        assert f"uigc/runtime/{name}" in names
+    assert "uigc/export/trace.py" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"uigc"}
     assert not any("tests" in name for name in names)
-    assert 1e6 < size < BUNDLE_LIMIT
+    assert 1e6 < sum(info.file_size for info in bundle) < BUNDLE_LIMIT
 
 
 def test_the_wheel_runs_apart_from_the_checkout(wheel: Path, tmp_path: Path) -> None:

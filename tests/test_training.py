@@ -36,7 +36,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
-    command = [sys.executable, "-m", "uigc.training", recipe, "--photos", str(photos), "--out", str(out), "--tiny"]
+    tiny = [] if recipe == "decoder" else ["--tiny"]
+    command = [sys.executable, "-m", "uigc.training", recipe, "--photos", str(photos), "--out", str(out), *tiny]
     done = subprocess.run([*command, "--steps", str(steps), *more], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -69,7 +70,8 @@ def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
     text = train("prior", photos, tmp_path, 40, "--batch", "4")
     assert "windows/s" in text
     lines = log(tmp_path, "prior")
-    assert lines[-1]["bits_per_token"] < lines[0]["bits_per_token"]
+    assert lines[-1]["held_out_bits_per_token"] < lines[0]["held_out_bits_per_token"]
+    assert lines[-1]["bits_per_token"] > 0
     assert {"order0", "stage0", "stage5"} <= set(lines[-1])
     trained = load_prior(tmp_path)
     assert len(trained.prior.schedule) == 6
@@ -86,6 +88,19 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(photos: Path, tmp_pat
     whole, parts = (load_tokenizer(tmp_path / name).state_dict() for name in ("whole", "parts"))
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+
+
+def test_a_finished_run_is_left_alone_and_another_is_not_resumed(photos: Path, tmp_path: Path) -> None:
+    options = ("--crop", "32", "--batch", "4", "--photo-limit", "20")
+    train("tokenizer", photos, tmp_path, 4, *options)
+    written = (tmp_path / "tokenizer.safetensors").stat().st_mtime_ns
+    train("tokenizer", photos, tmp_path, 4, *options)
+    assert (tmp_path / "tokenizer.safetensors").stat().st_mtime_ns == written
+    command = [sys.executable, "-m", "uigc.training", "tokenizer", "--photos", str(photos), "--out", str(tmp_path)]
+    other = [*command, "--tiny", "--steps", "9", "--seed", "5", *options]
+    done = subprocess.run(other, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "belongs to another run" in done.stderr
 
 
 def test_no_photographs(tmp_path: Path) -> None:

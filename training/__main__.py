@@ -9,38 +9,64 @@ from pathlib import Path
 import torch
 
 from uigc.export.modules.prior import PriorConfig
-from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.export.modules.tokenizer import PATCH, TokenizerConfig
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
 TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 
 
+def _power_of_two(text: str) -> int:
+    value = int(text)
+    if value & (value - 1) or not 4 <= value <= 4096:
+        raise argparse.ArgumentTypeError(f"{value} is no power of two from 4 to 4096")
+    return value
+
+
+def _crop(text: str) -> int:
+    value = int(text)
+    if value < PATCH or value % PATCH:
+        raise argparse.ArgumentTypeError(f"{value} is no multiple of {PATCH}")
+    return value
+
+
+def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
+    recipe.add_argument("--photos", type=Path, required=True, help="folder of pictures or tar files, or a tar file")
+    recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
+    budget = recipe.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")
+    budget.add_argument("--minutes", type=float, help="length of the run in minutes of work")
+    recipe.add_argument("--batch", type=int, default=batch)
+    recipe.add_argument("--seed", type=int, default=0)
+    recipe.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    recipe.add_argument("--photo-limit", type=int, help="use at most this many photographs")
+    recipe.add_argument("--stop-after", type=int, metavar="STEPS", help="stop now, resume at the next call")
+
+
+def _add_pixels(recipe: argparse.ArgumentParser) -> None:
+    recipe.add_argument("--crop", type=_crop, default=128, help="crop size in pixels, a multiple of 16")
+    recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
+    recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m uigc.training", description="Train the modules of the codec.")
     recipes = parser.add_subparsers(dest="recipe", required=True)
-    for name, text, batch in (
-        ("tokenizer", "encoder, codebook and pixel decoder", 12),
-        ("decoder", "the pixel decoder alone, further, on the tokens as they are", 12),
-        ("prior", "multi-stage transformer on the tokens of OUT/tokenizer.safetensors", 24),
-    ):
-        recipe = recipes.add_parser(name, help=text)
-        recipe.add_argument("--photos", type=Path, required=True, help="folder of pictures or tar files, or a tar file")
-        recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
-        budget = recipe.add_mutually_exclusive_group(required=True)
-        budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")
-        budget.add_argument("--minutes", type=float, help="length of the run in minutes of work")
-        recipe.add_argument("--batch", type=int, default=batch)
-        recipe.add_argument("--seed", type=int, default=0)
-        recipe.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-        recipe.add_argument("--photo-limit", type=int, help="use at most this many photographs")
-        recipe.add_argument("--stop-after", type=int, metavar="STEPS", help="stop now, resume at the next call")
-        recipe.add_argument("--codebook", type=int, help="words of the codebook, a power of two")
-        recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
-        recipe.add_argument("--tiny", action="store_true", help="a configuration that trains in seconds, for trials")
-        if name != "prior":
-            recipe.add_argument("--crop", type=int, default=128, help="crop size in pixels, a multiple of 16")
-            recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
+    tiny = "a configuration that trains in seconds, for trials"
+
+    tokenizer = recipes.add_parser("tokenizer", help="encoder, codebook and pixel decoder")
+    _add_common(tokenizer, batch=12)
+    _add_pixels(tokenizer)
+    tokenizer.add_argument("--codebook", type=_power_of_two, help="words of the codebook (default: 512)")
+    tokenizer.add_argument("--tiny", action="store_true", help=tiny)
+
+    decoder = recipes.add_parser("decoder", help="the pixel decoder alone, further, on the tokens as they are")
+    _add_common(decoder, batch=12)
+    _add_pixels(decoder)
+
+    prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of OUT/tokenizer.safetensors")
+    _add_common(prior, batch=12)
+    prior.add_argument("--tiny", action="store_true", help=tiny)
     return parser
 
 
@@ -56,13 +82,12 @@ def main() -> None:
         device=torch.device(arguments.device),
         photo_limit=arguments.photo_limit,
         stop_after=arguments.stop_after,
-        compiled=arguments.compile,
+        compiled=getattr(arguments, "compile", False),
     )
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        config = TINY_PRIOR if arguments.tiny else PriorConfig()
-        prior.train(options, replace(config, codebook=arguments.codebook or config.codebook))
+        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig())
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer

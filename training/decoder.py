@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from uigc.bench.metrics import Networks
-from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
+from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.training.loop import Run, RunOptions, averaged, mixed_precision, save_picture
 from uigc.training.photos import Photos, crops
@@ -26,7 +26,7 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
     tokenizer.requires_grad_(False)
     tokenizer.decoder.requires_grad_(True)
     loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
-    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE)
+    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, {"tokens": token_fingerprint(tokenizer)})
     encode: Network = tokenizer.encoder
     decode: Network = tokenizer.decoder
     if options.compiled:
@@ -34,8 +34,8 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
         batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), mixed_precision(device):
-            words = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(encode(batch).float()))
+        with torch.no_grad():  # in float32, as the exported encoder chooses them
+            words = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(encode(batch)))
         with mixed_precision(device):
             back = decode(words).float()
             distance, figures = loss(back, batch, perceptual=True)
@@ -43,7 +43,7 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, tokenizer, photos, networks, size)
-    if run.progress < 1:
+    if run.progress < 1 or run.finished_before:
         return
     _report(run, tokenizer, photos, networks, size)
     state = tokenizer.state_dict()

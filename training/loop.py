@@ -68,8 +68,12 @@ class Run:
     To repeat, the module must have been made after ``torch.manual_seed(options.seed)``.
     """
 
-    def __init__(self, name: str, options: RunOptions, module: nn.Module, learning_rate: float) -> None:
+    def __init__(
+        self, name: str, options: RunOptions, module: nn.Module, learning_rate: float, subject: dict[str, object]
+    ) -> None:
+        """``subject`` says what is trained on what; a checkpoint of another subject is not resumed."""
         self.name, self.options, self.module = name, options, module
+        self.subject = json.dumps(subject, sort_keys=True)
         self.learning_rate = learning_rate
         self.rng = random.Random(options.seed)
         self.optimizer = torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
@@ -80,6 +84,8 @@ class Run:
         self.checkpoint = options.out / f"{name}.checkpoint"
         if self.checkpoint.exists():
             self._resume()
+        self.finished_before = self.progress >= 1
+        """Whether nothing is left to do: what an earlier call wrote stays as it is."""
 
     @property
     def progress(self) -> float:
@@ -142,6 +148,7 @@ class Run:
 
     def save(self) -> None:
         state = {
+            "subject": self.subject,
             "module": self.module.state_dict(),
             "average": self.average.state,
             "updates": self.average.updates,
@@ -157,6 +164,11 @@ class Run:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
+        if state["subject"] != self.subject:
+            raise SystemExit(
+                f"{self.checkpoint} belongs to another run (it trained {state['subject']}, this is {self.subject}); "
+                "remove it, or give another --out."
+            )
         self.module.load_state_dict(state["module"])
         self.average.state, self.average.updates = state["average"], state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])

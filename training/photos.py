@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import tarfile
 import zlib
@@ -10,12 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
+
+from uigc.runtime import image as image_file
+from uigc.runtime.errors import UigcError
 
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 HELD_OUT_SHARE = 0.02
@@ -30,14 +30,18 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
                 for member in archive.getmembers():
                     stream = archive.extractfile(member) if Path(member.name).suffix.lower() in SUFFIXES else None
                     if stream is not None:
-                        yield member.name, stream.read()
+                        yield Path(member.name).name, stream.read()
         elif path.suffix.lower() in SUFFIXES:
             yield path.name, path.read_bytes()
 
 
-def _decode(data: bytes) -> Tensor:
-    with Image.open(io.BytesIO(data)) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+def _decode(data: bytes) -> Tensor | None:
+    """As the runtime reads pictures, transparency on white; None for what it refuses."""
+    try:
+        pixels = image_file.read(data, "white")
+    except UigcError:
+        return None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
 def is_held_out(name: str) -> bool:
@@ -54,7 +58,9 @@ class Photos:
             files = files[:: max(1, len(files) // limit)][:limit]
         with ThreadPoolExecutor() as pool:
             decoded = list(tqdm(pool.map(_decode, (data for _, data in files)), "photos", len(files)))
-        named = [(name, image) for (name, _), image in zip(files, decoded, strict=True)]
+        named = [(name, image) for (name, _), image in zip(files, decoded, strict=True) if image is not None]
+        if len(named) < len(files):
+            print(f"{len(files) - len(named)} of {len(files)} pictures cannot be read and are passed over")
         fitting = [(name, image.to(device)) for name, image in named if min(image.shape[1:]) >= smallest]
         self.training = [image for name, image in fitting if not is_held_out(name)]
         self.held_out = [image for name, image in fitting if is_held_out(name)] or self.training[:1]

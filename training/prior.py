@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from uigc.export.modules.checkpoint import load_tokenizer, save_prior
+from uigc.bench.metrics import order0
+from uigc.export.modules.checkpoint import load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import PATCH, Tokenizer
 from uigc.runtime import files
@@ -41,20 +43,24 @@ def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random) -> li
     return grids
 
 
-def _tokenized(options: RunOptions, tokenizer: Tokenizer) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Training grids, held-out grids and the mask table, computed once for a run and kept in ``tokens.pt``."""
+def _tokenized(
+    options: RunOptions, tokenizer: Tokenizer, fingerprint: str
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Training grids, held-out grids and the mask table, computed once and kept in ``tokens.pt``."""
+    subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed]
     kept = options.out / "tokens.pt"
-    if not kept.exists():
+    state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
+    if state.get("subject") != subject:
         photos = Photos(options.photos, options.device, 16 * PATCH, options.photo_limit)
         rng = random.Random(options.seed)
         with torch.no_grad():
             state = {
+                "subject": subject,
                 "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng)],
                 "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
                 "mask": _mask_table(photos.training),
             }
         files.replace(kept, lambda part: torch.save(state, part))
-    state = torch.load(kept, map_location=options.device, weights_only=True)
     return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]], state["mask"].cpu()
 
 
@@ -129,11 +135,9 @@ def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
         for stage in range(len(schedule)):
             nats, count = stage_loss(prior, tokens, nothing, stage)
             totals[stage] += float(nats) / math.log(2), count
-    figures = {"bits_per_token": totals[:, 0].sum() / totals[:, 1].sum()}
+    figures = {"held_out_bits_per_token": totals[:, 0].sum() / totals[:, 1].sum()}
     figures |= {f"stage{stage}": bits / count for stage, (bits, count) in enumerate(totals)}
-    share = torch.bincount(torch.cat([grid.flatten() for grid in grids]), minlength=config.codebook).double()
-    share = share[share > 0] / share.sum()
-    figures["order0"] = float(-(share * share.log2()).sum())
+    figures["order0"] = order0(torch.cat([grid.flatten() for grid in grids]).cpu().numpy())
     return {key: round(float(value), 4) for key, value in figures.items()}
 
 
@@ -149,15 +153,15 @@ def train(options: RunOptions, config: PriorConfig) -> None:
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
-    grids, held_out, mask_table = _tokenized(options, tokenizer)
+    config = replace(config, codebook=tokenizer.config.codebook)
+    fingerprint = token_fingerprint(tokenizer)
+    grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
     prior = Prior(config, quincunx()).to(device)
-    if config.codebook != tokenizer.config.codebook:
-        raise SystemExit(f"The prior has {config.codebook} words and the tokenizer {tokenizer.config.codebook}.")
     _start_from_frequencies(prior, grids)
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
-    run = Run("prior", options, prior, LEARNING_RATE)
+    run = Run("prior", options, prior, LEARNING_RATE, {"prior": config.to_json(), "tokens": fingerprint})
     checked = run.progress
     for _ in run.steps(options.batch, "windows"):
         total, count = torch.zeros((), device=device), 0
@@ -170,7 +174,7 @@ def train(options: RunOptions, config: PriorConfig) -> None:
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, held_out[:16])
-    if run.progress < 1:
+    if run.progress < 1 or run.finished_before:
         return
     _report(run, held_out[:64])
     save_prior(options.out, run.average.state, prior, mask_table)

@@ -90,7 +90,7 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
     tokenizer = Tokenizer(config).to(device)
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
-    run = Run("tokenizer", options, tokenizer, LEARNING_RATE)
+    run = Run("tokenizer", options, tokenizer, LEARNING_RATE, {"tokenizer": config.to_json(), "seed": options.seed})
     encode: Network = tokenizer.encoder
     decode: Network = tokenizer.decoder
     if options.compiled:
@@ -110,7 +110,7 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, photos, networks, size)
-    if run.progress < 1:
+    if run.progress < 1 or run.finished_before:
         return
     _report(run, photos, networks, size)
     save_tokenizer(options.out, run.average.state, config)

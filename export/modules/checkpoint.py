@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,9 +34,24 @@ def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"There is no {path.name} in {path.parent}; train it with: python -m uigc.training.")
-    with safe_open(path, framework="pt") as file:
-        metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-    return load_file(path), metadata
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+        if path.stem not in metadata:
+            raise ValueError(f"no {path.stem} in its metadata")
+        return load_file(path), metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no trained {path.stem} ({error}); train it again.") from None
+
+
+def token_fingerprint(tokenizer: Tokenizer) -> str:
+    """Changes whenever the tokens do: a hash of encoder and codebook, hexadecimal. The pixel decoder is not in it."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tokenizer.state_dict().items()):
+        if name.startswith("encoder.") or name == "quantizer.words":
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: TokenizerConfig) -> None:
