@@ -1,9 +1,9 @@
 """Perceptual distances, LPIPS (Zhang et al., CVPR 2018) and DISTS (Ding et al., TPAMI 2020), and two plain figures.
 
-LPIPS and DISTS read their network weights from one safetensors file with torchvision's names (``vgg16.features.N.weight``,
-``alexnet.features.N.weight``), LPIPS's linear weights (``lpips_alex.linN.model.1.weight``, ``lpips_vgg...``) and
-``dists.alpha``, ``dists.beta``. Pictures are (B, 3, H, W) in [0, 1]; distances are (B,). They are differentiable and
-serve as training losses too.
+LPIPS and DISTS read their network weights from one safetensors file with torchvision's names
+(``vgg16.features.N.weight``, ``alexnet.features.N.weight``), LPIPS's linear weights
+(``lpips_alex.linN.model.1.weight``, ``lpips_vgg...``) and ``dists.alpha``, ``dists.beta``. Pictures are (B, 3, H, W) in
+[0, 1]; distances are (B,). They are differentiable and serve as training losses too.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from tests.reference_decoder import Model, decode
-from uigc.export.bundle import write_bundle
-from uigc.export.modules.checkpoint import TrainedPrior
+from uigc.export.modules.checkpoint import TrainedPrior, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import Bundle, Codec, image
 from uigc.runtime.bundle import CODER_TABLE, MASK_TABLE
+from uigc.runtime.cli import main
 from uigc.runtime.demo import SAMPLE
 from uigc.runtime.schedule import quincunx
 
@@ -51,11 +51,13 @@ def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
 
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bundles") / "tiny"
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (70, 150, 3), dtype=np.uint8)]
-    write_bundle(*tiny_modules(0), path, pictures, force=False, say=lambda text: None)
-    return path
+    """A bundle exported by the command from a checkpoint, as users do it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer, trained = tiny_modules(0)
+    save_tokenizer(folder, tokenizer.state_dict(), tokenizer.config)
+    save_prior(folder, trained.prior.state_dict(), trained.prior, trained.mask_table)
+    assert main(["export", str(folder), "-o", str(folder / "bundle"), "--quiet"]) == 0
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="session")

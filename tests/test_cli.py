@@ -31,7 +31,8 @@ def file(tiny: Codec, picture: Path, tmp_path: Path) -> Path:
 
 
 def fails(uigc: Run, code: ExitCode, *arguments: object, text: str = "", data: bytes | None = None) -> None:
-    before = set(Path(str(arguments[1])).parent.iterdir()) if len(arguments) > 1 else set()
+    folder = Path(str(arguments[1])).parent
+    before = set(folder.iterdir())
     done = uigc(*arguments, data=data)
     message = done.stderr.decode()
     assert done.returncode == code, message
@@ -39,8 +40,7 @@ def fails(uigc: Run, code: ExitCode, *arguments: object, text: str = "", data: b
     assert text in message
     assert message.count("\n") == 1
     assert "Traceback" not in message
-    if before:
-        assert set(Path(str(arguments[1])).parent.iterdir()) == before
+    assert set(folder.iterdir()) == before  # nothing was left behind
 
 
 def test_there_and_back(uigc: Run, picture: Path, tmp_path: Path, tiny_path: Path) -> None:
@@ -112,6 +112,12 @@ def test_inputs_and_outputs(uigc: Run, picture: Path, file: Path, tmp_path: Path
     assert uigc("compress", picture, file, *bundle, "--force", "--quiet").returncode == 0
 
 
+def test_full_disks_and_closed_streams(uigc: Run, picture: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
+    fails(uigc, ExitCode.OUTPUT, "decompress", file, "/dev/full", "--bundle", tiny_path, "--force", text="No space")
+    fails(uigc, ExitCode.OUTPUT, "decompress", file, "x" * 300 + ".png", "--bundle", tiny_path, text="cannot be")
+    fails(uigc, ExitCode.OUTPUT, "decompress", file, "out.ico", "--bundle", tiny_path, text=".ico")
+
+
 def test_usage(uigc: Run) -> None:
     assert uigc("--help").returncode == 0
     assert uigc("compress").returncode == ExitCode.USAGE
@@ -131,4 +137,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
 
 
 def test_export_says_what_is_missing(uigc: Run, tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "tokenizer.safetensors").write_bytes(b"no such thing")
+    fails(uigc, ExitCode.INPUT, "export", tmp_path / "damaged", "-o", "bundle", text="no trained tokenizer")
     fails(uigc, ExitCode.INPUT, "export", tmp_path, "-o", "bundle", text="tokenizer.safetensors")

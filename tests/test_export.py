@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from tests.conftest import TINY_PRIOR, Run, tiny_modules
+from tests.conftest import TINY_PRIOR, tiny_modules
 from uigc.export import trace
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
@@ -174,14 +174,3 @@ def test_encoder_and_decoder_are_local() -> None:
         before, after = tokenizer.decoder(words), tokenizer.decoder(changed)
     assert not torch.equal(before[:, :, :32], after[:, :, :32])
     assert torch.equal(before[:, :, -256:], after[:, :, -256:])
-
-
-def test_export_command(uigc: Run, tmp_path: Path) -> None:
-    """Through the command line once, from a checkpoint."""
-    tokenizer, trained = tiny_modules(9)
-    save_tokenizer(tmp_path, tokenizer.state_dict(), tokenizer.config)
-    save_prior(tmp_path, trained.prior.state_dict(), trained.prior, trained.mask_table)
-    done = uigc("export", tmp_path, "-o", tmp_path / "bundle")
-    assert done.returncode == 0, done.stderr
-    assert b"prior " in done.stderr
-    assert uigc("doctor", "--bundle", tmp_path / "bundle").returncode == 0
