@@ -24,7 +24,7 @@ def _run(arguments: argparse.Namespace) -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise DependencyError(
-            f"Exporting needs {', '.join(missing)}, which is missing; install it with: pip install 'uigc[export]'."
+            f"Exporting needs packages that are missing ({', '.join(missing)}); run: pip install 'uigc[export]'."
         )
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer
