@@ -43,9 +43,9 @@ class MaskMode(IntEnum):
 MODES = {mode.label: mode for mode in MaskMode}
 
 
-def _block_sums(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def _block_sums(values: NDArray[np.int32], size: int) -> NDArray[np.int64]:
     """Sums over blocks of ``size`` x ``size``; blocks at the border may be cut off."""
-    rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0)
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0, dtype=np.int64)
     return np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
 
 
@@ -55,7 +55,8 @@ def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
     A block lies on an edge where its mean Sobel magnitude (|across| + |down|, of the luma) exceeds the picture's own
     mean. Only the encoder runs this; it is done in integers all the same, so that every machine writes the same file.
     """
-    luma = image.astype(np.int64) @ np.array([299, 587, 114])
+    red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
+    luma = 299 * red + 587 * green + 114 * blue
     padded = np.pad(luma, 1, mode="edge")
     smooth_rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     smooth_columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
@@ -65,7 +66,7 @@ def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
     size = BLOCK * patch
     sums, pixels = _block_sums(magnitude, size), _block_sums(np.ones_like(magnitude), size)
     # The two means compared without division; at most 2^28 pixels of 2^21 each, times 2^10, fit 64 bits.
-    return sums * magnitude.size > magnitude.sum() * pixels
+    return sums * magnitude.size > magnitude.sum(dtype=np.int64) * pixels
 
 
 def sent_tokens(mode: MaskMode, edges: Bits, schedule: Schedule, height: int, width: int) -> Bits:

@@ -13,13 +13,19 @@ from uigc.runtime.providers import Graph, ProviderOptions
 
 
 class _Session:
-    def __init__(self, session: Any) -> None:
-        self._session = session
+    def __init__(self, session: Any, name: str) -> None:
+        self._session, self._name = session, name
         self._input: str = session.get_inputs()[0].name
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
-        output: NDArray[Any] = self._session.run(None, {self._input: value})[0]
-        return output
+        try:
+            output: NDArray[Any] = self._session.run(None, {self._input: value})[0]
+            return output
+        except Exception as error:  # onnxruntime raises a dozen unrelated types
+            raise ProviderError(
+                f"The provider {self._name!r} failed on an input of {value.shape}: {str(error).splitlines()[0]}; "
+                "if memory ran out, scale the picture down."
+            ) from error
 
 
 class OnnxRuntime:
@@ -64,7 +70,7 @@ class OnnxRuntime:
                 f"onnxruntime did not start {self.execution_provider} and offered {session.get_providers()} instead; "
                 f"check the device and its driver, or ask for another provider than {self.name!r}."
             )
-        return _Session(session)
+        return _Session(session, self.name)
 
 
 CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider")

@@ -184,6 +184,11 @@ def test_unknown_and_missing_providers(tiny_path: Path, monkeypatch: pytest.Monk
         Codec(tiny_path, provider="cpu")
 
 
+def test_a_graph_that_fails_is_an_error_of_ours(tiny: Codec) -> None:
+    with pytest.raises(ProviderError, match="failed on an input"):
+        tiny.prior.load(0)(np.zeros((1, 7, 9), np.int32))
+
+
 def test_progress_counts_up(tiny: Codec) -> None:
     seen: list[tuple[str, int, int]] = []
     data = tiny.compress(picture(20, 20), progress=lambda *step: seen.append(step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -38,7 +39,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
     tiny = [] if recipe == "decoder" else ["--tiny"]
     command = [sys.executable, "-m", "uigc.training", recipe, "--photos", str(photos), "--out", str(out), *tiny]
-    done = subprocess.run([*command, "--steps", str(steps), *more], capture_output=True, text=True, timeout=300)
+    # One thread: with several, sums may be taken in another order, and then no two runs are alike to the last bit.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--steps", str(steps), *more], capture_output=True, text=True, timeout=300, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
