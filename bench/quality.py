@@ -12,7 +12,6 @@ import math
 import platform
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from torch import Tensor
 
 from uigc.bench.metrics import DISTS, LPIPS, Networks, order0, psnr
 from uigc.runtime import Codec, image
-from uigc.runtime.mask import MODES
+from uigc.runtime.doctor import installed
+from uigc.runtime.mask import MODES, MaskMode
 
 PACKAGES = ("numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch")
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
@@ -47,13 +47,6 @@ class Record:
     dists: float | None
 
 
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
@@ -63,6 +56,7 @@ def measure(codec: Codec, path: Path, networks: Networks | None) -> tuple[list[R
     pixels = image.read(path.read_bytes())
     tokens = codec.tokenize(pixels)
     reference, records = _tensor(pixels), []
+    costs: dict[MaskMode, list[tuple[int, float]]] = {}
     for label, mode in MODES.items():
         encoded = codec.encode_tokens(tokens, pixels, mode)
         with torch.no_grad():
@@ -70,7 +64,8 @@ def measure(codec: Codec, path: Path, networks: Networks | None) -> tuple[list[R
             lpips = float(LPIPS(networks)(back, reference)) if networks else None
             dists = float(DISTS(networks)(back, reference)) if networks else None
             decibel = float(psnr(back, reference))
-        bits = sum(cost for _, cost in codec.prior.cost(tokens, encoded.sent))
+        costs[mode] = codec.prior.cost(tokens, encoded.sent)
+        bits = sum(cost for _, cost in costs[mode])
         height, width = pixels.shape[:2]
         rate = 8 * len(encoded.data) / (width * height)
         sent = int(encoded.sent.sum())
@@ -79,8 +74,7 @@ def measure(codec: Codec, path: Path, networks: Networks | None) -> tuple[list[R
                 path.name, label, width, height, len(encoded.data), rate, tokens.size, sent, bits, decibel, lpips, dists
             )
         )
-    stages = codec.prior.cost(tokens, np.ones(tokens.shape, dtype=bool))
-    return records, {"tokens": tokens, "stages": stages}
+    return records, {"tokens": tokens, "stages": costs[MaskMode.ENTIRE]}
 
 
 def summary(records: list[Record], details: list[dict[str, Any]], codebook: int) -> dict[str, Any]:
@@ -136,11 +130,11 @@ def main() -> None:
     print(json.dumps(means, indent=1))
     if arguments.json:
         result = {
-            "codec": f"uigc {_installed('uigc')}",
+            "codec": f"uigc {installed('uigc')}",
             "prior": codec.bundle.prior_id.hex(),
             "data_set": arguments.folder.name,
             "machine": f"{platform.system()} {platform.machine()}",
-            "versions": {name: _installed(name) for name in PACKAGES},
+            "versions": {name: installed(name) for name in PACKAGES},
             "means": means,
             "pictures": [asdict(record) for record in records],
         }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.prior import Prior
-from uigc.export.modules.tokenizer import PATCH, Tokenizer
+from uigc.export.modules.tokenizer import Tokenizer
 from uigc.export.trace import OPSET, Spec, compare, specs, trace
 from uigc.export.weights import WeightStore, externalize, resolve
 from uigc.runtime import bundle as layout
@@ -136,7 +136,7 @@ def _inputs(spec: Spec, tokenizer: Tokenizer, prior: Prior, pictures: list[NDArr
 
 
 def _image(picture: NDArray[np.uint8]) -> Tensor:
-    height, width = (side // PATCH * PATCH for side in picture.shape[:2])
+    height, width = (side // layout.PATCH * layout.PATCH for side in picture.shape[:2])
     return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
 
 
@@ -177,7 +177,7 @@ def _manifest(
     return {
         "format": layout.FORMAT,
         "version": layout.VERSION,
-        "patch": PATCH,
+        "patch": layout.PATCH,
         "prior": {
             "id": identity.hex(),
             "codebook": config.codebook,

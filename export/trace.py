@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uigc.export.modules.prior import Prior, Stage
-from uigc.export.modules.tokenizer import PATCH, ImageToTokens, Tokenizer, TokensToImage
+from uigc.export.modules.tokenizer import ImageToTokens, Tokenizer, TokensToImage
+from uigc.runtime.bundle import PATCH
 from uigc.runtime.errors import UigcError
 
 OPSET = 18

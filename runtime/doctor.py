@@ -20,7 +20,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def _installed(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """Version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -47,7 +48,7 @@ def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError |
         "uigc": package_version(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {name: _installed(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
     }
     problem: UigcError | None = None
     bundle: Bundle | None = None

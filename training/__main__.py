@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from uigc.export.modules.prior import PriorConfig
-from uigc.export.modules.tokenizer import PATCH, TokenizerConfig
+from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.runtime.bundle import PATCH
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))

@@ -6,10 +6,9 @@ import torch
 
 from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer, token_fingerprint
-from uigc.export.modules.tokenizer import Tokenizer
-from uigc.training.loop import Run, RunOptions, averaged, mixed_precision, save_picture
+from uigc.training.loop import Run, RunOptions, mixed_precision
 from uigc.training.photos import Photos, crops
-from uigc.training.tokenizer import Loss, Network, evaluate, sample
+from uigc.training.tokenizer import Loss, halves, report
 
 LEARNING_RATE = 3e-4
 LPIPS_WEIGHT = 1.0  # with the tokens fixed, more of the gradient may go into how the picture looks
@@ -27,10 +26,7 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
     tokenizer.decoder.requires_grad_(True)
     loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
     run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, {"tokens": token_fingerprint(tokenizer)})
-    encode: Network = tokenizer.encoder
-    decode: Network = tokenizer.decoder
-    if options.compiled:
-        encode, decode = torch.compile(encode), torch.compile(decode)
+    encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
         batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
@@ -42,17 +38,10 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
         run.optimize(distance, **figures)
         if run.progress - checked >= 0.1:
             checked = run.progress
-            _report(run, tokenizer, photos, networks, size)
-    if run.progress < 1 or run.finished_before:
+            report(run, tokenizer, photos, networks, size)
+    if not run.completed:
         return
-    _report(run, tokenizer, photos, networks, size)
+    report(run, tokenizer, photos, networks, size)
     state = tokenizer.state_dict()
     state.update({f"decoder.{name}": value for name, value in run.average.state.items()})
     save_tokenizer(options.out, state, tokenizer.config)
-
-
-def _report(run: Run, tokenizer: Tokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
-    with averaged(run):
-        figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_picture(run.options.out / "decoder.png", sample(tokenizer, photos.held_out[0], size))
-    run.report(**figures)

@@ -94,6 +94,11 @@ class Run:
             return min(1.0, self.elapsed / (60 * self.options.minutes))
         return min(1.0, self.step / max(1, self.options.steps or 1))
 
+    @property
+    def completed(self) -> bool:
+        """Whether this call spent the last of the budget, so that results are due."""
+        return self.progress >= 1 and not self.finished_before
+
     def interrupted(self, first: int) -> bool:
         limit = self.options.stop_after
         return limit is not None and self.step - first >= limit

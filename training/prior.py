@@ -19,8 +19,9 @@ from tqdm import tqdm
 from uigc.bench.metrics import order0
 from uigc.export.modules.checkpoint import load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.prior import Prior, PriorConfig
-from uigc.export.modules.tokenizer import PATCH, Tokenizer
+from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime import files
+from uigc.runtime.bundle import PATCH
 from uigc.runtime.mask import BLOCK, MaskMode, count_table, edge_blocks
 from uigc.runtime.schedule import Schedule, quincunx
 from uigc.training.loop import Run, RunOptions, averaged
@@ -174,7 +175,7 @@ def train(options: RunOptions, config: PriorConfig) -> None:
         if run.progress - checked >= 0.1:
             checked = run.progress
             _report(run, held_out[:16])
-    if run.progress < 1 or run.finished_before:
+    if not run.completed:
         return
     _report(run, held_out[:64])
     save_prior(options.out, run.average.state, prior, mask_table)

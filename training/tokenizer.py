@@ -81,6 +81,21 @@ def sample(tokenizer: Tokenizer, image: Tensor, size: int) -> Tensor:
     return torch.cat([picture[0], back[0]], 2)
 
 
+def halves(tokenizer: Tokenizer, compiled: bool) -> tuple[Network, Network]:
+    """Encoder and pixel decoder, compiled if asked for; they share the tokenizer's weights either way."""
+    if compiled:
+        return torch.compile(tokenizer.encoder), torch.compile(tokenizer.decoder)
+    return tokenizer.encoder, tokenizer.decoder
+
+
+def report(run: Run, tokenizer: Tokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
+    """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
+    with averaged(run):
+        figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
+        save_picture(run.options.out / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
+    run.report(**figures)
+
+
 def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Networks | None) -> None:
     """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``."""
     torch.manual_seed(options.seed)
@@ -91,10 +106,7 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
     run = Run("tokenizer", options, tokenizer, LEARNING_RATE, {"tokenizer": config.to_json(), "seed": options.seed})
-    encode: Network = tokenizer.encoder
-    decode: Network = tokenizer.decoder
-    if options.compiled:
-        encode, decode = torch.compile(encode), torch.compile(decode)
+    encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
         if run.progress > QUANTIZE_AFTER and not bool(tokenizer.quantizer.fitted):
@@ -109,16 +121,8 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
         run.optimize(distance + COMMITMENT_WEIGHT * commitment, commitment=commitment, **figures)
         if run.progress - checked >= 0.1:
             checked = run.progress
-            _report(run, photos, networks, size)
-    if run.progress < 1 or run.finished_before:
+            report(run, tokenizer, photos, networks, size)
+    if not run.completed:
         return
-    _report(run, photos, networks, size)
+    report(run, tokenizer, photos, networks, size)
     save_tokenizer(options.out, run.average.state, config)
-
-
-def _report(run: Run, photos: Photos, networks: Networks | None, size: int) -> None:
-    with averaged(run) as tokenizer:
-        assert isinstance(tokenizer, Tokenizer)
-        figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_picture(run.options.out / "tokenizer.png", sample(tokenizer, photos.held_out[0], size))
-    run.report(**figures)

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PATCH = 16  # pixels a token covers, each way
 SHUFFLE = 4
 
 
