@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Tokenizer
-from uigc.export.trace import OPSET, Spec, compare, specs, trace
-from uigc.export.weights import WeightStore, externalize, resolve
-from uigc.runtime import bundle as layout
+from uigc.export.precision import variants
+from uigc.export.proof import Domain, prove_file, token_domain
+from uigc.export.trace import OPSET, Spec, compare, is_stage, specs, trace
+from uigc.export.weights import WeightStore, externalize, name_weights, resolve
+from uigc.runtime import manifest as layout
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import weight_table
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.identity import prior_id
@@ -90,30 +93,41 @@ def _write(
     parameters = {**_state("prior.", prior), **_state("tokenizer.", tokenizer)}
     store = WeightStore({**parameters, **tables})
     graphs = []
+    domain = token_domain(prior.config.pad)
     for spec in specs(tokenizer, prior):
         say(f"tracing {spec.name}")
         model = trace(spec)
-        externalize(model, spec.name, store)
-        graphs.append((spec, model))
+        name_weights(model, store)
+        precisions = variants(model, domain) if is_stage(spec) else {"fp32": model}
+        for variant in precisions.values():
+            externalize(variant, spec.name, store)
+        graphs.append((spec, precisions))
     (folder / layout.WEIGHTS).write_bytes(store.serialize())
     file = TensorFile(folder / layout.WEIGHTS)
+    weights = _file_entry(folder / layout.WEIGHTS)
     entries = {}
-    for spec, model in graphs:
-        resolve(model, file)
-        path = folder / f"{spec.name}.onnx"
-        onnx.save(model, path)
-        say(f"comparing {spec.name} with its module")
-        compare(spec, str(path), _inputs(spec, tokenizer, prior, pictures))
-        entries[spec.name] = {**_file_entry(path), **_interface(spec, model)}
+    for spec, precisions in graphs:
+        inputs = _inputs(spec, tokenizer, prior, pictures)
+        entries[spec.name] = {**_interface(precisions["fp32"]), "precisions": {}}
+        for precision, model in precisions.items():
+            resolve(model, file)
+            path = folder / f"{spec.name}.{precision}.onnx"
+            onnx.save(model, path)
+            entry = {**_file_entry(path), "nodes": len(model.graph.node)}
+            if is_stage(spec):
+                entry["proof"] = _certificate(path, domain, entry["sha256"], weights["sha256"], say)
+            say(f"comparing {path.name} with its module")
+            compare(spec, str(path), inputs)
+            entries[spec.name]["precisions"][precision] = entry
     identity = prior_id(
         sorted((name, array) for name, array in parameters.items() if name.startswith("prior.")),
         tables,
         prior.config.to_json(),
         prior.schedule.to_json(),
     )
-    manifest = _manifest(tokenizer, prior, identity, entries, _file_entry(folder / layout.WEIGHTS))
+    manifest = _manifest(tokenizer, prior, identity, entries, weights)
     (folder / layout.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return layout.Bundle.load(folder).prior_id  # what was written is what the runtime takes
+    return Bundle.load(folder).prior_id  # what was written is what the runtime takes
 
 
 def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:
@@ -155,7 +169,18 @@ def _file_entry(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": layout.sha256(path)}
 
 
-def _interface(spec: Spec, model: onnx.ModelProto) -> dict[str, Any]:
+def _certificate(path: Path, domain: Domain, graph: str, weights: str, say: Say) -> dict[str, Any]:
+    """Prove the graph as it lies on disk; ``graph`` and ``weights`` are the hashes that the certificate is for."""
+    proof = prove_file(path, domain)
+    tightest = proof.tightest
+    say(
+        f"proved {path.name} exact: tightest is {tightest.operator} {tightest.node!r}, "
+        f"{tightest.slack:.2f} of {tightest.limit:.0f} bits to spare ({tightest.kind})"
+    )
+    return {"graph": graph, "weights": weights, **proof.certificate(domain)}
+
+
+def _interface(model: onnx.ModelProto) -> dict[str, Any]:
     def describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
         tensor = value.type.tensor_type
         shape = [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
@@ -163,8 +188,6 @@ def _interface(spec: Spec, model: onnx.ModelProto) -> dict[str, Any]:
         return {"name": value.name, "dtype": dtype, "shape": shape}
 
     return {
-        "precision": "fp32",
-        "nodes": len(model.graph.node),
         "inputs": [describe(value) for value in model.graph.input],
         "outputs": [describe(value) for value in model.graph.output],
     }

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from uigc.export.modules.prior import Prior, Stage
 from uigc.export.modules.tokenizer import ImageToTokens, Tokenizer, TokensToImage
-from uigc.runtime.bundle import PATCH
 from uigc.runtime.errors import UigcError
+from uigc.runtime.manifest import PATCH
 
 OPSET = 18
 PIXEL_TOLERANCE = 1e-4
@@ -65,6 +65,10 @@ def specs(tokenizer: Tokenizer, prior: Prior) -> list[Spec]:
             {0: ("batch", 1), 1: ("rows", 1), 2: ("columns", 1)},
         ),
     ]
+
+
+def is_stage(spec: Spec) -> bool:
+    return isinstance(spec.module, Stage)
 
 
 def trace(spec: Spec) -> onnx.ModelProto:

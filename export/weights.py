@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save
 
-from uigc.runtime.bundle import WEIGHTS
+from uigc.runtime.manifest import WEIGHTS
 from uigc.runtime.safetensors import TensorFile
 
 SMALLEST_EXTERNAL = 64  # elements; smaller constants stay in the graph
@@ -23,7 +23,10 @@ _ONNX_TYPES = {
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
+    "int8": TensorProto.INT8,
 }
+INT8_PREFIX = "int8."
+"""Of the names of quantized weights: not the prior's own, which begin with ``prior.`` and make its id."""
 
 Array = NDArray[np.generic]
 
@@ -41,6 +44,7 @@ class WeightStore:
 
     def __init__(self, parameters: Mapping[str, Array]) -> None:
         self.tensors: dict[str, Array] = {}
+        self.parameters = frozenset(parameters)
         self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         for name, array in parameters.items():
             self.tensors[name] = compact(np.ascontiguousarray(array))
@@ -48,25 +52,53 @@ class WeightStore:
 
     @staticmethod
     def _key(array: Array) -> tuple[str, tuple[int, ...], bytes]:
+        if array.dtype == np.float16:
+            array = array.astype(np.float32)
         return str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes()
 
-    def add(self, name: str, array: Array) -> tuple[str, bool]:
-        """Name under which the content is stored, and whether what is stored there is its transpose.
-
-        The exporter transposes the weights of linear layers; the file keeps PyTorch's layout, so that every graph and
-        PyTorch itself read the same bytes.
-        """
+    def find(self, array: Array) -> tuple[str, bool] | None:
+        """Name under which the content is stored, if it is, and whether what is stored there is its transpose."""
         key = self._key(array)
         if key in self._names:
             return self._names[key], False
         if array.ndim == 2 and (turned := self._key(array.T)) in self._names:
             return self._names[turned], True
-        self._names[key] = name
+        return None
+
+    def add(self, name: str, array: Array) -> tuple[str, bool]:
+        """As :meth:`find`, after storing it under ``name`` if it is not stored yet.
+
+        The exporter transposes the weights of linear layers; the file keeps PyTorch's layout, so that every graph and
+        PyTorch itself read the same bytes.
+        """
+        found = self.find(array)
+        if found:
+            return found
+        self._names[self._key(array)] = name
         self.tensors[name] = compact(np.ascontiguousarray(array))
         return name, False
 
     def serialize(self) -> bytes:
         return save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()})
+
+
+def name_weights(model: onnx.ModelProto, store: WeightStore) -> None:
+    """Call the initializers that are parameters by the parameters' names, with ``.T`` where they are transposed, and
+    keep each once."""
+    names: dict[str, str] = {}
+    kept: dict[str, TensorProto] = {}
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        found = store.find(array) if array.size >= SMALLEST_EXTERNAL else None
+        if found and found[0] in store.parameters:
+            names[tensor.name] = found[0] + (".T" if found[1] else "")
+            tensor.name = names[tensor.name]
+        kept.setdefault(tensor.name, tensor)
+    tensors = list(kept.values())
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> None:
@@ -80,8 +112,12 @@ def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> 
         if array.size < SMALLEST_EXTERNAL or str(array.dtype) not in _ONNX_TYPES:
             kept.append(initializer)
             continue
-        stored, transposed = store.add(f"{graph_name}.{initializer.name}", array)
+        own = initializer.name.startswith(INT8_PREFIX)
+        stored, transposed = store.add(initializer.name if own else f"{graph_name}.{initializer.name}", array)
         tensor = store.tensors[stored]
+        if str(tensor.dtype) == str(array.dtype) and not transposed:
+            kept.append(_external(initializer.name, stored, tensor))
+            continue
         source = f"{stored}.stored"
         if source not in loaded:
             loaded.add(source)
@@ -101,8 +137,6 @@ def _prepare(source: str, name: str, dtype: str, tensor: Array, transposed: bool
         steps.append(("Cast", {"to": _ONNX_TYPES[dtype]}))
     if transposed:
         steps.append(("Transpose", {"perm": [1, 0]}))
-    if not steps:
-        steps.append(("Identity", {}))
     nodes, current = [], source
     for index, (operator, attributes) in enumerate(steps):
         target = name if index == len(steps) - 1 else f"{name}.{operator}"

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime import bitstream, mask, providers
-from uigc.runtime.bundle import CODER_TABLE, MASK_TABLE, Bundle
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.errors import InputError, OtherPriorError, UsageError
+from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.mask import MODES, MaskMode
-from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
 
 if TYPE_CHECKING:
@@ -47,18 +48,27 @@ class Codec:
         bundle: Bundle | Path | str | None = None,
         provider: str = providers.DEFAULT,
         threads: int | None = None,
-        optimize: bool = True,
+        optimization: str = "all",
         max_pixels: int = MAX_PIXELS,
+        precision: str | None = None,
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
-        ``threads``: per graph, None for the provider's choice; ``optimize``: graph optimizations of the provider."""
+        ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
+        graphs (``all``, ``extended``, ``basic``, ``off``); ``precision``: of the prior's graphs, ``fp32``, ``fp16`` or
+        ``int8``, None for the fastest on that provider. None of them changes a symbol."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.max_pixels = max_pixels
-        runner, options = providers.find(provider), ProviderOptions(threads, optimize)
+        if optimization not in OPTIMIZATIONS:
+            raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
+        runner, options = providers.find(provider), ProviderOptions(threads, optimization)
+        self.precision = precision or next(
+            name for name in runner.precisions if name in self.bundle.precisions("stage0")
+        )
 
         @cache
         def load(name: str) -> Graph:
-            return runner.load(self.bundle.graph(name), options)
+            chosen = self.precision if name.startswith("stage") else "fp32"
+            return runner.load(self.bundle.graph(name, chosen), options)
 
         self._load = load
         self._mask_table = self.bundle.table(MASK_TABLE)

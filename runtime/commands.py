@@ -52,6 +52,8 @@ class ProgressLine:
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="bundle to use instead of the one that ships")
     parser.add_argument("--provider", default="cpu", metavar="NAME", help="what runs the graphs (default: cpu)")
+    text = "of the prior's graphs; changes speed, never a symbol (default: the provider's fastest)"
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 33554432)")
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
@@ -70,6 +72,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         arguments.provider,
         threads=arguments.threads,
         max_pixels=arguments.max_pixels or MAX_PIXELS,
+        precision=arguments.precision,
     )
 
 
@@ -155,11 +158,14 @@ def _info(arguments: argparse.Namespace) -> None:
 def _doctor(arguments: argparse.Namespace) -> None:
     from uigc.runtime import doctor
 
-    doctor.report(arguments.bundle, arguments.json)
+    doctor.report(arguments.bundle, arguments.json, arguments.prove)
 
 
 def _configure_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="bundle to examine instead of the one that ships")
+    parser.add_argument(
+        "--prove", action="store_true", help="prove the prior's graphs exact again (needs uigc[export])"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -177,8 +183,36 @@ def _demo(arguments: argparse.Namespace) -> None:
     demo.run(arguments)
 
 
+def _configure_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle (default: the one that ships)")
+    text = "provider to try; may be given several times (default: all that can run here)"
+    parser.add_argument("--provider", metavar="NAME", action="append", help=text)
+    parser.add_argument("--images", metavar="DIR", type=Path, help="folder of pictures to try besides the sample")
+    parser.add_argument("--windows", metavar="N", type=_count, default=40, help="random windows to try (default: 40)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random windows (default: 0)")
+    parser.add_argument("--json", metavar="FILE", help="write all outcomes to this file")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the matrix and errors")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
+    return value
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import verify
+
+    verify.run(arguments)
+
+
 compress = Command("compress a picture to a .uigc file", _configure_compress, _compress)
 decompress = Command("decompress a .uigc file to a picture", _configure_decompress, _decompress)
 info = Command("say what is in a .uigc file, without decoding it", _configure_info, _info)
 doctor = Command("say what is installed, which providers would run, and which bundle", _configure_doctor, _doctor)
+verify = Command(
+    "compare the prior on every provider with the integer reference, bit for bit", _configure_verify, _verify
+)
 demo = Command("compress and decompress a sample photograph and show both side by side", _configure_demo, _demo)

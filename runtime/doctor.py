@@ -11,9 +11,10 @@ from typing import Any
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import package_version
-from uigc.runtime.errors import ProviderError, UigcError
+from uigc.runtime.errors import DependencyError, ProviderError, UigcError
 from uigc.runtime.providers import Provider, ProviderOptions
 
+CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one line, or raise a UigcError
 PACKAGES = (
     "numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "onnxscript",
     "safetensors", "tensorrt-cu13", "tensorrt-rtx-cu13", "cuda-bindings",
@@ -42,7 +43,41 @@ def _providers(bundle: Bundle | None) -> dict[str, str]:
     return states
 
 
-def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError | None]:
+def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | None]:
+    """The certificates, which loading the bundle has matched with its files, and with ``prove`` what comes of proving
+    anew; the packages above the runtime know how, and are found as entry points."""
+    certificates = {
+        (stage, precision): bundle.certificate(f"stage{stage}", precision)
+        for stage in range(len(bundle.schedule))
+        for precision in bundle.precisions(f"stage{stage}")
+    }
+    findings: dict[str, Any] = {"certificates": len(certificates)}
+    for kind in sorted({kind for certificate in certificates.values() for kind in certificate["tightest"]}):
+        slack, name, node = min(
+            (found["slack_bits"], f"stage{stage} {precision}", found["node"])
+            for (stage, precision), certificate in certificates.items()
+            if (found := certificate["tightest"].get(kind))
+        )
+        findings[kind] = f"{slack} bits to spare, at {node} of {name}"
+    if not prove:
+        return findings, None
+    checks = entry_points(group=CHECKS)
+    if not checks:
+        return findings, DependencyError(
+            "Nothing installed can prove graphs; install it with: pip install 'uigc[export]'."
+        )
+    try:
+        for entry in checks:
+            findings[entry.name] = entry.load()(bundle)
+    except ImportError as error:
+        return findings, DependencyError(f"Proving needs a package that is missing ({error}); install uigc[export].")
+    except UigcError as error:
+        findings[entry.name] = str(error)
+        return findings, error
+    return findings, None
+
+
+def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
     """All findings, and the first one that keeps the codec from working."""
     findings: dict[str, Any] = {
         "uigc": package_version(),
@@ -65,15 +100,17 @@ def examine(bundle_path: Path | str | None) -> tuple[dict[str, Any], UigcError |
     except UigcError as error:
         findings["bundle"] = {"state": str(error)}
         problem = error
+    if bundle:
+        findings["proof"], problem = _proof(bundle, prove)
     findings["providers"] = _providers(bundle)
     if "runs" not in findings["providers"].values():
         problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
     return findings, problem
 
 
-def report(bundle_path: Path | str | None, as_json: bool) -> None:
+def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False) -> None:
     """Print the findings; raises the problem, if there is one, after printing."""
-    findings, problem = examine(bundle_path)
+    findings, problem = examine(bundle_path, prove)
     if as_json:
         print(json.dumps(findings, indent=1))
     else:

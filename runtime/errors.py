@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     INTERNAL = 1
+    DIFFERENT = 1  # what `uigc verify` found; by its nature also a bug, of ours or of a provider
     USAGE = 2
     INPUT = 3
     OUTPUT = 4

@@ -9,7 +9,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.errors import ProviderError
-from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
+
+_LEVELS = {
+    "off": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 
 
 class _Session:
@@ -31,8 +38,19 @@ class _Session:
 class OnnxRuntime:
     """One execution provider of ONNX Runtime, without fallback to another."""
 
-    def __init__(self, name: str, extra: str, execution_provider: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        extra: str,
+        execution_provider: str,
+        precisions: tuple[str, ...],
+        threads: tuple[int | None, ...],
+    ) -> None:
+        """``threads``: the thread counts under which it is verified, besides its own choice."""
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
+        self.precisions = precisions
+        levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
+        self.settings = tuple(dict.fromkeys([ProviderOptions(), *levels]))
 
     def problem(self) -> str | None:
         if importlib.util.find_spec("onnxruntime") is None:
@@ -57,7 +75,7 @@ class OnnxRuntime:
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         level = onnxruntime.GraphOptimizationLevel
-        settings.graph_optimization_level = level.ORT_ENABLE_ALL if options.optimize else level.ORT_DISABLE_ALL
+        settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
         try:
             session = onnxruntime.InferenceSession(str(path), settings, providers=[self.execution_provider])
         except Exception as error:  # onnxruntime raises a dozen unrelated types
@@ -73,5 +91,5 @@ class OnnxRuntime:
         return _Session(session, self.name)
 
 
-CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider")
-CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider")
+CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), threads=(1, 2))
+CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), threads=(None,))

@@ -18,12 +18,16 @@ GROUP = "uigc.providers"
 DEFAULT = "cpu"
 
 
+OPTIMIZATIONS = ("all", "extended", "basic", "off")
+
+
 @dataclass(frozen=True)
 class ProviderOptions:
-    """``threads`` per graph (None: the provider's choice); ``optimize``: let the provider rewrite graphs."""
+    """``threads`` per graph (None: the provider's choice); ``optimization``: how far the provider may rewrite graphs,
+    one of ``OPTIMIZATIONS``."""
 
     threads: int | None = None
-    optimize: bool = True
+    optimization: str = "all"
 
 
 class Graph(Protocol):
@@ -37,6 +41,10 @@ class Provider(Protocol):
 
     name: str
     extra: str
+    precisions: tuple[str, ...]
+    """Precisions of the prior in which it runs well, best first; all of them give the same logits."""
+    settings: tuple[ProviderOptions, ...]
+    """Options under which ``uigc verify`` tries it."""
 
     def problem(self) -> str | None:
         """None if it can run here, else one sentence that says why not and what to do."""
@@ -47,6 +55,15 @@ class Provider(Protocol):
 
 def names() -> list[str]:
     return sorted(entry.name for entry in entry_points(group=GROUP))
+
+
+def runs(name: str) -> bool:
+    """Whether the provider of that name can run here."""
+    try:
+        find(name)
+    except (ImportError, ProviderError):
+        return False
+    return True
 
 
 def find(name: str) -> Provider:

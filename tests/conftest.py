@@ -17,9 +17,9 @@ from uigc.export.modules.checkpoint import TrainedPrior, save_prior, save_tokeni
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import Bundle, Codec, image
-from uigc.runtime.bundle import CODER_TABLE, MASK_TABLE
 from uigc.runtime.cli import main
 from uigc.runtime.demo import SAMPLE
+from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.schedule import quincunx
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,9 @@ def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
     tokenizer.quantizer.fitted.fill_(True)
     prior = Prior(TINY_PRIOR, quincunx())
     for block in prior.blocks:
-        torch.nn.init.normal_(block.attention.scores.weight, std=8)
+        torch.nn.init.normal_(block.attention.scores.weight, std=0.5)
+        torch.nn.init.normal_(block.attention.qkv.bias.weight, std=0.2)
+        torch.nn.init.normal_(block.up.bias.weight, std=0.2)
     table = torch.from_numpy(np.random.default_rng(seed).integers(64, 65472, 1024)).int()
     return tokenizer, TrainedPrior(prior, table)
 

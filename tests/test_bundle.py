@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from uigc.runtime import Bundle
-from uigc.runtime.bundle import CODER_TABLE
 from uigc.runtime.errors import BundleError
+from uigc.runtime.manifest import CODER_TABLE
 
 
 @pytest.fixture
@@ -27,6 +27,10 @@ def test_a_whole_bundle(tiny_path: Path) -> None:
     bundle = Bundle.load(tiny_path)
     assert (bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.patch) == (16, 8, 16, 17, 16)
     assert bundle.table(CODER_TABLE)[0] == 2**19 - 1
+    assert bundle.precisions("stage0") == ["fp32", "fp16", "int8"]
+    assert bundle.precisions("decoder") == ["fp32"]
+    with pytest.raises(BundleError, match="no decoder in 'int8'; choose one of: fp32"):
+        bundle.graph("decoder", "int8")
     for name in ("encoder", "stage0", "stage5", "decoder"):
         entry = bundle.manifest["graphs"][name]
         assert entry["inputs"][0]["dtype"] in ("float32", "int32")
@@ -34,15 +38,15 @@ def test_a_whole_bundle(tiny_path: Path) -> None:
 
 
 def test_all_faults_are_reported_at_once(copied: Path) -> None:
-    (copied / "stage2.onnx").unlink()
-    (copied / "decoder.onnx").write_bytes(b"short")
-    data = bytearray((copied / "stage4.onnx").read_bytes())
+    (copied / "stage2.fp16.onnx").unlink()
+    (copied / "decoder.fp32.onnx").write_bytes(b"short")
+    data = bytearray((copied / "stage4.int8.onnx").read_bytes())
     data[100] ^= 1
-    (copied / "stage4.onnx").write_bytes(data)
+    (copied / "stage4.int8.onnx").write_bytes(data)
     with pytest.raises(BundleError) as raised:
         Bundle.load(copied)
     message = str(raised.value)
-    for text in ("stage2.onnx is missing", "decoder.onnx has 5 bytes", "stage4.onnx does not have the hash"):
+    for text in ("stage2.fp16.onnx is missing", "decoder.fp32.onnx has 5 bytes", "stage4.int8.onnx does not have the"):
         assert text in message
 
 
@@ -64,6 +68,25 @@ def test_all_faults_are_reported_at_once(copied: Path) -> None:
 )
 def test_faulty_manifests(copied: Path, entries: dict[str, object], text: str) -> None:
     change(copied, **entries)
+    with pytest.raises(BundleError, match=text):
+        Bundle.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (None, "stage3 int8 has no proof"),
+        ({"graph": "00"}, "another graph or of other weights"),
+        ({"weights": "00"}, "another graph or of other weights"),
+        ({"inputs": {"tokens": [0, 16]}}, "not one for tokens from 0 to 17"),
+        ({"slack_bits": -0.5}, "slack of -0.5 bits"),
+    ],
+)
+def test_certificates_belong_to_their_graphs(copied: Path, entry: dict[str, object] | None, text: str) -> None:
+    graphs = json.loads((copied / "manifest.json").read_text())["graphs"]
+    stage = graphs["stage3"]["precisions"]["int8"]
+    stage["proof"] = None if entry is None else {**stage["proof"], **entry}
+    change(copied, graphs=graphs)
     with pytest.raises(BundleError, match=text):
         Bundle.load(copied)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import unsafe
 from tests.conftest import Run
 from uigc.runtime import Codec, ExitCode
 
@@ -131,6 +132,13 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert findings["providers"]["cpu"] == "runs"
     assert findings["bundle"]["state"] == "whole"
+    assert findings["proof"]["certificates"] == 18
+    proven = uigc("doctor", "--bundle", tiny_path, "--prove")
+    assert proven.returncode == 0, proven.stderr
+    assert b"18 graphs proven again" in proven.stdout
+    unsound = unsafe.spoil(tiny_path, tmp_path / "unsound", unsafe.weights_alone)
+    assert uigc("doctor", "--bundle", unsound).returncode == 0
+    assert uigc("doctor", "--bundle", unsound, "--prove").returncode == ExitCode.INEXACT
     broken = uigc("doctor", "--bundle", tmp_path)
     assert broken.returncode == ExitCode.BUNDLE
     assert b"providers:" in broken.stdout

@@ -1,21 +1,28 @@
 """Golden files of the bundle that ships: what a port to another language is tested with.
 
 ``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode, the edge bits and
-the grid that a decoder ends with; beside it lie the complete files. ``UIGC_REGENERATE=1`` writes them anew; a missing
-file is an error. A change here is a change of the format or of the prior, and belongs into the CHANGELOG.
+the grid that a decoder ends with; beside it lie the complete files. ``logits.json`` holds inputs of every stage with
+the SHA-256 of their logits (int32, little-endian, in the order of the graph's output) and the first row of them, as the
+integer reference computes them. ``UIGC_REGENERATE=1`` writes them anew; a missing file is an error. A change here is a
+change of the format or of the prior, and belongs into the CHANGELOG.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import ROOT, reference_grid
-from uigc.runtime import Codec, bitstream
+from uigc.runtime import Codec, bitstream, providers
+from uigc.runtime.cases import context
 from uigc.runtime.mask import MODES, edge_blocks
+from uigc.runtime.providers import ProviderOptions
+from uigc.runtime.reference import ReferencePrior
 
 FOLDER = ROOT / "tests" / "golden"
 
@@ -41,6 +48,49 @@ def golden(codec: Codec, sample: np.ndarray) -> dict[str, object]:
             content["grids"][label] = encoded.grid.tolist()
         (FOLDER / "coffee.json").write_text(json.dumps(content) + "\n")
     return json.loads((FOLDER / "coffee.json").read_text())
+
+
+def digest(logits: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(logits, dtype="<i4").tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def vectors(codec: Codec, golden: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each stage: the sample's grid as it sees it, and a batch of two grids of any tokens at all."""
+    if os.environ.get("UIGC_REGENERATE") == "1":
+        bundle = codec.bundle
+        reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
+        rng, content = np.random.default_rng(0), []
+        for stage in range(len(bundle.schedule)):
+            seen = context(bundle, np.array([golden["tokens"]], dtype=np.int32), stage, 0)
+            wild = rng.integers(0, bundle.pad, (2, bundle.window, 2 * bundle.window), endpoint=True, dtype=np.int32)
+            for tokens in (seen, wild):
+                logits = reference.logits(tokens, stage)
+                content.append(
+                    {
+                        "stage": stage,
+                        "tokens": tokens.tolist(),
+                        "logits_shape": list(logits.shape),
+                        "logits_sha256": digest(logits),
+                        "first_logits": logits[0, 0].tolist(),
+                    }
+                )
+        text = json.dumps({"prior": bundle.prior_id.hex(), "vectors": content})
+        (FOLDER / "logits.json").write_text(text + "\n")
+    content = json.loads((FOLDER / "logits.json").read_text())
+    assert content["prior"] == golden["prior"]
+    return list(content["vectors"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_logits(codec: Codec, vectors: list[dict[str, Any]], precision: str) -> None:
+    assert [vector["stage"] for vector in vectors] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    for vector in vectors:
+        path = codec.bundle.graph(f"stage{vector['stage']}", precision)
+        logits = providers.find("cpu").load(path, ProviderOptions())(np.array(vector["tokens"], dtype=np.int32))
+        assert list(logits.shape) == vector["logits_shape"]
+        assert logits[0, 0].tolist() == vector["first_logits"]
+        assert digest(logits) == vector["logits_sha256"]
 
 
 def test_the_bundle_is_the_golden_one(codec: Codec, golden: dict[str, object]) -> None:

@@ -78,6 +78,9 @@ def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
     assert lines[-1]["held_out_bits_per_token"] < lines[0]["held_out_bits_per_token"]
     assert lines[-1]["bits_per_token"] > 0
     assert {"order0", "stage0", "stage5"} <= set(lines[-1])
+    train("prior", photos, tmp_path, 2, "--twin", "--batch", "4")
+    twin = load_prior(tmp_path, twin=True).prior
+    assert isinstance(twin.norm, torch.nn.LayerNorm)
     trained = load_prior(tmp_path)
     assert len(trained.prior.schedule) == 6
     assert trained.mask_table.shape == (1024,)

@@ -10,7 +10,7 @@ import torch
 
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
-from uigc.runtime.bundle import PATCH
+from uigc.runtime.manifest import PATCH
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of OUT/tokenizer.safetensors")
     _add_common(prior, batch=12)
     prior.add_argument("--tiny", action="store_true", help=tiny)
+    prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
 
 
@@ -88,7 +89,7 @@ def main() -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig())
+        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig(), arguments.twin)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer

@@ -17,17 +17,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uigc.bench.metrics import order0
+from uigc.export.modules import dyadic, floating
 from uigc.export.modules.checkpoint import load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime import files
-from uigc.runtime.bundle import PATCH
+from uigc.runtime.manifest import PATCH
 from uigc.runtime.mask import BLOCK, MaskMode, count_table, edge_blocks
 from uigc.runtime.schedule import Schedule, quincunx
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.photos import Photos
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
 LOSSY_SHARE = 0.5  # of the windows
 
@@ -115,7 +116,7 @@ def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[
     config, schedule = prior.config, prior.schedule
     hidden = (stage_grid(schedule, tokens) >= stage) | lost
     context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
-    logits = prior(context, stage)
+    logits = prior(context, stage) * prior.logit
     tile = schedule.tile
     rows, columns = (list(axis) for axis in zip(*schedule.stages[stage], strict=True))
     tiles = tokens.view(len(tokens), tokens.shape[1] // tile, tile, tokens.shape[2] // tile, tile)
@@ -149,8 +150,12 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
-def train(options: RunOptions, config: PriorConfig) -> None:
-    """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there."""
+def train(options: RunOptions, config: PriorConfig, twin: bool = False) -> None:
+    """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
+
+    ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
+    """
+    name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
@@ -158,11 +163,11 @@ def train(options: RunOptions, config: PriorConfig) -> None:
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
-    prior = Prior(config, quincunx()).to(device)
+    prior = Prior(config, quincunx(), floating if twin else dyadic).to(device)
     _start_from_frequencies(prior, grids)
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
-    run = Run("prior", options, prior, LEARNING_RATE, {"prior": config.to_json(), "tokens": fingerprint})
+    run = Run(name, options, prior, LEARNING_RATE, {name: config.to_json(), "tokens": fingerprint})
     checked = run.progress
     for _ in run.steps(options.batch, "windows"):
         total, count = torch.zeros((), device=device), 0
@@ -178,7 +183,7 @@ def train(options: RunOptions, config: PriorConfig) -> None:
     if not run.completed:
         return
     _report(run, held_out[:64])
-    save_prior(options.out, run.average.state, prior, mask_table)
+    save_prior(options.out, run.average.state, prior, mask_table, name)
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:

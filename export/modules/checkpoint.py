@@ -14,14 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from uigc.export.modules import dyadic, floating
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import files
+from uigc.runtime.bundle import PRIOR_PREFIX, Bundle
 from uigc.runtime.errors import InputError
 from uigc.runtime.schedule import Schedule
 
 TOKENIZER = "tokenizer.safetensors"
-PRIOR = "prior.safetensors"
 MASK_TABLE = "mask.table"
 
 
@@ -66,10 +67,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer.eval()
 
 
-def save_prior(folder: Path, state: Mapping[str, Tensor], prior: Prior, mask_table: Tensor) -> None:
-    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.mask.count_table`)."""
-    metadata = {"prior": prior.config.to_json(), "schedule": prior.schedule.to_json()}
-    _save(folder / PRIOR, {**state, MASK_TABLE: mask_table}, metadata)
+def save_prior(
+    folder: Path, state: Mapping[str, Tensor], prior: Prior, mask_table: Tensor, name: str = "prior"
+) -> None:
+    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.mask.count_table`); ``name``:
+    ``prior``, or ``twin`` for one of float blocks."""
+    metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json()}
+    _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,28 @@ class TrainedPrior:
     mask_table: Tensor
 
 
-def load_prior(folder: Path) -> TrainedPrior:
-    state, metadata = _load(folder / PRIOR)
-    config = dict(metadata["prior"])
+def frozen_prior(bundle: Bundle) -> Prior:
+    """The prior of a bundle as a module: the same weights that its graphs read."""
+    config = dict(bundle.manifest["prior"]["config"])
     if config.pop("arithmetic") != ARITHMETIC:
-        raise InputError(f"{folder / PRIOR} was trained with other arithmetic than {ARITHMETIC}; train it again.")
+        raise InputError(f"{bundle.path} was made with other arithmetic than {ARITHMETIC}; export it again.")
+    prior = Prior(PriorConfig(**config), bundle.schedule).freeze()
+    names = prior.state_dict()
+    weights = {name: bundle.weights.read(f"{PRIOR_PREFIX}{name}").astype("float32") for name in names}
+    prior.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    return prior
+
+
+def load_prior(folder: Path, twin: bool = False) -> TrainedPrior:
+    """The prior of a training run, or its float twin."""
+    name = "twin" if twin else "prior"
+    path = folder / f"{name}.safetensors"
+    state, metadata = _load(path)
+    config = dict(metadata[name])
+    if config.pop("arithmetic") != ARITHMETIC:
+        raise InputError(f"{path} was trained with other arithmetic than {ARITHMETIC}; train it again.")
     schedule = Schedule.from_json(metadata["schedule"]["tile"], metadata["schedule"]["stages"])
     table = state.pop(MASK_TABLE)
-    prior = Prior(PriorConfig(**config), schedule)
+    prior = Prior(PriorConfig(**config), schedule, floating if twin else dyadic)
     prior.load_state_dict(state)
     return TrainedPrior(prior.eval(), table.to(torch.int32))

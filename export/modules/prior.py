@@ -11,6 +11,7 @@ A stage computes only on its *active* positions: those already known and those i
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from uigc.export.modules import dyadic
 from uigc.runtime.schedule import Schedule
 
 # Raised whenever the arithmetic of the modules changes in a way that changes symbols; it is part of the prior's id.
-ARITHMETIC = 1
+ARITHMETIC = 2
 
 
 @dataclass(frozen=True)
@@ -79,66 +80,83 @@ def shifted_mask(rows: int, columns: int, side: int, shift: int, active: int, li
     return (region[:, None, :, None] == region[:, None, None, :]).to(like.dtype)
 
 
+def roll(x: Tensor, shift: int) -> Tensor:
+    """Rows and columns (dimensions 1 and 2) moved up and left by ``shift``; written out, it traces to static slices."""
+    x = torch.cat([x[:, shift:], x[:, :shift]], 1)
+    return torch.cat([x[:, :, shift:], x[:, :, :shift]], 2)
+
+
 class Attention(nn.Module):
     """Window attention on tiles; ``shift`` moves the windows by that many tiles."""
 
-    def __init__(self, config: PriorConfig, shift: int, tile: int) -> None:
+    def __init__(self, config: PriorConfig, shift: int, tile: int, blocks: ModuleType) -> None:
         super().__init__()
         self.heads, self.shift, self.side = config.heads, shift, config.window // tile
-        self.qkv = dyadic.Linear(config.width, 3 * config.width)
-        self.scores = dyadic.score_table(local_scores(config.heads, config.window))
-        self.norm = dyadic.context_norm(config.width)
-        self.out = dyadic.Linear(config.width, config.width, gain=0.5)
+        self.activation, self.attend = blocks.activation, blocks.attend
+        self.qkv = blocks.Linear(config.width, 3 * config.width, bias=True)
+        with torch.no_grad():  # queries and keys begin small, so that attention begins as an average of neighbours
+            self.qkv.weight[: 2 * config.width] *= 0.5
+        self.scores = blocks.score_table(local_scores(config.heads, config.window))
+        self.norm = blocks.context_norm(config.width)
+        self.out = blocks.Linear(config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
     def forward(self, x: Tensor, index: Tensor, mask: Tensor) -> Tensor:
         batch, rows, columns, active, width = x.shape
         side, heads = self.side, self.heads
         tall, wide, each = rows // side, columns // side, width // heads
-        qkv = dyadic.activation(self.qkv(x))
+        qkv = self.activation(self.qkv(x))
         if self.shift:
-            qkv = torch.roll(qkv, (-self.shift, -self.shift), (1, 2))
+            qkv = roll(qkv, self.shift)
         qkv = qkv.view(batch, tall, side, wide, side, active, 3, heads, each).permute(6, 0, 1, 3, 7, 2, 4, 5, 8)
         query, key, value = qkv.reshape(3, batch, tall * wide, heads, side * side * active, each).unbind(0)
         scores = self.scores().index_select(1, index.flatten()).view(heads, *index.shape)
-        context = dyadic.attend(query, key, value, scores, mask if self.shift else None)
+        context = self.attend(query, key, value, scores, mask if self.shift else None)
         context = context.view(batch, tall, wide, heads, side, side, active, each)
         context = context.permute(0, 1, 4, 2, 5, 6, 3, 7).reshape(batch, rows, columns, active, width)
         if self.shift:
-            context = torch.roll(context, (self.shift, self.shift), (1, 2))
+            context = roll(context, -self.shift)
         out: Tensor = self.out(self.norm(context))
         return out
 
 
 class Block(nn.Module):
-    def __init__(self, config: PriorConfig, shift: int, tile: int) -> None:
+    def __init__(self, config: PriorConfig, shift: int, tile: int, blocks: ModuleType) -> None:
         super().__init__()
-        self.attention_norm = dyadic.residual_norm(config.width)
-        self.attention = Attention(config, shift, tile)
-        self.mlp_norm = dyadic.residual_norm(config.width)
-        self.up = dyadic.Linear(config.width, config.expansion * config.width)
-        self.down = dyadic.Linear(config.expansion * config.width, config.width, gain=0.5)
+        self.residual, self.positive_activation = blocks.residual, blocks.positive_activation
+        self.attention_norm = blocks.residual_norm(config.width)
+        self.attention = Attention(config, shift, tile, blocks)
+        self.mlp_norm = blocks.residual_norm(config.width)
+        self.up = blocks.Linear(config.width, config.expansion * config.width, bias=True)
+        self.down = blocks.Linear(config.expansion * config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
     def forward(self, x: Tensor, index: Tensor, mask: Tensor) -> Tensor:
-        x = dyadic.residual(x + self.attention(self.attention_norm(x), index, mask))
-        hidden = dyadic.positive_activation(self.up(self.mlp_norm(x)))
-        return dyadic.residual(x + self.down(hidden))
+        x = self.residual(x + self.attention(self.attention_norm(x), index, mask))
+        hidden = self.positive_activation(self.up(self.mlp_norm(x)))
+        return self.residual(x + self.down(hidden))
 
 
 class Prior(nn.Module):
     """Weights shared by all stages; call it with a stage, or take :class:`Stage` for tracing."""
 
-    def __init__(self, config: PriorConfig, schedule: Schedule) -> None:
+    def __init__(self, config: PriorConfig, schedule: Schedule, blocks: ModuleType = dyadic) -> None:
+        """``blocks``: what it is built of; other than dyadic ones are for comparison."""
         super().__init__()
         self.config, self.schedule = config, schedule
-        tile, width = schedule.tile, config.width
-        self.tokens = dyadic.residual_table(torch.randn(config.codebook + 2, width) * 0.7)
-        self.places = dyadic.residual_table(torch.randn(len(schedule) * tile * tile, width) * 0.1)
-        self.blocks = nn.ModuleList(
-            Block(config, (config.window // tile // 2) * (layer % 2), tile) for layer in range(config.layers)
+        self.residual, self.logits, self._freeze, self.logit = (
+            blocks.residual,
+            blocks.logits,
+            blocks.freeze,
+            blocks.LOGIT,
         )
-        self.norm = dyadic.residual_norm(width)
-        self.head = dyadic.Linear(width, config.codebook)
-        self.bias = dyadic.logit_table(torch.zeros(config.codebook))
+        tile, width = schedule.tile, config.width
+        self.tokens = blocks.residual_table(torch.randn(config.codebook + 2, width) * 0.7)
+        self.places = blocks.residual_table(torch.randn(len(schedule) * tile * tile, width) * 0.1)
+        self.blocks = nn.ModuleList(
+            Block(config, (config.window // tile // 2) * (layer % 2), tile, blocks) for layer in range(config.layers)
+        )
+        self.norm = blocks.residual_norm(width)
+        self.head = blocks.Linear(width, config.codebook, blocks.LOGIT)
+        self.bias = blocks.logit_table(torch.zeros(config.codebook))
         for stage in range(len(schedule)):
             positions = schedule.active(stage)
             flat = torch.tensor([row * tile + column for row, column in positions], dtype=torch.int32)
@@ -156,12 +174,12 @@ class Prior(nn.Module):
         return relative_index(in_window, self.config.window)
 
     def freeze(self) -> Prior:
-        dyadic.freeze(self)
+        self._freeze(self)
         return self
 
     def forward(self, tokens: Tensor, stage: int) -> Tensor:
-        """tokens (batch, height, width), multiples of the window, with ``unknown`` and ``pad`` -> logits in nats
-        (batch, asked tokens in coding order, codebook)."""
+        """tokens (batch, height, width), multiples of the window, with ``unknown`` and ``pad`` -> logits in
+        steps of ``self.logit`` nats (batch, asked tokens in coding order, codebook)."""
         tile = self.schedule.tile
         batch, height, width = tokens.shape
         active: Tensor = getattr(self, f"active{stage}")
@@ -169,13 +187,13 @@ class Prior(nn.Module):
         tiles = tokens.view(batch, height // tile, tile, width // tile, tile).permute(0, 1, 3, 2, 4)
         tiles = tiles.reshape(batch, height // tile, width // tile, tile * tile).index_select(3, active)
         places = self.places().index_select(0, stage * tile * tile + active)
-        x = dyadic.residual(F.embedding(tiles, self.tokens()) + places)
+        x = self.residual(F.embedding(tiles, self.tokens()) + places)
         side = self.config.window // tile
         mask = shifted_mask(height // tile, width // tile, side, side // 2, active.numel(), x)
         for block in self.blocks:
             x = block(x, index, mask)
         asked = x[:, :, :, -len(self.schedule.stages[stage]) :].reshape(batch, -1, self.config.width)
-        return dyadic.logits(self.head(self.norm(asked)) + self.bias())
+        return self.logits(self.head(self.norm(asked)) + self.bias())
 
 
 class Stage(nn.Module):
@@ -187,4 +205,4 @@ class Stage(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens int32 (batch, height, width) -> logits int32 (batch, asked, codebook) in steps of 1/32 nat."""
-        return (self.prior(tokens, self.stage) * (1 / dyadic.LOGIT)).to(torch.int32)
+        return self.prior(tokens, self.stage).to(torch.int32)

@@ -1,0 +1,84 @@
+"""The proof by measurement: ``python -m uigc.bench.exactness --windows 1000 --images DIR --json FILE``.
+
+The integer reference against PyTorch (float64, float32, float32 with reduced-precision products, half and bfloat16
+operands) and against every provider, precision and setting. ``uigc verify`` is the part of it that needs no
+PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from uigc.bench.result import machine, write
+from uigc.bench.torch_modes import MODES, computing
+from uigc.export.modules.checkpoint import frozen_prior
+from uigc.export.modules.prior import Prior, Stage
+from uigc.runtime import cases, providers, verify
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.providers import Graph
+from uigc.runtime.verify import Outcome
+
+
+def _loader(prior: Prior, device: str) -> Callable[[int], Graph]:
+    def load(stage: int) -> Graph:
+        module = Stage(prior, stage)
+        return lambda value: module(torch.from_numpy(value).to(device)).cpu().numpy()
+
+    return load
+
+
+def torch_outcomes(bundle: Bundle, solved: list[cases.Case], device: str) -> list[Outcome]:
+    """PyTorch in each of its modes."""
+    outcomes = []
+    for mode in MODES:
+        prior = frozen_prior(bundle).to(device, mode.dtype)
+        with torch.no_grad(), computing(mode):
+            values, different = verify.compare(solved, _loader(prior, device))
+        outcomes.append(Outcome(f"torch-{device}", mode.name, torch.get_num_threads(), "eager", values, different))
+    return outcomes
+
+
+def provider_outcomes(bundle: Bundle, solved: list[cases.Case]) -> list[Outcome]:
+    """Every provider that can run here."""
+    outcomes = []
+    for name in filter(providers.runs, providers.names()):
+        provider = providers.find(name)
+        for precision in bundle.precisions("stage0"):
+            for options in provider.settings:
+                outcomes.append(verify.examine(bundle, provider, precision, options, solved))
+                print(outcomes[-1])
+    return outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m uigc.bench.exactness", description=__doc__)
+    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--windows", type=int, default=1000, help="random windows (default: 1000)")
+    parser.add_argument("--images", type=Path, help="folder of pictures whose token grids are tried too")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="PyTorch's device")
+    parser.add_argument("--json", type=Path, help="write all outcomes to this file")
+    arguments = parser.parse_args()
+    bundle = Bundle.load(arguments.bundle)
+    grids = verify.picture_grids(bundle, arguments.images)
+
+    def solving(done: int, total: int) -> None:
+        print(f"\rreference {done}/{total}", end="\n" if done == total else "", flush=True)
+
+    solved = cases.make(bundle, arguments.windows, grids, arguments.seed, os.cpu_count() or 1, solving)
+    outcomes = torch_outcomes(bundle, solved, arguments.device) + provider_outcomes(bundle, solved)
+    print(verify.matrix(outcomes))
+    result = verify.report(bundle, outcomes, arguments.windows, len(grids))
+    print(f"{result['different']} of {result['values']:,} logits differ from the integer reference")
+    if arguments.json:
+        write(arguments.json, {**machine(), **result})
+    raise SystemExit(1 if result["different"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What every result file says of the machine it was made on, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime.doctor import PACKAGES, installed
+
+
+def _processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def machine() -> dict[str, Any]:
+    """Date, command, system, processor, device and versions."""
+    import torch
+
+    spec = sys.modules["__main__"].__spec__
+    return {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python -m", spec.name if spec else sys.argv[0], *sys.argv[1:]]),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+    }
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

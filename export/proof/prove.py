@@ -1,0 +1,162 @@
+"""The proof that a graph makes no rounding error: an abstract interpretation of its nodes.
+
+For each tensor it derives what :mod:`uigc.export.proof.values` describes; for each node it checks that the result, and
+every partial sum in any order, is held exactly by every arithmetic that a provider may choose: float32, float32 with
+TF32, float16 or bfloat16 operands, int8 kernels. Operators that round by their nature have no rule and are refused.
+``docs/EXACTNESS.md`` explains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from uigc.export.proof import arithmetic, structure
+from uigc.export.proof.checks import Check, ProofError, Step
+from uigc.export.proof.values import Value, constant, whole
+
+VERSION = 1  # of the rules; a certificate of other rules is not taken
+RULES = {**arithmetic.RULES, **structure.RULES}
+INEXACT = {
+    "Exp", "Log", "Sqrt", "Erf", "Pow", "Sigmoid", "Tanh", "Softmax", "Gelu", "LayerNormalization", "ReduceMean",
+    "Reciprocal", "GroupNormalization", "InstanceNormalization", "Sin", "Cos",
+}  # fmt: skip
+INPUT_DIMENSIONS = (1, 1 << 15)  # tokens of a side, grids of a batch: assumed, so that shape arithmetic is bounded
+Domain = Mapping[str, tuple[int, int]]
+"""The integers that each input of a graph may hold: (lowest, highest)."""
+_Dims = dict[str, list[int | None]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``values`` of all tensors by name, and the ``checks`` that held."""
+
+    nodes: int
+    values: Mapping[str, Value]
+    checks: tuple[Check, ...]
+
+    @property
+    def tightest(self) -> Check:
+        return min(self.checks, key=lambda check: check.slack)
+
+    def certificate(self, inputs: Domain) -> dict[str, Any]:
+        """What the manifest keeps: the assumption on the inputs, and the tightest node of each kind of check."""
+        kinds: dict[str, Check] = {}
+        for check in self.checks:
+            if check.kind not in kinds or check.slack < kinds[check.kind].slack:
+                kinds[check.kind] = check
+        return {
+            "version": VERSION,
+            "inputs": {name: list(bounds) for name, bounds in inputs.items()},
+            "nodes": self.nodes,
+            "checks": len(self.checks),
+            "slack_bits": _down(self.tightest.slack),
+            "tightest": {
+                kind: {"node": check.node, "bits": round(check.used, 2), "slack_bits": _down(check.slack)}
+                for kind, check in sorted(kinds.items())
+            },
+        }
+
+
+def token_domain(pad: int) -> Domain:
+    """What a stage's graph is given: words, then the token for the unknown, then the one for padding."""
+    return {"tokens": (0, pad)}
+
+
+def _down(bits: float) -> float:
+    return float(np.floor(bits * 100) / 100)
+
+
+def prove(model: onnx.ModelProto, inputs: Domain) -> Proof:
+    """Derive and check everything; raises :class:`ProofError` at the first node that cannot be proven.
+
+    ``inputs`` bounds the graph's integer inputs. Weights must be loaded (``onnx.load`` does).
+    """
+    graph = model.graph
+    dims = _dimensions(model)
+    values = {tensor.name: _initial(tensor) for tensor in graph.initializer}
+    for entry in graph.input:
+        if entry.name in values:
+            continue
+        if entry.name not in inputs:
+            raise ProofError(f"Nothing is known of the input {entry.name!r}; give the interval of its integers.")
+        dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)))
+        low, high = inputs[entry.name]
+        values[entry.name] = whole(dtype, low, high)
+    checks: list[Check] = []
+    sources = {entry.name for entry in graph.input}
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    for node in graph.node:
+        _apply(node, values, dims, checks, opset, sources)
+    return Proof(len(graph.node), values, tuple(checks))
+
+
+def _initial(tensor: onnx.TensorProto) -> Value:
+    try:
+        return constant(numpy_helper.to_array(tensor))
+    except ValueError as error:
+        raise ProofError(f"The initializer {tensor.name!r} is not proven exact: it is {error}; train again.") from None
+
+
+def _apply(
+    node: onnx.NodeProto, values: dict[str, Value], dims: _Dims, checks: list[Check], opset: int, sources: set[str]
+) -> None:
+    attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    inputs = [values[name] if name else None for name in node.input]
+    name = node.name or node.output[0]
+    step = Step(node.op_type, name, inputs, [dims.get(name) for name in node.input], attributes, checks)
+    if sources & set(node.input):
+        step.dimensions = INPUT_DIMENSIONS
+    if node.op_type == "Constant":
+        (array,) = ReferenceEvaluator(node, opsets={"": opset}).run(None, {})
+        values[node.output[0]], dims[node.output[0]] = constant(np.asarray(array)), list(np.shape(array))
+        return
+    if node.domain not in ("", "ai.onnx") or node.op_type not in RULES:
+        why = "rounds" if node.op_type in INEXACT else "has no rule, so that nothing is known of its rounding"
+        raise step.refusal(f"the operator {why}", f"write it with {', '.join(sorted(RULES))}")
+    derived = RULES[node.op_type](step)
+    folded = _folded(node, inputs, opset)
+    for index, output in enumerate(name for name in node.output if name):
+        value = derived
+        if folded is not None:
+            value = replace(constant(folded[index]), dequantized=derived.dequantized)
+            dims[output] = list(folded[index].shape)
+        values[output] = value
+
+
+def _folded(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> list[NDArray[np.generic]] | None:
+    """The outputs of a node all of whose inputs are constant."""
+    arrays = {name: value.constant for name, value in zip(node.input, inputs, strict=True) if value is not None}
+    if not arrays or any(array is None for array in arrays.values()):
+        return None
+    result: list[NDArray[np.generic]] = ReferenceEvaluator(node, opsets={"": opset}).run(None, arrays)
+    return [np.asarray(array) for array in result]
+
+
+def _dimensions(model: onnx.ModelProto) -> _Dims:
+    """Lengths of the axes of all tensors as ONNX infers them, None where they vary."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True, strict_mode=True).graph
+    dims: _Dims = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    for entry in [*inferred.value_info, *inferred.input, *inferred.output]:
+        tensor = entry.type.tensor_type
+        if tensor.HasField("shape"):
+            dims[entry.name] = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    return dims
+
+
+def prove_file(path: Path, inputs: Domain) -> Proof:
+    """As :func:`prove`, of a graph on disk with its external weights; the error names the file."""
+    try:
+        return prove(onnx.load(path), inputs)
+    except ProofError as error:
+        raise ProofError(f"{path.name}: {error}") from None

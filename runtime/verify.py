@@ -1,0 +1,171 @@
+"""``uigc verify``: does every provider, in every precision and setting, compute the very logits of the reference?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime import cases, files, image, providers
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.cases import Case
+from uigc.runtime.codec import Codec
+from uigc.runtime.commands import ProgressLine
+from uigc.runtime.demo import SAMPLE
+from uigc.runtime.doctor import PACKAGES, installed
+from uigc.runtime.errors import ExitCode, InputError, ProviderError, UigcError
+from uigc.runtime.providers import Graph, Provider, ProviderOptions
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class DifferenceError(UigcError):
+    """A provider computed other logits than the reference."""
+
+    exit_code = ExitCode.DIFFERENT
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many logits were compared, and how many differed; ``error`` if the provider failed instead."""
+
+    provider: str
+    precision: str
+    threads: int | None
+    optimization: str
+    values: int
+    different: int
+    error: str | None = None
+
+    @property
+    def setting(self) -> str:
+        return f"{self.threads or 'default'}/{self.optimization}"
+
+
+def compare(solved: Iterable[Case], load: Callable[[int], Graph]) -> tuple[int, int]:
+    """(values, different) of the graphs that ``load(stage)`` gives."""
+    values = different = 0
+    graphs: dict[int, Graph] = {}
+    for case in sorted(solved, key=lambda case: case.stage):
+        if case.stage not in graphs:
+            graphs = {case.stage: load(case.stage)}  # one at a time: sessions hold copies of the weights
+        logits = graphs[case.stage](case.tokens)
+        values += case.logits.size
+        same = logits.shape == case.logits.shape
+        different += int((logits != case.logits).sum()) if same else case.logits.size
+    return values, different
+
+
+def examine(
+    bundle: Bundle, provider: Provider, precision: str, options: ProviderOptions, solved: list[Case]
+) -> Outcome:
+    """All cases on one provider in one precision under one setting."""
+
+    def load(stage: int) -> Graph:
+        return provider.load(bundle.graph(f"stage{stage}", precision), options)
+
+    setting = provider.name, precision, options.threads, options.optimization
+    try:
+        return Outcome(*setting, *compare(solved, load))
+    except ProviderError as error:
+        return Outcome(*setting, 0, 0, str(error))
+
+
+def picture_grids(bundle: Bundle, folder: Path | None) -> list[cases.Tokens]:
+    """Token grids of the sample photograph and of the pictures in ``folder``."""
+    codec = Codec(bundle)
+    paths = [SAMPLE]
+    if folder is not None:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+        if not found:
+            raise InputError(f"There is no picture in {folder}; give --images a folder of pictures.")
+        paths += found
+    return [codec.tokenize(image.read(path.read_bytes())) for path in paths]
+
+
+def matrix(outcomes: list[Outcome]) -> str:
+    """Rows of provider and precision, a column a setting: how many values differ."""
+    settings = list(dict.fromkeys(outcome.setting for outcome in outcomes))
+    widths = [max(8, len(setting)) for setting in settings]
+    head = f"{'provider':16}{'precision':11}{'values each':>14}  "
+    lines = [head + "  ".join(f"{setting:>{width}}" for setting, width in zip(settings, widths, strict=True))]
+    for provider, precision in dict.fromkeys((outcome.provider, outcome.precision) for outcome in outcomes):
+        row = {o.setting: o for o in outcomes if (o.provider, o.precision) == (provider, precision)}
+        values = max(outcome.values for outcome in row.values())
+        cells = [f"{_cell(row.get(setting)):>{width}}" for setting, width in zip(settings, widths, strict=True)]
+        lines.append(f"{provider:16}{precision:11}{values:>14,}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _cell(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "-"
+    return "failed" if outcome.error else str(outcome.different)
+
+
+def report(bundle: Bundle, outcomes: list[Outcome], windows: int, pictures: int) -> dict[str, Any]:
+    """What the JSON file holds."""
+    return {
+        "prior": bundle.prior_id.hex(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+        "random_windows": windows,
+        "pictures": pictures,
+        "batches": list(cases.BATCHES),
+        "values": sum(outcome.values for outcome in outcomes),
+        "different": sum(outcome.different for outcome in outcomes),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }
+
+
+def _chosen(names: list[str] | None) -> list[Provider]:
+    """The providers asked for, or all that can run here."""
+    if names:
+        return [providers.find(name) for name in names]
+    return [providers.find(name) for name in providers.names() if providers.runs(name)]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        files.check_free(arguments.json, arguments.force)
+    bundle = Bundle.load(arguments.bundle)
+    chosen = _chosen(arguments.provider)
+    pictures = picture_grids(bundle, arguments.images)
+    threads = os.cpu_count() or 1
+    with ProgressLine(arguments.quiet) as line:
+
+        def solving(done: int, total: int) -> None:
+            line("reference", done, total)
+
+        solved = cases.make(bundle, arguments.windows, pictures, arguments.seed, threads, solving)
+        plan = [
+            (provider, precision, options)
+            for provider in chosen
+            for precision in bundle.precisions("stage0")
+            for options in provider.settings
+        ]
+        outcomes = []
+        for done, (provider, precision, options) in enumerate(plan):
+            line(f"{provider.name} {precision}", done, len(plan))
+            outcomes.append(examine(bundle, provider, precision, options, solved))
+    result = report(bundle, outcomes, arguments.windows, len(pictures))
+    print(matrix(outcomes))
+    if arguments.json:
+        files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)
+    if result["different"]:
+        wrong = dict.fromkeys(f"{o.provider} {o.precision} {o.setting}" for o in outcomes if o.different)
+        raise DifferenceError(
+            f"{result['different']} of {result['values']} logits differ from the reference ({', '.join(wrong)}); do "
+            "not use these settings, and report them."
+        )
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be tried: {failed[0].error}")
+    if not arguments.quiet:
+        print(f"All {result['values']:,} logits equal the reference.", file=sys.stderr)

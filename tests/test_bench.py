@@ -1,0 +1,94 @@
+"""The benchmarks measure what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tests.conftest import TINY_PRIOR
+from uigc.bench import cost, exactness
+from uigc.bench.result import machine, write
+from uigc.bench.torch_modes import MODES, Mode, computing
+from uigc.export.modules import floating
+from uigc.export.modules.checkpoint import frozen_prior
+from uigc.export.modules.prior import Prior, Stage
+from uigc.export.trace import trace
+from uigc.runtime import Bundle, Codec, cases, providers
+from uigc.runtime.providers import ProviderOptions
+from uigc.runtime.schedule import quincunx
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_path: Path) -> Bundle:
+    return Bundle.load(tiny_path)
+
+
+def loader(bundle: Bundle, precision: str) -> cost.Loader:
+    cpu = providers.find("cpu")
+    return lambda stage: cpu.load(bundle.graph(f"stage{stage}", precision), ProviderOptions(1))
+
+
+def test_bits_are_those_of_the_coder(tiny: Codec, bundle: Bundle) -> None:
+    grid = np.random.default_rng(0).integers(0, 16, (9, 13), dtype=np.int32)
+    *stages, total = cost.bits(bundle, [grid], loader(bundle, "fp32"), 1 / 32)
+    counted = tiny.prior.cost(grid, np.ones(grid.shape, bool))
+    for found, (number, wanted) in zip(stages, counted, strict=True):
+        assert math.isclose(found * number, wanted, rel_tol=1e-3)
+    assert math.isclose(total * grid.size, sum(wanted for _, wanted in counted), rel_tol=1e-3)
+
+
+def test_times_of_every_stage(bundle: Bundle) -> None:
+    measured = cost.times(bundle, {name: loader(bundle, name) for name in ("fp32", "int8")}, 3)
+    assert len(measured) == 6
+    assert all(set(stage) == {"fp32", "int8"} and stage["int8"]["median"] > 0 for stage in measured)
+
+
+def test_the_twin_is_traced_as_it_is() -> None:
+    twin = Prior(TINY_PRIOR, quincunx(), floating).freeze()
+    spec = cost.twin_spec(twin, 1)
+    session = onnxruntime.InferenceSession(trace(spec).SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = twin(spec.example, 1).numpy()
+    (found,) = session.run(None, {"tokens": spec.example.numpy()})
+    assert np.allclose(found, wanted, atol=1e-4)
+    assert wanted.std() > 0.1
+
+
+def test_pytorch_reads_the_bundle_and_is_exact(bundle: Bundle, tiny_path: Path) -> None:
+    solved = cases.make(bundle, 9, [], 3, 2, lambda done, total: None)
+    outcomes = exactness.torch_outcomes(bundle, solved, "cpu")
+    assert [outcome.precision for outcome in outcomes] == [mode.name for mode in MODES]
+    assert all(outcome.values > 0 and outcome.different == 0 for outcome in outcomes)
+    prior = frozen_prior(bundle)
+    with torch.no_grad():
+        prior.head.weight[3, 3] += 1
+    graph = exactness._loader(prior, "cpu")(5)
+    tokens = solved[-1].tokens
+    assert not np.array_equal(graph(tokens), Stage(frozen_prior(bundle), 5)(torch.from_numpy(tokens)).numpy())
+
+
+def test_half_operands_reach_every_product(bundle: Bundle) -> None:
+    """Operands that half precision does not hold are rounded: the mode is not a bystander."""
+    module, tokens = Stage(frozen_prior(bundle), 5), torch.zeros((1, 8, 8), dtype=torch.int32)
+    weight = module.prior.blocks[1].up.weight
+    with torch.no_grad():
+        weight[:] = weight * (1 + 2.0**-13)
+        plain = module(tokens)
+        with computing(Mode("half", operands=torch.float16)):
+            half = module(tokens)
+    assert not torch.equal(plain, half)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_results_name_the_machine(tmp_path: Path) -> None:
+    write(tmp_path / "new" / "result.json", {**machine(), "figure": 1})
+    result = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert result["figure"] == 1
+    assert result["versions"]["numpy"] == np.__version__
+    assert {"date", "command", "machine", "processor", "device"} <= set(result)

@@ -1,0 +1,220 @@
+"""The proof refuses what may round, and what it says of a tensor is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from tests.graphs import WIDTH, Node, f32, i8, model, node
+from uigc.export.proof import ProofError, prove, prove_file, token_domain
+from uigc.export.proof.values import Value, constant
+from uigc.runtime import Bundle
+
+NARROW = {"tokens": (-128, 127)}
+WEIGHT = (np.arange(WIDTH * WIDTH).reshape(WIDTH, WIDTH) % 127 - 63).astype(np.float32)
+RAGGED = np.full((WIDTH, WIDTH), 1 / 3, np.float32)
+QUANTIZE = node("QuantizeLinear", "x one zero", "q")
+DEQUANTIZE = node("DequantizeLinear", "q one zero", "d")
+WEIGHT_INT8 = node("DequantizeLinear", "w8 one", "w")
+
+BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]] = {
+    "exp": ([node("Exp", "x", "y")], {}, (0, 9), "'the_Exp_y' is not proven exact: the operator rounds"),
+    "softmax": ([node("Softmax", "x", "y")], {}, (0, 9), "operator rounds"),
+    "sqrt": ([node("Sqrt", "x", "y")], {}, (0, 9), "operator rounds"),
+    "mean": ([node("ReduceMean", "x", "y")], {}, (0, 9), "operator rounds"),
+    "unknown": ([node("CumSum", "x axis", "y")], {"axis": np.array(1)}, (0, 9), "no rule"),
+    "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "no constant power of two"),
+    "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "no constant power of two"),
+    "sum too large": ([node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**18)}, (-128, 127), r"2\^24"),
+    "steps too far apart": (
+        [node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**-18)}, (-128, 127), r"2\^24",
+    ),
+    "product too wide": ([node("Mul", "x c", "y")], {"c": f32(2**17 - 1)}, (-255, 255), "25 significant bits"),
+    "reduced too far": ([node("ReduceSum", "x a", "y")], {"a": np.array([1])}, (0, 2**22), "partial sums"),
+    "reduced over nothing named": (
+        [node("ReduceSum", "x a", "y")], {"a": np.array([], np.int64)}, (0, 9), "not given as a constant",
+    ),
+    "ragged weights": ([node("MatMul", "x c", "y")], {"c": RAGGED}, (-128, 127), "second operand"),
+    "wide activations": ([node("MatMul", "x c", "y")], {"c": WEIGHT}, (-999, 999), "first operand"),
+    "long contraction": (
+        [node("Transpose", "x", "t"), node("MatMul", "t x", "y")], {}, (-128, 127), "length of axis -1",
+    ),
+    "half sums": (
+        [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("MatMul", "h c", "y")],
+        {"c": WEIGHT.astype(np.float16)}, (-128, 127), r"float16 holds 2\^11.*cast the operands back",
+    ),
+    "half too narrow": ([node("Cast", "x", "y", to=TensorProto.FLOAT16)], {}, (0, 4097), "float16 holds 11"),
+    "half too far": (
+        [node("Mul", "x c", "m"), node("Cast", "m", "y", to=TensorProto.FLOAT16)], {"c": f32(2**12)}, (0, 127),
+        "exponents of float16",
+    ),
+    "subnormal": ([node("Mul", "x c", "m"), node("Mul", "m c", "y")], {"c": f32(2.0**-70)}, (0, 9), "exponents of"),
+    "double": ([node("Cast", "x", "y", to=TensorProto.DOUBLE)], {}, (0, 9), "casts to float64"),
+    "fraction to integer": (
+        [node("Mul", "x c", "m"), node("Cast", "m", "y", to=TensorProto.INT32)], {"c": f32(0.5)}, (0, 9), "round first",
+    ),
+    "integer overflow": ([node("Cast", "x", "y", to=TensorProto.INT8)], {}, (0, 128), "range of int8"),
+    "shape overflow": ([node("Mul", "tokens tokens", "y")], {}, (0, 2**17), "overflow int32"),
+    "table too short": (
+        [node("Gather", "c tokens", "y")], {"c": np.arange(9, dtype=np.float32)}, (0, 9), "0 to 9 and the table has 9",
+    ),
+    "scale of three": ([node("QuantizeLinear", "x c zero", "y")], {"c": f32(3), "zero": i8()}, (0, 9), "power of two"),
+    "half scale": (
+        [node("QuantizeLinear", "x one zero", "q"), node("DequantizeLinear", "q h zero", "y")],
+        {"one": f32(1), "h": np.array(1, np.float16), "zero": i8()}, (0, 9), "scale is float16",
+    ),
+    "zero point": ([QUANTIZE], {"one": f32(1), "zero": i8(3)}, (0, 9), "not an int8 0"),
+    "unsigned": ([QUANTIZE], {"one": f32(1), "zero": np.array(0, np.uint8)}, (0, 9), "not an int8 0"),
+    "no zero point": (
+        [QUANTIZE, node("DequantizeLinear", "q one", "y")], {"one": f32(1), "zero": i8()}, (0, 9),
+        "without a zero point",
+    ),
+    "weight alone": (
+        [WEIGHT_INT8, node("MatMul", "x w", "y")], {"one": f32(1), "w8": WEIGHT.astype(np.int8)}, (-128, 127),
+        "MatMulNBits",
+    ),
+    "saturating pairs": (
+        [QUANTIZE, DEQUANTIZE, WEIGHT_INT8, node("MatMul", "d w", "y")],
+        {"one": f32(1), "zero": i8(), "w8": np.full((WIDTH, WIDTH), 65, np.int8)}, (-128, 127), "saturate",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_rule_is_refused(case: str) -> None:
+    nodes, constants, bounds, text = BROKEN[case]
+    with pytest.raises(ProofError, match=text) as raised:
+        prove(model(nodes, **constants), {"tokens": bounds})
+    assert "the_" in str(raised.value)  # the node
+    assert ";" in str(raised.value)  # what would mend it
+
+
+MENDED: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
+    "float weights": ([node("MatMul", "x c", "y")], {"c": WEIGHT}),
+    "half operands, float sums": (
+        [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Cast", "h", "f", to=TensorProto.FLOAT),
+         node("MatMul", "f c", "y")],
+        {"c": WEIGHT},
+    ),
+    "int8": (
+        [QUANTIZE, DEQUANTIZE, WEIGHT_INT8, node("MatMul", "d w", "y")],
+        {"one": f32(1), "zero": i8(), "w8": WEIGHT.astype(np.int8)},
+    ),
+    "divided by four": ([node("Div", "x c", "y")], {"c": f32(4)}),
+    "divided by powers": ([node("Div", "x c", "y")], {"c": np.array([[1.0], [4.0]] * 32, np.float32)}),
+    "fixed": ([node("Mul", "x c", "m"), node("Round", "m", "r"), node("Clip", "r l h", "y")],
+              {"c": f32(0.375), "l": f32(-5), "h": f32(40)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MENDED)
+def test_what_is_exact_is_proven(case: str) -> None:
+    nodes, constants = MENDED[case]
+    check_truth(model(nodes, **constants), NARROW)
+
+
+def test_an_input_nobody_bounds_and_a_constant_that_is_not_finite() -> None:
+    with pytest.raises(ProofError, match="'tokens'"):
+        prove(model([node("Identity", "x", "y")]), {})
+    with pytest.raises(ProofError, match="not finite"):
+        prove(model([node("Add", "x c", "y")], c=f32(np.inf)), NARROW)
+
+
+def test_weights_are_used_as_they_are() -> None:
+    """The sum of this row's magnitudes fits, eight times its largest weight would not."""
+    column = np.zeros((WIDTH, 1), np.float32)
+    column[0], column[1:] = 2.0**16, 1
+    check_truth(model([node("MatMul", "x c", "y")], c=column), NARROW)
+
+
+def test_short_reciprocals_are_products_of_few_bits() -> None:
+    """A table spans more than 24 bits of steps; no element of it does."""
+    constants = {
+        "c": np.array([1 / 8, 257 / 2**20, 509 / 2**28], np.float32),
+        "l": np.array(0, np.int32),
+        "h": np.array(2, np.int32),
+    }
+    looked_up = [node("Clip", "tokens l h", "i"), node("Gather", "c i", "r")]
+    bounds = {"tokens": (-2047, 2047)}
+    proof = prove(model([*looked_up, node("Mul", "x r", "y")], **constants), bounds)
+    assert proof.values["y"].bits == 11 + 9
+    with pytest.raises(ProofError, match="sums reach"):
+        prove(model([*looked_up, node("Add", "x r", "y")], **constants), bounds)
+
+
+def as_integers(array: np.ndarray, step: np.ndarray) -> np.ndarray:
+    return np.ldexp(array.astype(np.float64), -np.asarray(step))
+
+
+def hold(name: str, value: Value, array: np.ndarray) -> None:
+    """An array is what the proof says: whole steps inside the interval, with no more significant bits."""
+    known = constant(array)
+    numbers = array.astype(np.float64)
+    assert str(array.dtype) == value.dtype, name
+    assert (numbers >= value.low).all(), name
+    assert (numbers <= value.high).all(), name
+    if value.is_float:
+        steps = as_integers(array, value.step)
+        assert np.array_equal(steps, np.rint(steps)), name
+        assert known.bits <= value.bits, name
+
+
+def intermediates(graph: onnx.ModelProto, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Every tensor of a graph, as ONNX Runtime computes it node by node."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(graph)
+    names = list(dict.fromkeys(name for each in graph.graph.node for name in each.output if name))
+    del opened.graph.output[:]
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {"tokens": tokens}), strict=True))
+
+
+def check_truth(graph: onnx.ModelProto, bounds: dict[str, tuple[int, int]]) -> None:
+    """Prove, run on extremes and at random, and hold every tensor against what was proven of it."""
+    proof = prove(graph, bounds)
+    low, high = bounds["tokens"]
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(low, high, (64, WIDTH), endpoint=True, dtype=np.int32)
+    tokens[:16] = rng.choice([low, high], (16, WIDTH))
+    for name, array in intermediates(graph, tokens).items():
+        hold(name, proof.values[name], array)
+
+
+@pytest.mark.parametrize("stage", [0, 3, 5])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_everything_said_of_a_stage_is_true(tiny_path: Path, stage: int, precision: str) -> None:
+    bundle = Bundle.load(tiny_path)
+    graph = onnx.load(bundle.graph(f"stage{stage}", precision))
+    proof = prove(graph, token_domain(bundle.pad))
+    tokens = np.random.default_rng(stage).integers(0, bundle.pad, (2, 16, 24), endpoint=True, dtype=np.int32)
+    arrays = intermediates(graph, tokens)
+    assert len(arrays) > 150
+    for name, array in arrays.items():
+        if array.dtype != np.bool_ and array.size:
+            hold(name, proof.values[name], array)
+
+
+def test_the_bundle_that_ships_is_proven() -> None:
+    """As its certificates say; a changed weight would be noticed."""
+    bundle = Bundle.load()
+    domain = token_domain(bundle.pad)
+    path = bundle.graph("stage1", "int8")
+    proof = prove_file(path, domain)
+    stated = bundle.certificate("stage1", "int8")
+    assert {key: stated[key] for key in proof.certificate(domain)} == proof.certificate(domain)
+    assert {check.kind for check in proof.checks} >= {"operand", "partial sums", "products", "sums", "int8 pairs"}
+    graph = onnx.load(path)
+    table = next(tensor for tensor in graph.graph.initializer if "tokens.weight" in tensor.name)
+    array = onnx.numpy_helper.to_array(table).copy()
+    array[3, 3] = 4096.5
+    table.CopyFrom(onnx.numpy_helper.from_array(array, table.name))
+    with pytest.raises(ProofError):
+        prove(graph, {"tokens": (0, bundle.pad + 1)})

@@ -1,0 +1,86 @@
+"""The integer reference against PyTorch in three precisions and the graphs: equality."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny_modules
+from uigc.export.modules.prior import Prior, PriorConfig, Stage
+from uigc.runtime import Bundle, providers
+from uigc.runtime.cases import context
+from uigc.runtime.providers import ProviderOptions
+from uigc.runtime.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded
+from uigc.runtime.schedule import quincunx
+
+
+def test_numbers_are_read_from_their_bits() -> None:
+    rng = np.random.default_rng(0)
+    halves = rng.integers(0, 2**16, 5000).astype(np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    floats = rng.integers(-(2**23), 2**23, 5000) * 2.0 ** rng.integers(-24, 3, 5000)
+    for array in (halves, floats.astype(np.float32)):
+        assert np.array_equal(fixed(array), (array.astype(np.float64) * 2**24).astype(np.int64))
+
+
+def test_rounding_is_half_to_even() -> None:
+    values = np.arange(-4000, 4000)
+    for bits in (0, 1, 3, 6):
+        assert np.array_equal(rounded(values, bits), np.rint(values / 2**bits))
+
+
+def test_reciprocals_are_those_of_the_modules() -> None:
+    from uigc.export.modules.dyadic import context_norm
+
+    table = context_norm(64).reciprocals[:, 0].double().numpy()
+    assert np.array_equal(reciprocals(CONTEXT_LIMIT), table * 2**24)
+
+
+@pytest.mark.parametrize(("width", "heads", "window"), [(64, 2, 16), (32, 4, 8), (16, 4, 16)])
+def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None:
+    torch.manual_seed(width)
+    prior = Prior(PriorConfig(codebook=32, width=width, layers=3, heads=heads, expansion=4, window=window), quincunx())
+    for block in prior.blocks:
+        for table in (block.attention.scores, block.attention.qkv.bias, block.up.bias):
+            torch.nn.init.normal_(table.weight)
+    torch.nn.init.normal_(prior.bias.weight)
+    double = copy.deepcopy(prior.freeze()).double()
+    state = {f"prior.{name}": value.numpy() for name, value in prior.state_dict().items()}
+    reference = ReferencePrior(state.__getitem__, prior.config.to_json(), prior.schedule)
+    tokens = torch.randint(0, 34, (2, 2 * window, 3 * window), dtype=torch.int32)
+    for stage in range(6):
+        wanted = torch.from_numpy(reference.logits(tokens.numpy(), stage))
+        with torch.no_grad():
+            assert torch.equal(Stage(prior, stage)(tokens), wanted)
+            assert torch.equal(Stage(double, stage)(tokens), wanted)
+            torch.set_float32_matmul_precision("medium")  # bfloat16 products
+            try:
+                assert torch.equal(Stage(prior, stage)(tokens), wanted)
+            finally:
+                torch.set_float32_matmul_precision("highest")
+        assert wanted.float().std() > 10
+
+
+def load(bundle: Bundle, stage: int, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+    return providers.find("cpu").load(bundle.graph(f"stage{stage}", precision), ProviderOptions())
+
+
+@pytest.mark.parametrize("stage", range(6))
+def test_the_bundle_that_ships(stage: int) -> None:
+    bundle = Bundle.load()
+    reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
+    grids = np.random.default_rng(stage).integers(0, bundle.codebook, (2, 14, 27), dtype=np.int32)
+    tokens = context(bundle, grids, stage, 0)
+    wanted = reference.logits(tokens, stage)
+    for precision in bundle.precisions(f"stage{stage}"):
+        assert np.array_equal(load(bundle, stage, precision)(tokens), wanted)
+
+
+def test_another_arithmetic_is_refused() -> None:
+    prior = tiny_modules(0)[1].prior
+    with pytest.raises(ValueError, match="arithmetic is 1 and this is 2"):
+        ReferencePrior(lambda name: np.zeros(1), {**prior.config.to_json(), "arithmetic": 1}, prior.schedule)

@@ -1,0 +1,122 @@
+"""``uigc verify`` passes what is exact and fails what is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import unsafe
+from tests.conftest import Run
+from uigc.export.proof import ProofError, prove_file, token_domain
+from uigc.runtime import Bundle, providers
+from uigc.runtime.cases import BATCHES, Case, make, random_grids
+from uigc.runtime.errors import ExitCode, ProviderError
+from uigc.runtime.providers import OPTIMIZATIONS, ProviderOptions
+from uigc.runtime.verify import compare, examine, matrix
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_path: Path) -> Bundle:
+    return Bundle.load(tiny_path)
+
+
+@pytest.fixture(scope="module")
+def cases(bundle: Bundle) -> list[Case]:
+    picture = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
+    return make(bundle, 60, [picture], 0, 2, lambda done, total: None)
+
+
+def test_cases_are_of_all_kinds(bundle: Bundle, cases: list[Case]) -> None:
+    assert {case.stage for case in cases} == set(range(6))
+    assert {len(case.tokens) for case in cases} == set(BATCHES)
+    assert len({case.tokens.shape[1:] for case in cases}) >= 4
+    for token in (0, bundle.unknown, bundle.pad):
+        assert any((case.tokens == token).any() for case in cases)
+    assert sum(grids.size for _, grids in random_grids(bundle, 60, 0)) >= 60 * bundle.window**2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_setting_is_exact(bundle: Bundle, cases: list[Case], precision: str) -> None:
+    cpu = providers.find("cpu")
+    seen = set()
+    for options in cpu.settings:
+        outcome = examine(bundle, cpu, precision, options, cases)
+        assert outcome.values == sum(case.logits.size for case in cases)
+        assert outcome.different == 0
+        seen.add((options.threads, options.optimization))
+    assert seen == {(None, "all"), *((threads, level) for threads in (1, 2) for level in OPTIMIZATIONS)}
+
+
+def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> None:
+    cpu = providers.find("cpu")
+
+    def load(stage: int) -> providers.Graph:
+        graph = cpu.load(bundle.graph(f"stage{stage}"), ProviderOptions())
+
+        def run(tokens: np.ndarray) -> np.ndarray:
+            logits = graph(tokens)
+            if stage == 2 and len(tokens) == 8:
+                logits[7, 3, 5] += 1
+            return logits
+
+        return run
+
+    _, different = compare(cases, load)
+    assert different == sum(case.stage == 2 and len(case.tokens) == 8 for case in cases) > 0
+    assert compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].logits.size
+
+
+def test_a_provider_that_fails_is_no_difference(bundle: Bundle, cases: list[Case]) -> None:
+    class Failing:
+        name, precisions, settings = "failing", ("fp32",), (ProviderOptions(),)
+
+        def load(self, path: Path, options: ProviderOptions) -> providers.Graph:
+            raise ProviderError("It has no memory left; give it some.")
+
+    outcome = examine(bundle, Failing(), "fp32", ProviderOptions(), cases)
+    assert (outcome.values, outcome.different, outcome.error) == (0, 0, "It has no memory left; give it some.")
+    assert matrix([outcome]).splitlines()[1].split() == ["failing", "fp32", "0", "failed"]
+
+
+def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "pictures" / "teal.png")
+    done = uigc("verify", tiny_path, "--images", "pictures", "--windows", 3, "--json", "out.json", "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["different"], result["pictures"]) == (0, 2)
+    assert result["values"] == sum(outcome["values"] for outcome in result["outcomes"])
+    assert len(result["outcomes"]) == 27
+    lines = done.stdout.decode().splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["cpu", name] for name in ("fp32", "fp16", "int8")]
+    assert uigc("verify", tiny_path, "--json", "out.json").returncode == ExitCode.OUTPUT
+    assert uigc("verify", tiny_path, "--images", tiny_path).returncode == ExitCode.INPUT
+    assert uigc("verify", tiny_path, "--provider", "none").returncode == ExitCode.PROVIDER
+    assert uigc("verify", tiny_path, "--windows", 0).returncode == ExitCode.USAGE
+
+
+# From which optimizations on the form is inexact, and what the proof says of it.
+UNSAFE = {
+    unsafe.weights_alone: ({"extended", "all"}, "MatMulNBits"),
+    unsafe.no_zero_point: ({"basic", "extended", "all"}, "without a zero point"),
+}
+
+
+@pytest.mark.parametrize("edit", UNSAFE)
+def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: unsafe.Edit) -> None:
+    """ONNX Runtime rewrites them into other logits; verify says so with exit code 1, and the proof refuses them."""
+    levels, text = UNSAFE[edit]
+    path = unsafe.spoil(Bundle.load().path, tmp_path / "spoiled", edit)
+    bundle = Bundle.load(path)
+    with pytest.raises(ProofError, match=text):
+        prove_file(bundle.graph("stage5", "int8"), token_domain(bundle.pad))
+    done = uigc("verify", path, "--windows", 1, "--json", "out.json")
+    assert done.returncode == ExitCode.DIFFERENT == 1, done.stderr
+    assert b"differ from the reference" in done.stderr
+    outcomes = json.loads((tmp_path / "out.json").read_text())["outcomes"]
+    wrong = {(each["precision"], each["optimization"]) for each in outcomes if each["different"]}
+    assert wrong == {("int8", level) for level in levels}
