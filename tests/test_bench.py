@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.conftest import TINY_PRIOR
 from uigc.bench import cost, exactness
@@ -73,16 +74,19 @@ def test_pytorch_reads_the_bundle_and_is_exact(bundle: Bundle, tiny_path: Path) 
     assert not np.array_equal(graph(tokens), Stage(frozen_prior(bundle), 5)(torch.from_numpy(tokens)).numpy())
 
 
-def test_half_operands_reach_every_product(bundle: Bundle) -> None:
-    """Operands that half precision does not hold are rounded: the mode is not a bystander."""
-    module, tokens = Stage(frozen_prior(bundle), 5), torch.zeros((1, 8, 8), dtype=torch.int32)
-    weight = module.prior.blocks[1].up.weight
-    with torch.no_grad():
-        weight[:] = weight * (1 + 2.0**-13)
-        plain = module(tokens)
-        with computing(Mode("half", operands=torch.float16)):
-            half = module(tokens)
-    assert not torch.equal(plain, half)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_operands_reach_every_product(dtype: torch.dtype) -> None:
+    """Operands that the type does not hold are rounded to it: the mode is not a bystander."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 3, 5), torch.randn(4, 5), torch.randn(4)
+    short_x, short_weight = x.to(dtype).float(), weight.to(dtype).float()
+    with computing(Mode("half", operands=dtype)):
+        products = [F.linear(x, weight, bias), x @ x.transpose(1, 2), F.linear(x, weight)]
+    wanted = [F.linear(short_x, short_weight, bias), short_x @ short_x.transpose(1, 2), F.linear(short_x, short_weight)]
+    for product, value in zip(products, wanted, strict=True):
+        assert torch.allclose(product, value, atol=1e-6)
+        assert product.dtype == torch.float32
+    assert not torch.allclose(products[0], F.linear(x, weight, bias), atol=1e-4)
     assert torch.get_float32_matmul_precision() == "highest"
 
 
