@@ -18,7 +18,7 @@ from uigc.bench.result import machine, write
 from uigc.bench.torch_modes import MODES, computing
 from uigc.export.modules.checkpoint import frozen_prior
 from uigc.export.modules.prior import Prior, Stage
-from uigc.runtime import cases, providers, verify
+from uigc.runtime import cases, verify
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.providers import Graph
 from uigc.runtime.verify import Outcome
@@ -43,18 +43,6 @@ def torch_outcomes(bundle: Bundle, solved: list[cases.Case], device: str) -> lis
     return outcomes
 
 
-def provider_outcomes(bundle: Bundle, solved: list[cases.Case]) -> list[Outcome]:
-    """Every provider that can run here."""
-    outcomes = []
-    for name in filter(providers.runs, providers.names()):
-        provider = providers.find(name)
-        for precision in bundle.precisions("stage0"):
-            for options in provider.settings:
-                outcomes.append(verify.examine(bundle, provider, precision, options, solved))
-                print(outcomes[-1])
-    return outcomes
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.exactness", description=__doc__)
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
@@ -70,8 +58,12 @@ def main() -> None:
     def solving(done: int, total: int) -> None:
         print(f"\rreference {done}/{total}", end="\n" if done == total else "", flush=True)
 
+    def trying(label: str, done: int, total: int) -> None:
+        print(f"{label} {done + 1}/{total}", flush=True)
+
     solved = cases.make(bundle, arguments.windows, grids, arguments.seed, os.cpu_count() or 1, solving)
-    outcomes = torch_outcomes(bundle, solved, arguments.device) + provider_outcomes(bundle, solved)
+    outcomes = torch_outcomes(bundle, solved, arguments.device)
+    outcomes += verify.examine_all(bundle, verify.chosen_providers(None), solved, trying)
     print(verify.matrix(outcomes))
     result = verify.report(bundle, outcomes, arguments.windows, len(grids))
     print(f"{result['different']} of {result['values']:,} logits differ from the integer reference")

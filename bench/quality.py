@@ -24,9 +24,9 @@ from uigc.bench.metrics import DISTS, LPIPS, Networks, order0, psnr
 from uigc.runtime import Codec, image
 from uigc.runtime.doctor import installed
 from uigc.runtime.mask import MODES, MaskMode
+from uigc.runtime.verify import SUFFIXES
 
 PACKAGES = ("numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch")
-SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)

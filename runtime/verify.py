@@ -21,6 +21,7 @@ from uigc.runtime.demo import SAMPLE
 from uigc.runtime.doctor import PACKAGES, installed
 from uigc.runtime.errors import ExitCode, InputError, ProviderError, UigcError
 from uigc.runtime.providers import Graph, Provider, ProviderOptions
+from uigc.runtime.stages import Progress
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -77,6 +78,21 @@ def examine(
         return Outcome(*setting, 0, 0, str(error))
 
 
+def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], progress: Progress) -> list[Outcome]:
+    """Every precision of the bundle on every provider, under all of its settings."""
+    plan = [
+        (provider, precision, options)
+        for provider in chosen
+        for precision in bundle.precisions("stage0")
+        for options in provider.settings
+    ]
+    outcomes = []
+    for done, (provider, precision, options) in enumerate(plan):
+        progress(f"{provider.name} {precision}", done, len(plan))
+        outcomes.append(examine(bundle, provider, precision, options, solved))
+    return outcomes
+
+
 def picture_grids(bundle: Bundle, folder: Path | None) -> list[cases.Tokens]:
     """Token grids of the sample photograph and of the pictures in ``folder``."""
     codec = Codec(bundle)
@@ -124,7 +140,7 @@ def report(bundle: Bundle, outcomes: list[Outcome], windows: int, pictures: int)
     }
 
 
-def _chosen(names: list[str] | None) -> list[Provider]:
+def chosen_providers(names: list[str] | None) -> list[Provider]:
     """The providers asked for, or all that can run here."""
     if names:
         return [providers.find(name) for name in names]
@@ -135,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
     bundle = Bundle.load(arguments.bundle)
-    chosen = _chosen(arguments.provider)
+    chosen = chosen_providers(arguments.provider)
     pictures = picture_grids(bundle, arguments.images)
     threads = os.cpu_count() or 1
     with ProgressLine(arguments.quiet) as line:
@@ -144,16 +160,7 @@ def run(arguments: argparse.Namespace) -> None:
             line("reference", done, total)
 
         solved = cases.make(bundle, arguments.windows, pictures, arguments.seed, threads, solving)
-        plan = [
-            (provider, precision, options)
-            for provider in chosen
-            for precision in bundle.precisions("stage0")
-            for options in provider.settings
-        ]
-        outcomes = []
-        for done, (provider, precision, options) in enumerate(plan):
-            line(f"{provider.name} {precision}", done, len(plan))
-            outcomes.append(examine(bundle, provider, precision, options, solved))
+        outcomes = examine_all(bundle, chosen, solved, line)
     result = report(bundle, outcomes, arguments.windows, len(pictures))
     print(matrix(outcomes))
     if arguments.json:

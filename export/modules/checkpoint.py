@@ -84,12 +84,16 @@ class TrainedPrior:
     mask_table: Tensor
 
 
+def _prior_config(stated: Mapping[str, Any], source: Path) -> PriorConfig:
+    config = dict(stated)
+    if config.pop("arithmetic") != ARITHMETIC:
+        raise InputError(f"{source} was made with other arithmetic than {ARITHMETIC}; train and export it again.")
+    return PriorConfig(**config)
+
+
 def frozen_prior(bundle: Bundle) -> Prior:
     """The prior of a bundle as a module: the same weights that its graphs read."""
-    config = dict(bundle.manifest["prior"]["config"])
-    if config.pop("arithmetic") != ARITHMETIC:
-        raise InputError(f"{bundle.path} was made with other arithmetic than {ARITHMETIC}; export it again.")
-    prior = Prior(PriorConfig(**config), bundle.schedule).freeze()
+    prior = Prior(_prior_config(bundle.manifest["prior"]["config"], bundle.path), bundle.schedule).freeze()
     names = prior.state_dict()
     weights = {name: bundle.weights.read(f"{PRIOR_PREFIX}{name}").astype("float32") for name in names}
     prior.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
@@ -101,11 +105,9 @@ def load_prior(folder: Path, twin: bool = False) -> TrainedPrior:
     name = "twin" if twin else "prior"
     path = folder / f"{name}.safetensors"
     state, metadata = _load(path)
-    config = dict(metadata[name])
-    if config.pop("arithmetic") != ARITHMETIC:
-        raise InputError(f"{path} was trained with other arithmetic than {ARITHMETIC}; train it again.")
+    config = _prior_config(metadata[name], path)
     schedule = Schedule.from_json(metadata["schedule"]["tile"], metadata["schedule"]["stages"])
     table = state.pop(MASK_TABLE)
-    prior = Prior(PriorConfig(**config), schedule, floating if twin else dyadic)
+    prior = Prior(config, schedule, floating if twin else dyadic)
     prior.load_state_dict(state)
     return TrainedPrior(prior.eval(), table.to(torch.int32))
