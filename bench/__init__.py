@@ -1,1 +1,1 @@
-"""Measuring the codec: quality metrics."""
+"""Measuring the codec: quality, exactness and what it costs."""

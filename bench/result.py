@@ -27,9 +27,10 @@ def machine() -> dict[str, Any]:
     import torch
 
     spec = sys.modules["__main__"].__spec__
+    called = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
     return {
         "date": date.today().isoformat(),
-        "command": " ".join(["python -m", spec.name if spec else sys.argv[0], *sys.argv[1:]]),
+        "command": " ".join([called, *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -93,15 +93,18 @@ def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], prog
     return outcomes
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, by name; refuses a folder without any."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"There is no picture in {folder}; give a folder of pictures.")
+    return found
+
+
 def picture_grids(bundle: Bundle, folder: Path | None) -> list[cases.Tokens]:
     """Token grids of the sample photograph and of the pictures in ``folder``."""
     codec = Codec(bundle)
-    paths = [SAMPLE]
-    if folder is not None:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-        if not found:
-            raise InputError(f"There is no picture in {folder}; give --images a folder of pictures.")
-        paths += found
+    paths = [SAMPLE, *(pictures_in(folder) if folder is not None else [])]
     return [codec.tokenize(image.read(path.read_bytes())) for path in paths]
 
 

@@ -27,6 +27,8 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(page: Path, uigc: Run, tmp_path: Path) -> None:
+    (tmp_path / "PICTURES").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "PICTURES")
     shutil.copy(SAMPLE, tmp_path / "photo.webp")
     for arguments in commands(page):
         done = uigc(*arguments)

@@ -1,0 +1,153 @@
+"""``uigc evaluate``: rate and quality of codecs on a folder of pictures, one schema for all.
+
+Rates are those of the bytes of the files. PSNR is always given; LPIPS-Alex and DISTS need ``--networks``, the
+safetensors file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from uigc.bench import coders
+from uigc.bench.coders import Coded, Coder, Uigc
+from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.result import machine
+from uigc.runtime import files, image
+from uigc.runtime.commands import make_codec
+from uigc.runtime.errors import InputError
+from uigc.runtime.verify import pictures_in
+
+SCHEMA = 1
+BEST_PSNR = 100.0  # dB; of equal pictures, whose true figure JSON cannot hold
+FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "dists")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Figures of one picture; ``bytes`` of the whole file."""
+
+    picture: str
+    width: int
+    height: int
+    bytes: int
+    bpp: float
+    psnr: float
+    lpips_alex: float | None
+    dists: float | None
+
+
+class Yardstick:
+    """The metrics, with the networks read once."""
+
+    def __init__(self, networks: Path | None) -> None:
+        self.fingerprint: str | None = None
+        self._lpips = self._dists = None
+        if networks is not None:
+            if not networks.is_file():
+                raise InputError(f"There is no file {networks}; give --networks the weights of LPIPS and DISTS.")
+            self.fingerprint = hashlib.sha256(networks.read_bytes()).hexdigest()
+            weights = Networks(networks)
+            self._lpips, self._dists = LPIPS(weights), DISTS(weights)
+
+    @torch.no_grad()
+    def measure(self, picture: str, pixels: NDArray[np.uint8], coded: Coded) -> Record:
+        """``pixels`` is the original, uint8 (H, W, 3)."""
+        height, width = pixels.shape[:2]
+        if coded.pixels.shape != pixels.shape:
+            raise InputError(f"{picture} came back with the shape {coded.pixels.shape} instead of {pixels.shape}.")
+        reference, back = _tensor(pixels), _tensor(coded.pixels)
+        return Record(
+            picture,
+            width,
+            height,
+            len(coded.data),
+            round(8 * len(coded.data) / (width * height), 6),
+            round(min(float(psnr(back, reference)), BEST_PSNR), 4),
+            round(float(self._lpips(back, reference)), 5) if self._lpips else None,
+            round(float(self._dists(back, reference)), 5) if self._dists else None,
+        )
+
+
+def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def measure(paths: Sequence[Path], coder: Coder, yardstick: Yardstick, quiet: bool = False) -> list[dict[str, Any]]:
+    """One entry a setting of the coder: its figures of each picture and their means."""
+    records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
+    for path in tqdm(paths, desc=coder.name, unit="pictures", disable=quiet or not sys.stderr.isatty()):
+        pixels = image.read(path.read_bytes())
+        for coded in coder.code(pixels):
+            records[coded.setting].append(yardstick.measure(path.name, pixels, coded))
+    return [
+        {
+            "codec": coder.name,
+            "version": coder.version,
+            "setting": setting,
+            "means": means(of_setting),
+            "pictures": [asdict(record) for record in of_setting],
+        }
+        for setting, of_setting in records.items()
+    ]
+
+
+def means(records: list[Record]) -> dict[str, float | None]:
+    """Of each figure over the pictures; None where it was not measured."""
+    values = {name: [getattr(record, name) for record in records] for name in FIGURES}
+    return {name: None if None in each else round(float(np.mean(each)), 6) for name, each in values.items()}
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """A row an entry, for the terminal."""
+    lines = [f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'DISTS':>8}"]
+    for entry in entries:
+        bpp, size, decibel, lpips, dists = (entry["means"][name] for name in FIGURES)
+        perceptual = (f"{value:8.4f}" if value is not None else f"{'-':>8}" for value in (lpips, dists))
+        lines.append(f"{entry['codec']:8}{entry['setting']:12}{bpp:8.4f}{size:9.0f}{decibel:9.2f}{''.join(perceptual)}")
+    return "\n".join(lines)
+
+
+def _prior_lines(figures: dict[str, Any]) -> str:
+    stages = " ".join(f"{bits:.2f}" for bits in figures["stage_bits_per_token"])
+    return (
+        f"prior {figures['id'][:8]}: {figures['bits_per_token']:.3f} bits a token (stages {stages}); order 0 "
+        f"{figures['order0_bits_per_token']:.3f}, fixed {figures['fixed_bits_per_token']:.3f}; "
+        f"{figures['words_used']} of {figures['words']} words used"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        files.check_free(arguments.json, arguments.force)
+    paths = pictures_in(arguments.folder)
+    yardstick = Yardstick(arguments.networks)
+    codec = make_codec(arguments) if arguments.codec == "uigc" else None
+    coder = coders.make(arguments.codec, arguments.setting, codec)
+    entries = measure(paths, coder, yardstick, arguments.quiet)
+    prior = coder.prior_figures() if isinstance(coder, Uigc) else None
+    print(table(entries))
+    if prior:
+        print(_prior_lines(prior))
+    if arguments.json:
+        result = {
+            "schema": SCHEMA,
+            **machine(),
+            "data_set": {"name": arguments.folder.resolve().name, "pictures": len(paths)},
+            "networks": yardstick.fingerprint,
+            "prior": prior,
+            "entries": entries,
+        }
+        files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)

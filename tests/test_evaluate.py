@@ -1,0 +1,134 @@
+"""The yardstick: what `uigc evaluate` reports is what the files hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import outside
+from uigc.bench import coders, command
+from uigc.bench.evaluate import Yardstick, means, measure, table
+from uigc.runtime import Codec, image
+from uigc.runtime.cli import main
+from uigc.runtime.errors import DependencyError, UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    Image.fromarray(sample[:64, :96]).save(path / "a.png")
+    Image.fromarray(sample[64:111, :70]).save(path / "b.webp", lossless=True)
+    (path / "notes.txt").write_text("no picture")
+    return path
+
+
+def evaluated(*arguments: object) -> Any:
+    """The JSON of the command."""
+    out = Path(str(arguments[arguments.index("--json") + 1]))
+    assert main(["evaluate", *map(str, arguments), "--quiet"]) == 0
+    return json.loads(out.read_text())
+
+
+def test_figures_are_those_of_the_files(
+    folder: Path, tiny: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny.bundle.path
+    result = evaluated(folder, "--bundle", bundle, "--threads", 1, "--json", tmp_path / "out.json")
+    assert result["schema"] == 1
+    assert result["data_set"] == {"name": folder.name, "pictures": 2}
+    assert result["networks"] is None
+    assert [entry["setting"] for entry in result["entries"]] == ["entire", "edge", "edge_more"]
+    for entry in result["entries"]:
+        assert entry["codec"] == "uigc"
+        assert [record["picture"] for record in entry["pictures"]] == ["a.png", "b.webp"]
+        for record in entry["pictures"]:
+            pixels = image.read((folder / record["picture"]).read_bytes())
+            data = tiny.compress(pixels, entry["setting"])
+            back = tiny.decompress(data).astype(float)
+            wanted = 10 * math.log10(255**2 / np.square(back - pixels).mean())
+            assert record["bytes"] == len(data)
+            assert (record["height"], record["width"]) == pixels.shape[:2]
+            assert math.isclose(record["bpp"], 8 * len(data) / pixels[..., 0].size, abs_tol=1e-6)
+            assert math.isclose(record["psnr"], wanted, abs_tol=1e-3)
+            assert record["lpips_alex"] is None
+        assert entry["means"]["bytes"] == sum(record["bytes"] for record in entry["pictures"]) / 2
+        assert entry["means"]["dists"] is None
+    prior = result["prior"]
+    assert prior["id"] == tiny.bundle.prior_id.hex()
+    assert prior["fixed_bits_per_token"] == 4
+    assert 0 < prior["words_used"] <= prior["words"] == 16
+    assert len(prior["stage_bits_per_token"]) == 6
+    shown = capsys.readouterr().out
+    assert "edge_more" in shown
+    assert "bits a token" in shown
+
+
+def test_other_codecs_share_the_schema(folder: Path, tmp_path: Path) -> None:
+    result = evaluated(folder, "--codec", "webp", "--setting", 5, "--setting", 80, "--json", tmp_path / "out.json")
+    low, high = result["entries"]
+    assert result["prior"] is None
+    assert set(low) == {"codec", "version", "setting", "means", "pictures"}
+    assert low["means"]["bytes"] < high["means"]["bytes"]
+    assert low["means"]["psnr"] < high["means"]["psnr"]
+    assert (low["setting"], high["setting"]) == ("5", "80")
+
+
+def test_perceptual_figures(folder: Path) -> None:
+    networks = outside("perceptual") / "nets.safetensors"
+    yardstick = Yardstick(networks)
+    paths = [folder / "a.png"]
+    poor, good = measure(paths, coders.make("jpeg", ["1", "95"], None), yardstick, quiet=True)
+    assert yardstick.fingerprint is not None
+    assert len(yardstick.fingerprint) == 64
+    for name in ("lpips_alex", "dists"):
+        assert poor["means"][name] > 2 * good["means"][name] > 0
+
+
+def test_equal_pictures_have_a_finite_figure(sample: np.ndarray) -> None:
+    record = Yardstick(None).measure("same", sample, coders.Coded("all", b"12345678", sample))
+    assert record.psnr == 100
+    assert record.bytes == 8
+    assert "-" in table([{"codec": "x", "setting": "all", "means": means([record])}])
+
+
+def test_the_command_names_every_coder() -> None:
+    assert coders.NAMES == command._CODECS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--mask", "none"], 2, "no mask 'none'"),
+        (["--codec", "avif", "--setting", "edge"], 2, "numbers"),
+        (["--codec", "avif", "--setting", "101"], 2, "0 to 100"),
+        (["--networks", "absent.safetensors"], 3, "no file absent"),
+    ],
+)
+def test_wrong_arguments(
+    folder: Path, arguments: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(folder), *arguments]) == code
+    assert text in capsys.readouterr().err
+
+
+def test_wrong_folder_and_existing_output(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 3
+    (tmp_path / "out.json").write_text("kept")
+    assert main(["evaluate", str(folder), "--codec", "webp", "--json", str(tmp_path / "out.json")]) == 4
+    assert (tmp_path / "out.json").read_text() == "kept"
+    assert "--force" in capsys.readouterr().err
+
+
+def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    with pytest.raises(DependencyError, match="pillow-jxl-plugin"):
+        coders.make("jxl", None, None)
+    with pytest.raises(UsageError, match="numbers"):
+        coders.make("webp", ["x"], None)
