@@ -116,9 +116,13 @@ class DISTS(nn.Module):
         return [image, *self.networks.vgg16(x, self._pool)]
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        return self.distance(self.features(image), self.features(reference))
+
+    def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
+        """Of two pictures whose :meth:`features` are known."""
         alpha, beta = (self.networks.weight(f"dists.{name}").flatten() for name in ("alpha", "beta"))
-        total, start = image.new_zeros(len(image)), 0
-        for a, b in zip(self.features(image), self.features(reference), strict=True):
+        total, start = image[0].new_zeros(len(image[0])), 0
+        for a, b in zip(image, reference, strict=True):
             a, b = a.float(), b.float()
             channels = slice(start, start + a.shape[1])
             start = channels.stop

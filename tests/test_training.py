@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import outside
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime.schedule import quincunx
@@ -84,6 +85,19 @@ def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
     trained = load_prior(tmp_path)
     assert len(trained.prior.schedule) == 6
     assert trained.mask_table.shape == (1024,)
+
+
+def test_the_adversary_takes_part_and_a_run_goes_on_from_another(photos: Path, tmp_path: Path) -> None:
+    networks = str(outside("perceptual") / "nets.safetensors")
+    options = ("--crop", "32", "--batch", "5", "--photo-limit", "20", "--perceptual", networks)
+    train("tokenizer", photos, tmp_path / "first", 6, *options)
+    assert log(tmp_path / "first", "tokenizer")[-1]["discriminator"] > 0
+    train("tokenizer", photos, tmp_path / "second", 4, *options, "--start", str(tmp_path / "first"))
+    first = log(tmp_path / "second", "tokenizer")[0]
+    assert first["commitment"] > 0  # quantized from the first step
+    train("decoder", photos, tmp_path / "second", 4, *options, "--vgg-share", "1", "--stop-after", "2")
+    train("decoder", photos, tmp_path / "second", 4, *options, "--vgg-share", "1")
+    assert {"adversarial", "discriminator"} <= set(log(tmp_path / "second", "decoder")[-1])
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(photos: Path, tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def _crop(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is no share above 0 and up to 1")
+    return value
+
+
 def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
     recipe.add_argument("--photos", type=Path, required=True, help="folder of pictures or tar files, or a tar file")
     recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
@@ -47,6 +54,7 @@ def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
 def _add_pixels(recipe: argparse.ArgumentParser) -> None:
     recipe.add_argument("--crop", type=_crop, default=128, help="crop size in pixels, a multiple of 16")
     recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
+    recipe.add_argument("--vgg-share", type=_share, help="of the batch, for DISTS and the adversary (default: 0.2)")
     recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
 
 
@@ -59,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(tokenizer, batch=12)
     _add_pixels(tokenizer)
     tokenizer.add_argument("--codebook", type=_power_of_two, help="words of the codebook (default: 512)")
+    tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)
 
     decoder = recipes.add_parser("decoder", help="the pixel decoder alone, further, on the tokens as they are")
@@ -95,12 +104,14 @@ def main() -> None:
     from uigc.training import decoder, tokenizer
 
     networks = Networks(arguments.perceptual) if arguments.perceptual else None
+    weights = decoder.WEIGHTS if arguments.recipe == "decoder" else tokenizer.WEIGHTS
+    weights = replace(weights, share=arguments.vgg_share or weights.share)
     if arguments.recipe == "decoder":
-        decoder.train(options, arguments.crop, networks)
+        decoder.train(options, arguments.crop, networks, weights)
     else:
         shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
         shape = replace(shape, codebook=arguments.codebook or shape.codebook)
-        tokenizer.train(options, shape, arguments.crop, networks)
+        tokenizer.train(options, shape, arguments.crop, networks, weights, arguments.start)
 
 
 if __name__ == "__main__":

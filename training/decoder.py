@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer, token_fingerprint
+from uigc.training import tokenizer as tokenizer_recipe
+from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, mixed_precision
 from uigc.training.photos import Photos, crops
-from uigc.training.tokenizer import Loss, halves, report
+from uigc.training.tokenizer import Loss, LossWeights, halves, report
 
 LEARNING_RATE = 3e-4
-LPIPS_WEIGHT = 1.0  # with the tokens fixed, more of the gradient may go into how the picture looks
-DISTS_WEIGHT = 0.25
+ADVERSARIAL_AFTER = 0.05
+# With the tokens fixed, more of the gradient may go into how the picture looks.
+WEIGHTS = replace(tokenizer_recipe.WEIGHTS, lpips=1.0)
 
 
-def train(options: RunOptions, size: int, networks: Networks | None) -> None:
+def train(options: RunOptions, size: int, networks: Networks | None, weights: LossWeights = WEIGHTS) -> None:
     """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``."""
     torch.manual_seed(options.seed)
     device = options.device
@@ -24,8 +29,10 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tokenizer.requires_grad_(False)
     tokenizer.decoder.requires_grad_(True)
-    loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
-    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, {"tokens": token_fingerprint(tokenizer)})
+    loss = Loss(networks.to(device) if networks else None, weights)
+    adversary = Adversary(device)
+    subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer)}
+    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, subject, {"adversary": adversary})
     encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
@@ -34,8 +41,10 @@ def train(options: RunOptions, size: int, networks: Networks | None) -> None:
             words = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(encode(batch)))
         with mixed_precision(device):
             back = decode(words).float()
-            distance, figures = loss(back, batch, perceptual=True)
-        run.optimize(distance, **figures)
+            judged = loss(back, batch, adversary=adversary if run.progress > ADVERSARIAL_AFTER else None)
+        run.optimize(judged.total, **judged.figures)
+        if "adversarial" in judged.figures:
+            run.note(discriminator=adversary.learn(judged.real, judged.made))
         if run.progress - checked >= 0.1:
             checked = run.progress
             report(run, tokenizer, photos, networks, size)

@@ -1,18 +1,22 @@
 """Recipe of the tokenizer: autoencoder first, then k-means on its latents, then vector quantization.
 
-Losses: mean absolute error, LPIPS-Alex on the whole batch, DISTS on a fifth of it (its network is the dearest).
+Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it, because their network is the dearest,
+DISTS and an adversary that looks at the same features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
-from uigc.export.modules.checkpoint import save_tokenizer
+from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
+from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_picture
 from uigc.training.photos import Photos, centre, crops
 
@@ -20,30 +24,63 @@ Network = Callable[[Tensor], Tensor]
 
 QUANTIZE_AFTER = 0.3  # share of the budget
 PERCEPTUAL_AFTER = 0.03
+ADVERSARIAL_AFTER = 0.6
+WARM_ADVERSARIAL_AFTER = 0.05  # of a run that goes on from trained weights
 LEARNING_RATE = 5e-4
-LPIPS_WEIGHT = 0.5
-DISTS_WEIGHT = 0.25
+WARM_LEARNING_RATE = 3e-4
 COMMITMENT_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights beside that of the mean absolute error, 1; ``share`` of the batch goes through VGG16."""
+
+    lpips: float
+    dists: float
+    adversarial: float
+    share: float
+
+
+WEIGHTS = LossWeights(lpips=0.5, dists=0.25, adversarial=0.03, share=0.2)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A loss to minimize, its parts for the log, and the VGG16 features of what was made and of the photographs."""
+
+    total: Tensor
+    figures: dict[str, Tensor]
+    made: list[Tensor]
+    real: list[Tensor]
 
 
 class Loss(nn.Module):
     """Distance of a reconstruction; the perceptual terms are zero without ``networks``."""
 
-    def __init__(self, networks: Networks | None, lpips_weight: float, dists_weight: float) -> None:
+    def __init__(self, networks: Networks | None, weights: LossWeights) -> None:
         super().__init__()
-        self.lpips_weight, self.dists_weight = lpips_weight, dists_weight
+        self.weights = weights
         self.lpips = LPIPS(networks) if networks else None
         self.dists = DISTS(networks) if networks else None
 
-    def forward(self, image: Tensor, reference: Tensor, perceptual: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, image: Tensor, reference: Tensor, perceptual: bool = True, adversary: Adversary | None = None
+    ) -> Judgement:
         absolute = (image - reference).abs().mean()
         if not perceptual or self.lpips is None or self.dists is None:
-            return absolute, {"l1": absolute}
-        share = max(1, len(image) // 5)
-        lpips = self.lpips(image, reference).mean()
-        dists = self.dists(image[:share], reference[:share]).mean()
-        total = absolute + self.lpips_weight * lpips + self.dists_weight * dists
-        return total, {"l1": absolute, "lpips": lpips, "dists": dists}
+            return Judgement(absolute, {"l1": absolute}, [], [])
+        weights = self.weights
+        share = max(1, round(weights.share * len(image)))
+        made = self.dists.features(image[:share])
+        with torch.no_grad():
+            real = self.dists.features(reference[:share])
+        lpips, dists = self.lpips(image, reference).mean(), self.dists.distance(made, real).mean()
+        total = absolute + weights.lpips * lpips + weights.dists * dists
+        figures = {"l1": absolute, "lpips": lpips, "dists": dists}
+        if adversary is not None:
+            figures["adversarial"] = adversary.generator_loss(made)
+            total = total + weights.adversarial * figures["adversarial"]
+        return Judgement(total, figures, made, real)
 
 
 def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> None:
@@ -96,16 +133,31 @@ def report(run: Run, tokenizer: Tokenizer, photos: Photos, networks: Networks | 
     run.report(**figures)
 
 
-def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Networks | None) -> None:
-    """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``."""
+def train(
+    options: RunOptions,
+    config: TokenizerConfig,
+    size: int,
+    networks: Networks | None,
+    weights: LossWeights = WEIGHTS,
+    start: Path | None = None,
+) -> None:
+    """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``.
+
+    ``start``: folder of a run whose tokenizer this one goes on from; ``config`` is then its configuration.
+    """
     torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
-    tokenizer = Tokenizer(config).to(device)
+    tokenizer = (load_tokenizer(start) if start else Tokenizer(config)).to(device)
+    config = tokenizer.config
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = Loss(networks.to(device) if networks else None, LPIPS_WEIGHT, DISTS_WEIGHT)
-    run = Run("tokenizer", options, tokenizer, LEARNING_RATE, {"tokenizer": config.to_json(), "seed": options.seed})
+    loss = Loss(networks.to(device) if networks else None, weights)
+    adversary = Adversary(device)
+    subject = {"tokenizer": config.to_json(), "seed": options.seed, "start": start is not None}
+    rate = WARM_LEARNING_RATE if start else LEARNING_RATE
+    run = Run("tokenizer", options, tokenizer, rate, subject, {"adversary": adversary})
+    adversarial_after = WARM_ADVERSARIAL_AFTER if start else ADVERSARIAL_AFTER
     encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
@@ -117,8 +169,11 @@ def train(options: RunOptions, config: TokenizerConfig, size: int, networks: Net
         words, commitment = tokenizer.quantizer(latents.float())
         with mixed_precision(device):
             back = decode(words).float()
-            distance, figures = loss(back, batch, run.progress > PERCEPTUAL_AFTER)
-        run.optimize(distance + COMMITMENT_WEIGHT * commitment, commitment=commitment, **figures)
+            perceptual = start is not None or run.progress > PERCEPTUAL_AFTER
+            judged = loss(back, batch, perceptual, adversary if run.progress > adversarial_after else None)
+        run.optimize(judged.total + COMMITMENT_WEIGHT * commitment, commitment=commitment, **judged.figures)
+        if "adversarial" in judged.figures:
+            run.note(discriminator=adversary.learn(judged.real, judged.made))
         if run.progress - checked >= 0.1:
             checked = run.progress
             report(run, tokenizer, photos, networks, size)
