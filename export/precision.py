@@ -13,8 +13,9 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto
 
+from uigc.export.editor import Editor
 from uigc.export.proof import Domain, Proof, prove
 from uigc.export.proof.values import ZERO_STEP, lowest_bits
 from uigc.export.weights import INT8_PREFIX
@@ -24,52 +25,9 @@ WEIGHT_LIMIT = 63
 Array = NDArray[np.generic]
 
 
-class _Editor:
-    """A copy of a graph that is rebuilt node by node."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = onnx.ModelProto()
-        self.model.CopyFrom(model)
-        self.constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        self.producers = {output: node for node in model.graph.node for output in node.output}
-        self.nodes: list[NodeProto] = []
-        self._made: set[str] = set()
-
-    def once(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
-        """Add a node unless it is there already; returns its output."""
-        if output not in self._made:
-            self._made.add(output)
-            self.nodes.append(helper.make_node(operator, inputs, [output], f"node_{output}", **attributes))
-        return output
-
-    def constant(self, name: str, array: Array) -> str:
-        if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(array, name)
-        return name
-
-    def array(self, name: str) -> Array | None:
-        tensor = self.constants.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
-
-    def finish(self) -> onnx.ModelProto:
-        """The graph without what nobody uses any more."""
-        graph = self.model.graph
-        needed = {entry.name for entry in graph.output}
-        kept: list[NodeProto] = []
-        for node in reversed(self.nodes):
-            if needed & set(node.output):
-                needed |= set(node.input)
-                kept.append(node)
-        del graph.node[:]
-        graph.node.extend(reversed(kept))
-        del graph.initializer[:]
-        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in needed)
-        return self.model
-
-
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Operands of every MatMul as half, sums as float32: Cast to half, Cast to float, MatMul."""
-    editor = _Editor(model)
+    editor = Editor(model)
     for node in model.graph.node:
         if node.op_type == "MatMul":
             node = _copy(node, (_through_half(editor, name) for name in node.input))
@@ -77,7 +35,7 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return editor.finish()
 
 
-def _through_half(editor: _Editor, name: str) -> str:
+def _through_half(editor: Editor, name: str) -> str:
     weight, half = editor.array(name), f"{name}.half"
     if weight is not None:
         editor.constant(half, weight.astype(np.float16))
@@ -92,7 +50,7 @@ def int8(model: onnx.ModelProto, inputs: Domain) -> onnx.ModelProto:
     Where an operand is int8 by proof, quantizing it is no rounding. Rounding and clipping that made it so is what
     QuantizeLinear does, and is left to it.
     """
-    proof, editor = prove(model, inputs), _Editor(model)
+    proof, editor = prove(model, inputs), Editor(model)
     for node in model.graph.node:
         if node.op_type == "MatMul" and editor.array(node.input[1]) is not None:
             node = _copy(node, (_quantized(editor, proof, node.input[0]), _quantized_weight(editor, node.input[1])))
@@ -107,7 +65,7 @@ def _copy(node: NodeProto, inputs: Iterable[str]) -> NodeProto:
     return copy
 
 
-def _quantized(editor: _Editor, proof: Proof, name: str) -> str:
+def _quantized(editor: Editor, proof: Proof, name: str) -> str:
     value = proof.values[name]
     scale = editor.constant(f"scale.{value.finest}", np.array(2.0**value.finest, np.float32))
     zero = editor.constant("zero.int8", np.array(0, np.int8))
@@ -116,7 +74,7 @@ def _quantized(editor: _Editor, proof: Proof, name: str) -> str:
     return editor.once("DequantizeLinear", [f"{name}.int8", scale, zero], f"{name}.float")
 
 
-def _before_rounding(editor: _Editor, name: str) -> str:
+def _before_rounding(editor: Editor, name: str) -> str:
     """What QuantizeLinear of scale 1 may take instead of ``Clip(Round(x))``: x, or its positive part."""
     clip = editor.producers[name]
     rounding = editor.producers.get(clip.input[0])
@@ -132,7 +90,7 @@ def _before_rounding(editor: _Editor, name: str) -> str:
     return editor.once("Max", [source, clip.input[1]], f"{source}.positive")
 
 
-def _quantized_weight(editor: _Editor, name: str) -> str:
+def _quantized_weight(editor: Editor, name: str) -> str:
     weight = editor.array(name)
     assert weight is not None
     step = lowest_bits(weight).min(axis=0)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from uigc.export.modules.prior import Prior, Stage
 from uigc.export.modules.tokenizer import ImageToTokens, Tokenizer, TokensToImage
+from uigc.export.tidy import tidy
 from uigc.runtime.errors import UigcError
 from uigc.runtime.manifest import PATCH
 
@@ -92,7 +93,7 @@ def trace(spec: Spec) -> onnx.ModelProto:
         )
     if program is None:
         raise TraceError(f"PyTorch returned no graph for {spec.name}; check the versions of torch and onnxscript.")
-    return _anonymous(program.model_proto)
+    return _anonymous(tidy(program.model_proto))
 
 
 def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:

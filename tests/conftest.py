@@ -43,6 +43,7 @@ def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
     tokenizer = Tokenizer(TINY_TOKENIZER).eval()
     tokenizer.quantizer.fitted.fill_(True)
     prior = Prior(TINY_PRIOR, quincunx())
+    torch.nn.init.normal_(prior.head.weight, std=TINY_PRIOR.width**-0.5)  # as of one that has learned
     for block in prior.blocks:
         torch.nn.init.normal_(block.attention.scores.weight, std=0.5)
         torch.nn.init.normal_(block.attention.qkv.bias.weight, std=0.2)

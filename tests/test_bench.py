@@ -52,6 +52,7 @@ def test_times_of_every_stage(bundle: Bundle) -> None:
 
 def test_the_twin_is_traced_as_it_is() -> None:
     twin = Prior(TINY_PRIOR, quincunx(), floating).freeze()
+    torch.nn.init.normal_(twin.head.weight, std=TINY_PRIOR.width**-0.5)
     spec = cost.twin_spec(twin, 1)
     session = onnxruntime.InferenceSession(trace(spec).SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.no_grad():

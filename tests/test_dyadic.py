@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import tiny_modules
 from uigc.export.modules import dyadic
-from uigc.export.modules.prior import Prior, PriorConfig, Stage, shifted_mask
+from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage
 from uigc.runtime.schedule import quincunx
 
 
@@ -19,6 +19,7 @@ def prior() -> Prior:
     """Wide enough that a float32 network of its size would round."""
     torch.manual_seed(1)
     prior = Prior(PriorConfig(codebook=64, width=128, layers=4, heads=2, expansion=4, window=16), quincunx())
+    torch.nn.init.normal_(prior.head.weight, std=prior.config.width**-0.5)  # as of one that has learned
     for block in prior.blocks:
         torch.nn.init.normal_(block.attention.scores.weight, std=0.75)
         torch.nn.init.normal_(block.up.bias.weight)
@@ -104,15 +105,27 @@ def test_every_parameter_learns() -> None:
 
 
 def test_shifted_windows_connect_neighbours_only() -> None:
-    rows, columns, side, shift = 8, 12, 4, 2
-    mask = shifted_mask(rows, columns, side, shift, 1, torch.zeros(()))[:, 0].bool()
-    tiles = torch.arange(rows * columns).view(rows, columns).roll((-shift, -shift), (0, 1))
-    windows = tiles.view(rows // side, side, columns // side, side).permute(0, 2, 1, 3).reshape(-1, side * side)
-    for window, tiles_of_window in enumerate(windows):
+    layout, shift = Layout(2, 3, 4), 2
+    rows, columns, side = layout.tall * layout.side, layout.wide * layout.side, layout.side
+    mask = layout.mask(shift, 1, torch.zeros(()))[:, 0].bool()
+    tiles = torch.arange(rows * columns).view(1, rows, columns, 1)
+    windows = layout.shifted(layout.windows(tiles), shift)
+    rolled = tiles.roll((-shift, -shift), (1, 2))
+    assert torch.equal(layout.grid(windows), rolled)
+    assert torch.equal(layout.shifted(windows, -shift), layout.windows(tiles))
+    for window, tiles_of_window in enumerate(windows[0, :, :, 0]):
         for i, a in enumerate(tiles_of_window.tolist()):
             for j, b in enumerate(tiles_of_window.tolist()):
                 dy, dx = abs(a // columns - b // columns), abs(a % columns - b % columns)
                 assert bool(mask[window, i, j]) == (dy < side and dx < side)
+
+
+def test_a_layout_keeps_what_is_inside_a_tile_together() -> None:
+    layout = Layout(2, 2, 2)
+    x = torch.arange(4 * 4 * 3 * 2).view(1, 4, 4, 6)  # 3 tokens of 2 channels a tile
+    windows = layout.windows(x).view(1, 4, 12, 2)
+    assert torch.equal(windows[0, 1, :3].flatten(), x[0, 0, 2])
+    assert torch.equal(layout.shifted(windows, 1)[0, 0, :3].flatten(), x[0, 1, 1])
 
 
 def test_weights_have_seven_bits_and_powers_of_two() -> None:

@@ -63,6 +63,14 @@ def test_graphs_are_dynamic_and_named(tiny_path: Path) -> None:
         assert model.opset_import[0].version >= 18
 
 
+def test_no_tensor_has_more_dimensions_than_tensorrt_takes(tiny_path: Path) -> None:
+    for file in tiny_path.glob("*.onnx"):
+        inferred = onnx.shape_inference.infer_shapes(onnx.load(file), data_prop=True)
+        ranks = {entry.name: len(entry.type.tensor_type.shape.dim) for entry in inferred.graph.value_info}
+        assert len(ranks) > 20
+        assert max(ranks.values()) <= 8, file.name
+
+
 def test_graphs_tell_nothing_of_the_machine(tiny_path: Path) -> None:
     for path in tiny_path.glob("*.onnx"):
         data = path.read_bytes()

@@ -48,6 +48,7 @@ def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None
         for table in (block.attention.scores, block.attention.qkv.bias, block.up.bias):
             torch.nn.init.normal_(table.weight)
     torch.nn.init.normal_(prior.bias.weight)
+    torch.nn.init.normal_(prior.head.weight, std=width**-0.5)
     double = copy.deepcopy(prior.freeze()).double()
     state = {f"prior.{name}": value.numpy() for name, value in prior.state_dict().items()}
     reference = ReferencePrior(state.__getitem__, prior.config.to_json(), prior.schedule)

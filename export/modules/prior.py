@@ -5,7 +5,7 @@ with attention in windows of 16x16 tokens that shift by half a window in every s
 a schedule of six stages over 4x4 tiles.
 
 A stage computes only on its *active* positions: those already known and those it asks for. Activations are held as
-(batch, tile rows, tile columns, active positions of a tile, width), so that a shift is a shift of whole tiles.
+(batch, windows, active positions of a window, width); a shift of the windows is a shift of whole tiles.
 """
 
 from __future__ import annotations
@@ -66,18 +66,52 @@ def local_scores(heads: int, window: int) -> Tensor:
     return (0.75 - 0.5 * distance / reach[:, None]).clamp_min(-2.0)
 
 
-def shifted_mask(rows: int, columns: int, side: int, shift: int, active: int, like: Tensor) -> Tensor:
-    """Mask (windows, 1, n, n) for windows of ``side`` tiles over a grid of tiles that was rolled by ``shift``.
+@dataclass(frozen=True)
+class Layout:
+    """How the positions of a grid lie in a tensor: ``tall`` x ``wide`` windows of ``side`` x ``side`` tiles.
 
-    Rolling brings the far edge of the grid next to the near one; tokens of a window see each other only where they
-    were neighbours before. n = side * side * active.
+    Two forms change places: (batch, windows, tiles of a window, channels), in which tokens attend to each other, and
+    (batch, tile rows, tile columns, channels), in which windows shift. No tensor has more than eight dimensions, which
+    is all that TensorRT takes.
     """
-    below = (torch.arange(rows, device=like.device) >= rows - shift).to(like.dtype)
-    beyond = (torch.arange(columns, device=like.device) >= columns - shift).to(like.dtype)
-    region = 2 * below[:, None] + beyond[None, :]
-    region = region.view(rows // side, side, columns // side, side).permute(0, 2, 1, 3)
-    region = region.reshape(-1, side * side, 1).expand(-1, -1, active).reshape(-1, side * side * active)
-    return (region[:, None, :, None] == region[:, None, None, :]).to(like.dtype)
+
+    tall: int
+    wide: int
+    side: int
+
+    def grid(self, x: Tensor) -> Tensor:
+        """Windows to tile rows and columns."""
+        batch, channels = x.shape[0], x.shape[3]
+        x = x.view(batch, self.tall, self.wide, self.side, self.side, channels).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(batch, self.tall * self.side, self.wide * self.side, channels)
+
+    def windows(self, x: Tensor) -> Tensor:
+        """Tile rows and columns to windows."""
+        batch, channels = x.shape[0], x.shape[3]
+        x = x.view(batch, self.tall, self.side, self.wide, self.side, channels).permute(0, 1, 3, 2, 4, 5)
+        return x.reshape(batch, self.tall * self.wide, self.side * self.side, channels)
+
+    def shifted(self, x: Tensor, shift: int) -> Tensor:
+        """(batch, windows, n, width) with the windows moved down and right by ``shift`` tiles; n is whole tiles."""
+        batch, count, tokens, width = x.shape
+        tiles = self.side * self.side
+        x = self.windows(roll(self.grid(x.view(batch, count, tiles, tokens // tiles * width)), shift))
+        return x.view(batch, count, tokens, width)
+
+    def mask(self, shift: int, active: int, like: Tensor) -> Tensor:
+        """Mask (windows, 1, n, n) of 0 and 1 after a shift; ``active`` tokens of each tile, n = side * side * active.
+
+        Shifting brings the far edge of the grid next to the near one; tokens of a window see each other only where
+        they were neighbours before. Only the last row and the last column of windows hold such.
+        """
+        lowest = (torch.arange(self.tall, device=like.device) >= self.tall - 1).to(like.dtype)
+        last = (torch.arange(self.wide, device=like.device) >= self.wide - 1).to(like.dtype)
+        beyond = (torch.arange(self.side, device=like.device) >= self.side - shift).to(like.dtype)
+        below = beyond[:, None, None].expand(-1, self.side, active).flatten()
+        right = beyond[None, :, None].expand(self.side, -1, active).flatten()
+        region = 2 * lowest[:, None, None] * below + last[:, None] * right
+        region = region.view(self.tall * self.wide, below.numel())
+        return (region[:, None, :, None] == region[:, None, None, :]).to(like.dtype)
 
 
 def roll(x: Tensor, shift: int) -> Tensor:
@@ -87,11 +121,11 @@ def roll(x: Tensor, shift: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Window attention on tiles; ``shift`` moves the windows by that many tiles."""
+    """Attention of the tokens of each window to each other."""
 
-    def __init__(self, config: PriorConfig, shift: int, tile: int, blocks: ModuleType) -> None:
+    def __init__(self, config: PriorConfig, blocks: ModuleType) -> None:
         super().__init__()
-        self.heads, self.shift, self.side = config.heads, shift, config.window // tile
+        self.heads = config.heads
         self.activation, self.attend = blocks.activation, blocks.attend
         self.qkv = blocks.Linear(config.width, 3 * config.width, bias=True)
         with torch.no_grad():  # queries and keys begin small, so that attention begins as an average of neighbours
@@ -100,36 +134,27 @@ class Attention(nn.Module):
         self.norm = blocks.context_norm(config.width)
         self.out = blocks.Linear(config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, index: Tensor, mask: Tensor) -> Tensor:
-        batch, rows, columns, active, width = x.shape
-        side, heads = self.side, self.heads
-        tall, wide, each = rows // side, columns // side, width // heads
-        qkv = self.activation(self.qkv(x))
-        if self.shift:
-            qkv = roll(qkv, self.shift)
-        qkv = qkv.view(batch, tall, side, wide, side, active, 3, heads, each).permute(6, 0, 1, 3, 7, 2, 4, 5, 8)
-        query, key, value = qkv.reshape(3, batch, tall * wide, heads, side * side * active, each).unbind(0)
-        scores = self.scores().index_select(1, index.flatten()).view(heads, *index.shape)
-        context = self.attend(query, key, value, scores, mask if self.shift else None)
-        context = context.view(batch, tall, wide, heads, side, side, active, each)
-        context = context.permute(0, 1, 4, 2, 5, 6, 3, 7).reshape(batch, rows, columns, active, width)
-        if self.shift:
-            context = roll(context, -self.shift)
-        out: Tensor = self.out(self.norm(context))
+    def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+        batch, windows, tokens, width = x.shape
+        qkv = self.activation(self.qkv(x)).view(batch, windows, tokens, 3, self.heads, width // self.heads)
+        query, key, value = (qkv.permute(3, 0, 1, 4, 2, 5)[part] for part in range(3))
+        scores = self.scores().index_select(1, index.flatten()).view(self.heads, *index.shape)
+        context = self.attend(query, key, value, scores, mask)
+        out: Tensor = self.out(self.norm(context.transpose(2, 3).reshape(batch, windows, tokens, width)))
         return out
 
 
 class Block(nn.Module):
-    def __init__(self, config: PriorConfig, shift: int, tile: int, blocks: ModuleType) -> None:
+    def __init__(self, config: PriorConfig, blocks: ModuleType) -> None:
         super().__init__()
         self.residual, self.positive_activation = blocks.residual, blocks.positive_activation
         self.attention_norm = blocks.residual_norm(config.width)
-        self.attention = Attention(config, shift, tile, blocks)
+        self.attention = Attention(config, blocks)
         self.mlp_norm = blocks.residual_norm(config.width)
         self.up = blocks.Linear(config.width, config.expansion * config.width, bias=True)
         self.down = blocks.Linear(config.expansion * config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, index: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
         x = self.residual(x + self.attention(self.attention_norm(x), index, mask))
         hidden = self.positive_activation(self.up(self.mlp_norm(x)))
         return self.residual(x + self.down(hidden))
@@ -151,27 +176,33 @@ class Prior(nn.Module):
         tile, width = schedule.tile, config.width
         self.tokens = blocks.residual_table(torch.randn(config.codebook + 2, width) * 0.7)
         self.places = blocks.residual_table(torch.randn(len(schedule) * tile * tile, width) * 0.1)
-        self.blocks = nn.ModuleList(
-            Block(config, (config.window // tile // 2) * (layer % 2), tile, blocks) for layer in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(config, blocks) for _ in range(config.layers))
         self.norm = blocks.residual_norm(width)
-        self.head = blocks.Linear(width, config.codebook, blocks.LOGIT)
+        # The head begins small: random logits would have to be unlearned before anything else is learned.
+        self.head = blocks.Linear(width, config.codebook, blocks.LOGIT, gain=0.1)
         self.bias = blocks.logit_table(torch.zeros(config.codebook))
         for stage in range(len(schedule)):
-            positions = schedule.active(stage)
-            flat = torch.tensor([row * tile + column for row, column in positions], dtype=torch.int32)
-            self.register_buffer(f"active{stage}", flat, persistent=False)
-            self.register_buffer(f"index{stage}", self._window_index(positions), persistent=False)
+            for name, table in self._indices(stage).items():
+                self.register_buffer(f"{name}{stage}", table, persistent=False)
 
-    def _window_index(self, positions: tuple[tuple[int, int], ...]) -> Tensor:
-        tile, side = self.schedule.tile, self.config.window // self.schedule.tile
-        in_window = [
-            (tile * down + row, tile * right + column)
-            for down in range(side)
-            for right in range(side)
-            for row, column in positions
+    def _indices(self, stage: int) -> dict[str, Tensor]:
+        """What a stage looks up, for the n active positions of a window, tile by tile: ``active``, where they lie in
+        the window (n,); ``place``, their rows in the table of places (n,); ``index``, their pairs' rows in the tables
+        of scores (n, n)."""
+        tile, window = self.schedule.tile, self.config.window
+        positions = [
+            (down + row, right + column)
+            for down in range(0, window, tile)
+            for right in range(0, window, tile)
+            for row, column in self.schedule.active(stage)
         ]
-        return relative_index(in_window, self.config.window)
+        rows, columns = torch.tensor(positions).t()
+        place = (stage * tile + rows % tile) * tile + columns % tile
+        return {
+            "active": (rows * window + columns).to(torch.int32),
+            "place": place.to(torch.int32),
+            "index": relative_index(positions, window),
+        }
 
     def freeze(self) -> Prior:
         self._freeze(self)
@@ -180,20 +211,24 @@ class Prior(nn.Module):
     def forward(self, tokens: Tensor, stage: int) -> Tensor:
         """tokens (batch, height, width), multiples of the window, with ``unknown`` and ``pad`` -> logits in
         steps of ``self.logit`` nats (batch, asked tokens in coding order, codebook)."""
-        tile = self.schedule.tile
+        config, tile = self.config, self.schedule.tile
+        active, place, index = (getattr(self, f"{name}{stage}") for name in ("active", "place", "index"))
         batch, height, width = tokens.shape
-        active: Tensor = getattr(self, f"active{stage}")
-        index: Tensor = getattr(self, f"index{stage}")
-        tiles = tokens.view(batch, height // tile, tile, width // tile, tile).permute(0, 1, 3, 2, 4)
-        tiles = tiles.reshape(batch, height // tile, width // tile, tile * tile).index_select(3, active)
-        places = self.places().index_select(0, stage * tile * tile + active)
-        x = self.residual(F.embedding(tiles, self.tokens()) + places)
-        side = self.config.window // tile
-        mask = shifted_mask(height // tile, width // tile, side, side // 2, active.numel(), x)
-        for block in self.blocks:
-            x = block(x, index, mask)
-        asked = x[:, :, :, -len(self.schedule.stages[stage]) :].reshape(batch, -1, self.config.width)
-        return self.logits(self.head(self.norm(asked)) + self.bias())
+        layout = Layout(height // config.window, width // config.window, config.window // tile)
+        windows = tokens.view(batch, layout.tall, config.window, layout.wide, config.window).permute(0, 1, 3, 2, 4)
+        windows = windows.reshape(batch, layout.tall * layout.wide, config.window**2).index_select(2, active)
+        x = self.residual(F.embedding(windows, self.tokens()) + self.places().index_select(0, place))
+        shift, each = layout.side // 2, len(self.schedule.active(stage))
+        mask = layout.mask(shift, each, x)
+        for layer, block in enumerate(self.blocks):
+            if layer > 0:  # every second block's windows are shifted
+                x = layout.shifted(x, shift if layer % 2 else -shift)
+            x = block(x, index, mask if layer % 2 else None)
+        asked = x.view(*x.shape[:2], layout.side**2, each, config.width)[:, :, :, -len(self.schedule.stages[stage]) :]
+        grid = layout.grid(asked.flatten(3))
+        if len(self.blocks) % 2 == 0:
+            grid = roll(grid, -shift)
+        return self.logits(self.head(self.norm(grid.reshape(batch, -1, config.width))) + self.bias())
 
 
 class Stage(nn.Module):

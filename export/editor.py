@@ -1,0 +1,53 @@
+"""Rebuilding an ONNX graph node by node."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+Array = NDArray[np.generic]
+
+
+class Editor:
+    """A copy of a graph whose nodes are appended anew to :attr:`nodes`."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self.producers = {output: node for node in model.graph.node for output in node.output}
+        self.nodes: list[NodeProto] = []
+        self._made: set[str] = set()
+
+    def once(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        """Add a node unless it is there already; returns its output."""
+        if output not in self._made:
+            self._made.add(output)
+            self.nodes.append(helper.make_node(operator, inputs, [output], f"node_{output}", **attributes))
+        return output
+
+    def constant(self, name: str, array: Array) -> str:
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def array(self, name: str) -> Array | None:
+        tensor = self.constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def finish(self) -> onnx.ModelProto:
+        """The graph without what nobody uses any more."""
+        graph = self.model.graph
+        needed = {entry.name for entry in graph.output}
+        kept: list[NodeProto] = []
+        for node in reversed(self.nodes):
+            if needed & set(node.output):
+                needed |= set(node.input)
+                kept.append(node)
+        del graph.node[:]
+        graph.node.extend(reversed(kept))
+        del graph.initializer[:]
+        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in needed)
+        return self.model
