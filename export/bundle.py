@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uigc.export.half import half
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Tokenizer
@@ -98,7 +99,7 @@ def _write(
         say(f"tracing {spec.name}")
         model = trace(spec)
         name_weights(model, store)
-        precisions = variants(model, domain) if is_stage(spec) else {"fp32": model}
+        precisions = variants(model, domain) if is_stage(spec) else {"fp32": model, "fp16": half(model)}
         for variant in precisions.values():
             externalize(variant, spec.name, store)
         graphs.append((spec, precisions))
@@ -117,7 +118,7 @@ def _write(
             if is_stage(spec):
                 entry["proof"] = _certificate(path, domain, entry["sha256"], weights["sha256"], say)
             say(f"comparing {path.name} with its module")
-            compare(spec, str(path), inputs)
+            compare(spec, str(path), inputs, precision)
             entries[spec.name]["precisions"][precision] = entry
     identity = prior_id(
         sorted((name, array) for name, array in parameters.items() if name.startswith("prior.")),
