@@ -28,7 +28,7 @@ def test_a_whole_bundle(tiny_path: Path) -> None:
     assert (bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.patch) == (16, 8, 16, 17, 16)
     assert bundle.table(CODER_TABLE)[0] == 2**19 - 1
     assert bundle.precisions("stage0") == ["fp32", "fp16", "int8"]
-    assert bundle.precisions("decoder") == ["fp32"]
+    assert bundle.precisions("encoder") == bundle.precisions("decoder") == ["fp32", "fp16"]
     with pytest.raises(BundleError, match="no decoder in 'int8'; choose one of: fp32"):
         bundle.graph("decoder", "int8")
     for name in ("encoder", "stage0", "stage5", "decoder"):

@@ -86,6 +86,11 @@ def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
     assert len(trained.prior.schedule) == 6
     assert trained.mask_table.shape == (1024,)
 
+    (tmp_path / "decoder.checkpoint").unlink()  # of a run without the prior
+    text = train("decoder", photos, tmp_path, 2, "--crop", "64", "--batch", "4", "--regenerated", "0.5")
+    assert "regenerating" in text
+    assert not torch.equal(after.state_dict()[first], load_tokenizer(tmp_path).state_dict()[first])
+
 
 def test_the_adversary_takes_part_and_a_run_goes_on_from_another(photos: Path, tmp_path: Path) -> None:
     networks = str(outside("perceptual") / "nets.safetensors")

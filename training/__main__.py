@@ -67,15 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(tokenizer, batch=12)
     _add_pixels(tokenizer)
     tokenizer.add_argument("--codebook", type=_power_of_two, help="words of the codebook (default: 512)")
-    tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run")
+    tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run or bundle")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)
 
     decoder = recipes.add_parser("decoder", help="the pixel decoder alone, further, on the tokens as they are")
     _add_common(decoder, batch=12)
     _add_pixels(decoder)
+    lossy = "of the batch, grids whose lost tokens the prior of OUT regenerated (default: none)"
+    decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
 
     prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of OUT/tokenizer.safetensors")
     _add_common(prior, batch=12)
+    prior.add_argument("--start", type=Path, metavar="RUN", help="go on from the prior of this run or bundle")
     prior.add_argument("--tiny", action="store_true", help=tiny)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
@@ -98,16 +101,17 @@ def main() -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig(), arguments.twin)
+        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig(), arguments.twin, arguments.start)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer
 
     networks = Networks(arguments.perceptual) if arguments.perceptual else None
-    weights = decoder.WEIGHTS if arguments.recipe == "decoder" else tokenizer.WEIGHTS
+    warm = arguments.recipe == "decoder" or arguments.start
+    weights = tokenizer.WARM_WEIGHTS if warm else tokenizer.WEIGHTS
     weights = replace(weights, share=arguments.vgg_share or weights.share)
     if arguments.recipe == "decoder":
-        decoder.train(options, arguments.crop, networks, weights)
+        decoder.train(options, arguments.crop, networks, weights, arguments.regenerated)
     else:
         shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
         shape = replace(shape, codebook=arguments.codebook or shape.codebook)

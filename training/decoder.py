@@ -1,44 +1,65 @@
-"""Recipe of the pixel decoder alone: tokens stay what they are, so a prior that was trained on them stays valid."""
+"""Recipe of the pixel decoder alone: tokens stay what they are, so a prior that was trained on them stays valid.
+
+With a prior, part of every batch are grids whose lost tokens that prior regenerated.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import random
 
 import torch
+from torch import Tensor
 
 from uigc.bench.metrics import Networks
-from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer, token_fingerprint
-from uigc.training import tokenizer as tokenizer_recipe
+from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, mixed_precision
 from uigc.training.photos import Photos, crops
-from uigc.training.tokenizer import Loss, LossWeights, halves, report
+from uigc.training.regenerated import cuts, draw
+from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, report
 
 LEARNING_RATE = 3e-4
 ADVERSARIAL_AFTER = 0.05
-# With the tokens fixed, more of the gradient may go into how the picture looks.
-WEIGHTS = replace(tokenizer_recipe.WEIGHTS, lpips=1.0)
 
 
-def train(options: RunOptions, size: int, networks: Networks | None, weights: LossWeights = WEIGHTS) -> None:
-    """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``."""
+def train(
+    options: RunOptions,
+    size: int,
+    networks: Networks | None,
+    weights: LossWeights = WARM_WEIGHTS,
+    regenerated: float = 0.0,
+) -> None:
+    """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``.
+
+    ``regenerated``: share of a batch, 0..1 (one picture is left out of it), whose lost tokens the prior of
+    ``options.out`` regenerated.
+    """
     torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     tokenizer = load_tokenizer(options.out).to(device)
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tokenizer.requires_grad_(False)
+    lossy = min(round(regenerated * options.batch), options.batch - 1)
+    made = []
+    if lossy:
+        prior = load_prior(options.out).prior.freeze().to(device)
+        made = cuts(tokenizer, prior, photos.training, random.Random(options.seed))
     tokenizer.decoder.requires_grad_(True)
     loss = Loss(networks.to(device) if networks else None, weights)
     adversary = Adversary(device)
-    subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer)}
+    subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer), "regenerated": regenerated}
     run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, subject, {"adversary": adversary})
     encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
-        batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
+        images = crops(photos.training, options.batch - lossy, size, run.rng)
         with torch.no_grad():  # in float32, as the exported encoder chooses them
-            words = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(encode(batch)))
+            tokens = tokenizer.quantizer.assign(encode(images.contiguous(memory_format=torch.channels_last)))
+        if lossy:
+            images, tokens = _mixed((images, tokens), draw(made, lossy, size, run.rng), run.rng)
+        batch = images.contiguous(memory_format=torch.channels_last)
+        words = tokenizer.quantizer.look_up(tokens)
         with mixed_precision(device):
             back = decode(words).float()
             judged = loss(back, batch, adversary=adversary if run.progress > ADVERSARIAL_AFTER else None)
@@ -54,3 +75,11 @@ def train(options: RunOptions, size: int, networks: Networks | None, weights: Lo
     state = tokenizer.state_dict()
     state.update({f"decoder.{name}": value for name, value in run.average.state.items()})
     save_tokenizer(options.out, state, tokenizer.config)
+
+
+def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
+    """Two batches of pictures and tokens as one in random order: the dearer losses look at its first pictures only."""
+    count = len(one[0]) + len(other[0])
+    order = torch.tensor(rng.sample(range(count), count), device=one[0].device)
+    images, tokens = (torch.cat(pair)[order] for pair in zip(one, other, strict=True))
+    return images, tokens

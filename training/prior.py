@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from uigc.bench.metrics import order0
 from uigc.export.modules import dyadic, floating
-from uigc.export.modules.checkpoint import load_tokenizer, save_prior, token_fingerprint
+from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime import files
@@ -29,6 +30,7 @@ from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 2e-3
+WARM_LEARNING_RATE = 1e-3  # of a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
 LOSSY_SHARE = 0.5  # of the windows
 
@@ -150,24 +152,33 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
-def train(options: RunOptions, config: PriorConfig, twin: bool = False) -> None:
+def train(options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None) -> None:
     """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
+    ``start``: folder of a run or a bundle whose prior this one goes on from; ``config`` is then its configuration.
     """
     name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
-    config = replace(config, codebook=tokenizer.config.codebook)
+    started = load_prior(start, twin).prior if start else None
+    config = started.config if started else replace(config, codebook=tokenizer.config.codebook)
+    if config.codebook != tokenizer.config.codebook:
+        raise SystemExit(
+            f"The prior of {start} predicts {config.codebook} words and the tokenizer of {options.out} has "
+            f"{tokenizer.config.codebook}; start from another, or leave out --start."
+        )
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
-    prior = Prior(config, quincunx(), floating if twin else dyadic).to(device)
-    _start_from_frequencies(prior, grids)
+    prior = (started or Prior(config, quincunx(), floating if twin else dyadic)).to(device)
+    if not started:
+        _start_from_frequencies(prior, grids)
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
-    run = Run(name, options, prior, LEARNING_RATE, {name: config.to_json(), "tokens": fingerprint})
+    subject = {name: config.to_json(), "tokens": fingerprint, "start": start is not None}
+    run = Run(name, options, prior, WARM_LEARNING_RATE if start else LEARNING_RATE, subject)
     checked = run.progress
     for _ in run.steps(options.batch, "windows"):
         total, count = torch.zeros((), device=device), 0

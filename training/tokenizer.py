@@ -42,6 +42,8 @@ class LossWeights:
 
 
 WEIGHTS = LossWeights(lpips=0.5, dists=0.25, adversarial=0.03, share=0.2)
+# Once the shapes are there, more of the gradient may go into how the picture looks.
+WARM_WEIGHTS = LossWeights(lpips=1.0, dists=0.5, adversarial=0.05, share=0.3)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import files
 from uigc.runtime.bundle import PRIOR_PREFIX, Bundle
 from uigc.runtime.errors import InputError
+from uigc.runtime.manifest import MANIFEST
 from uigc.runtime.schedule import Schedule
 
 TOKENIZER = "tokenizer.safetensors"
 MASK_TABLE = "mask.table"
+TOKENIZER_PREFIX = "tokenizer."
 
 
 def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
@@ -60,10 +62,26 @@ def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: TokenizerC
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a training run, in evaluation mode."""
+    """The tokenizer of a training run, or of a bundle, in evaluation mode."""
+    if (folder / MANIFEST).is_file():
+        return _bundled_tokenizer(Bundle.load(folder))
     state, metadata = _load(folder / TOKENIZER)
     tokenizer = Tokenizer(TokenizerConfig.from_json(metadata["tokenizer"]))
     tokenizer.load_state_dict(state)
+    return tokenizer.eval()
+
+
+def _bundled_tokenizer(bundle: Bundle) -> Tokenizer:
+    """A bundle holds no running sums; they begin anew at its words."""
+    tokenizer = Tokenizer(TokenizerConfig.from_json(bundle.manifest["tokenizer"]))
+    names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX)]
+    state = {
+        name.removeprefix(TOKENIZER_PREFIX): torch.from_numpy(bundle.weights.read(name).astype("float32"))
+        for name in names
+    }
+    tokenizer.load_state_dict({**tokenizer.state_dict(), **state})
+    tokenizer.quantizer.sums.copy_(tokenizer.quantizer.words)
+    tokenizer.quantizer.fitted.fill_(True)
     return tokenizer.eval()
 
 
@@ -101,7 +119,12 @@ def frozen_prior(bundle: Bundle) -> Prior:
 
 
 def load_prior(folder: Path, twin: bool = False) -> TrainedPrior:
-    """The prior of a training run, or its float twin."""
+    """The prior of a training run, or its float twin; or the prior of a bundle, to go on from."""
+    if (folder / MANIFEST).is_file():
+        bundle = Bundle.load(folder)
+        prior = frozen_prior(bundle)
+        dyadic.thaw(prior)
+        return TrainedPrior(prior, torch.from_numpy(bundle.table(MASK_TABLE)))
     name = "twin" if twin else "prior"
     path = folder / f"{name}.safetensors"
     state, metadata = _load(path)

@@ -162,6 +162,11 @@ class Linear(nn.Module):
         self.weight.data = self.quantized().detach()
         self.frozen = True
 
+    def thaw(self) -> None:
+        """Back to real units, so that training can go on; freezing at once gives the same weights again."""
+        self.weight.data = self.weight.data / self.factor
+        self.frozen = False
+
     def forward(self, x: Tensor) -> Tensor:
         bias = self.bias() if self.bias is not None else None
         return F.linear(x, self.weight if self.frozen else self.quantized(), bias)
@@ -178,6 +183,10 @@ class FixedTable(nn.Module):
     def freeze(self) -> None:
         self.weight.data = self().detach()
         self.frozen = True
+
+    def thaw(self) -> None:
+        self.weight.data = self.weight.data * self.step
+        self.frozen = False
 
     def forward(self) -> Tensor:
         return self.weight if self.frozen else fix(self.weight * (1 / self.step), -self.limit, self.limit)
@@ -241,3 +250,10 @@ def freeze(module: nn.Module) -> None:
         if isinstance(part, Linear | FixedTable):
             part.freeze()
     module.eval()
+
+
+def thaw(module: nn.Module) -> None:
+    """The inverse of :func:`freeze`."""
+    for part in module.modules():
+        if isinstance(part, Linear | FixedTable):
+            part.thaw()
