@@ -147,6 +147,7 @@ def run(arguments: argparse.Namespace) -> None:
             **machine(),
             "data_set": {"name": arguments.folder.resolve().name, "pictures": len(paths)},
             "networks": yardstick.fingerprint,
+            "precisions": codec and {"prior": codec.precision, "pixels": codec.pixel_precision},
             "prior": prior,
             "entries": entries,
         }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +84,19 @@ class Bundle:
         if precision not in variants:
             raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")
         return self.path / str(variants[precision]["file"])
+
+    def choose(self, names: Sequence[str], asked: str | None, offered: Sequence[str]) -> str:
+        """The precision for the graphs ``names``: what was ``asked`` for, or the first one ``offered`` that all of them
+        have; never another than asked for."""
+        there = [name for name in layout.PRECISIONS if all(name in self.precisions(graph) for graph in names)]
+        chosen = next((name for name in ([asked] if asked else offered) if name in there), None)
+        if chosen is None:
+            calibrate = f"run 'uigc calibrate {self.path} --images DIR', or " if asked == "int8" else ""
+            raise BundleError(
+                f"{self.path.name} has no {' and '.join(names)} in {asked or ' or '.join(offered)!r}; {calibrate}"
+                f"choose one of: {', '.join(there)}."
+            )
+        return chosen
 
     def certificate(self, stage: str, precision: str) -> dict[str, Any]:
         """What the exporter's proof says of a stage's graph (``docs/EXACTNESS.md``)."""

@@ -51,23 +51,24 @@ class Codec:
         optimization: str = "all",
         max_pixels: int = MAX_PIXELS,
         precision: str | None = None,
+        pixel_precision: str | None = None,
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
         ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
         graphs (``all``, ``extended``, ``basic``, ``off``); ``precision``: of the prior's graphs, ``fp32``, ``fp16`` or
-        ``int8``, None for the fastest on that provider. None of them changes a symbol."""
+        ``int8``, None for the fastest on that provider. None of them changes a symbol. ``pixel_precision``: of encoder
+        and pixel decoder, None for the provider's choice; it changes pixels, and which words an encoder finds."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.max_pixels = max_pixels
         if optimization not in OPTIMIZATIONS:
             raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
         runner, options = providers.find(provider), ProviderOptions(threads, optimization)
-        self.precision = precision or next(
-            name for name in runner.precisions if name in self.bundle.precisions("stage0")
-        )
+        self.precision = self.bundle.choose(("stage0",), precision, runner.precisions)
+        self.pixel_precision = self.bundle.choose(("encoder", "decoder"), pixel_precision, runner.pixel_precisions)
 
         @cache
         def load(name: str) -> Graph:
-            chosen = self.precision if name.startswith("stage") else "fp32"
+            chosen = self.precision if name.startswith("stage") else self.pixel_precision
             return runner.load(self.bundle.graph(name, chosen), options)
 
         self._load = load

@@ -54,6 +54,8 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", default="cpu", metavar="NAME", help="what runs the graphs (default: cpu)")
     text = "of the prior's graphs; changes speed, never a symbol (default: the provider's fastest)"
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
+    text = "of encoder and pixel decoder; changes pixels (default: the provider's choice)"
+    parser.add_argument("--pixel-precision", choices=("fp32", "fp16", "int8"), help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 33554432)")
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
@@ -73,6 +75,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         threads=arguments.threads,
         max_pixels=arguments.max_pixels or MAX_PIXELS,
         precision=arguments.precision,
+        pixel_precision=arguments.pixel_precision,
     )
 
 

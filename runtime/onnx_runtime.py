@@ -44,11 +44,12 @@ class OnnxRuntime:
         extra: str,
         execution_provider: str,
         precisions: tuple[str, ...],
+        pixel_precisions: tuple[str, ...],
         threads: tuple[int | None, ...],
     ) -> None:
         """``threads``: the thread counts under which it is verified, besides its own choice."""
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
-        self.precisions = precisions
+        self.precisions, self.pixel_precisions = precisions, pixel_precisions
         levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
         self.settings = tuple(dict.fromkeys([ProviderOptions(), *levels]))
 
@@ -91,5 +92,5 @@ class OnnxRuntime:
         return _Session(session, self.name)
 
 
-CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), threads=(1, 2))
-CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), threads=(None,))
+CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("fp32",), threads=(1, 2))
+CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,))

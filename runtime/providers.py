@@ -43,6 +43,8 @@ class Provider(Protocol):
     extra: str
     precisions: tuple[str, ...]
     """Precisions of the prior in which it runs well, best first; all of them give the same logits."""
+    pixel_precisions: tuple[str, ...]
+    """Precisions of encoder and pixel decoder that it takes unasked, best first: the first that a bundle has."""
     settings: tuple[ProviderOptions, ...]
     """Options under which ``uigc verify`` tries it."""
 

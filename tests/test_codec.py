@@ -12,6 +12,7 @@ from tests.conftest import reference_grid, tiny_modules
 from uigc.runtime import Codec, bitstream, providers
 from uigc.runtime.coder import SymbolWriter
 from uigc.runtime.errors import (
+    BundleError,
     DamagedError,
     InexactError,
     InputError,
@@ -123,6 +124,21 @@ def test_another_prior_is_refused(tiny: Codec) -> None:
         tiny.decompress(bitstream.pack(other, payload))
 
 
+def test_the_pixels_precision(tiny: Codec, tiny_path: Path) -> None:
+    """Asked for, it is what runs; the symbols of a grid are the same; what is not there is an error."""
+    image = picture(70, 90)
+    half = Codec(tiny_path, pixel_precision="fp16")
+    grid = tiny.tokenize(image)
+    assert (tiny.pixel_precision, half.pixel_precision) == ("fp32", "fp16")
+    data = tiny.encode_tokens(grid, image, MODES["edge"]).data
+    assert half.encode_tokens(grid, image, MODES["edge"]).data == data
+    ours, theirs = tiny.decompress(data).astype(int), half.decompress(data).astype(int)
+    assert 0 < np.abs(ours - theirs).max() < 8  # other graphs, hardly other pixels
+    assert (half.tokenize(image) == grid).mean() > 0.9
+    with pytest.raises(BundleError, match=r"no encoder and decoder in 'int8'; run 'uigc calibrate .* fp32, fp16\."):
+        Codec(tiny_path, pixel_precision="int8")
+
+
 def test_damage_is_refused(tiny: Codec) -> None:
     data = tiny.compress(picture(48, 48))
     with pytest.raises(DamagedError):
@@ -133,7 +149,7 @@ def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch
     """One logit of one token off by one step: no wrong picture may come out as success."""
 
     class Inexact:
-        name, extra, precisions = "inexact", "none", ("fp32",)
+        name, extra, precisions, pixel_precisions = "inexact", "none", ("fp32",), ("fp32",)
 
         def problem(self) -> None:
             return None

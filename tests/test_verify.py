@@ -72,7 +72,7 @@ def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> N
 
 def test_a_provider_that_fails_is_no_difference(bundle: Bundle, cases: list[Case]) -> None:
     class Failing:
-        name, precisions, settings = "failing", ("fp32",), (ProviderOptions(),)
+        name, precisions, pixel_precisions, settings = "failing", ("fp32",), ("fp32",), (ProviderOptions(),)
 
         def load(self, path: Path, options: ProviderOptions) -> providers.Graph:
             raise ProviderError("It has no memory left; give it some.")
