@@ -18,6 +18,7 @@ from uigc.runtime.errors import InputError, OtherPriorError, UsageError
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.mask import MODES, MaskMode
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
+from uigc.runtime.spans import span
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Codec:
 
     def decompress(self, data: bytes, progress: Progress = silent) -> Pixels:
         """The picture uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than a wrong picture."""
-        header, payload = bitstream.unpack(data)
+        with span("header"):
+            header, payload = bitstream.unpack(data)
         grid = self._decode_payload(header, payload, progress)
         progress("decoder", 0, 1)
         pixels = self.paint(grid)[: header.height, : header.width]
@@ -113,14 +115,16 @@ class Codec:
         height, width = pixels.shape[:2]
         writer = SymbolWriter()
         edges = np.zeros(mask.block_shape(*tokens.shape), dtype=bool)
-        if mode is not MaskMode.ENTIRE:
-            edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch)
-            mask.write_bits(writer, edges, self._mask_table)
-        sent = mask.sent_tokens(mode, edges, self.bundle.schedule, *tokens.shape)
+        with span("mask"):
+            if mode is not MaskMode.ENTIRE:
+                edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch)
+                mask.write_bits(writer, edges, self._mask_table)
+            sent = mask.sent_tokens(mode, edges, self.bundle.schedule, *tokens.shape)
         grid = self.prior.encode(tokens, sent, writer, progress)
-        writer.write_check(_check(grid))
-        header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
-        return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
+        with span("file"):
+            writer.write_check(_check(grid))
+            header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
+            return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
 
     def decode_tokens(self, data: bytes, progress: Progress = silent) -> Tokens:
         """The token grid int32 (h, w) of a file, lost tokens regenerated, without painting it."""
@@ -128,12 +132,25 @@ class Codec:
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
-        tokens: Tokens = self._load("encoder")(_to_network(self._padded(pixels)))[0]
+        encoder = self._load("encoder")
+        with span("image in") as step:
+            planes = _to_network(self._padded(pixels))
+            step.moved(planes.nbytes)
+        with span("encoder", runs_on=encoder) as step:
+            tokens: Tokens = encoder(planes)[0]
+            step.moved(planes.nbytes + tokens.nbytes)
         return tokens
 
     def paint(self, grid: Tokens) -> Pixels:
         """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
-        return _from_network(self._load("decoder")(np.ascontiguousarray(grid[None])))
+        decoder = self._load("decoder")
+        with span("decoder", runs_on=decoder) as step:
+            planes = decoder(np.ascontiguousarray(grid[None]))
+            step.moved(grid.nbytes + planes.nbytes)
+        with span("image out") as step:
+            pixels = _from_network(planes)
+            step.moved(pixels.nbytes)
+        return pixels
 
     def _decode_payload(self, header: bitstream.Header, payload: bytes, progress: Progress) -> Tokens:
         own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
@@ -146,12 +163,14 @@ class Codec:
         patch = self.bundle.patch
         shape = -(-header.height // patch), -(-header.width // patch)
         reader = SymbolReader(payload)
-        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
-        if header.mode is not MaskMode.ENTIRE:
-            edges = mask.read_bits(reader, edges.shape, self._mask_table)
-        sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+        with span("mask"):
+            edges = np.zeros(mask.block_shape(*shape), dtype=bool)
+            if header.mode is not MaskMode.ENTIRE:
+                edges = mask.read_bits(reader, edges.shape, self._mask_table)
+            sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
         grid = self.prior.decode(sent, reader, progress)
-        reader.expect_check(_check(grid))
+        with span("check"):
+            reader.expect_check(_check(grid))
         return grid
 
     def _padded(self, pixels: Pixels) -> Pixels:

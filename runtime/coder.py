@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.errors import InexactError
+from uigc.runtime.spans import span
 
 TOTAL = 1 << 24  # the coder's probabilities are multiples of 1/TOTAL
 LOGIT_STEPS = 32  # logits are integers in steps of 1/32 nat
@@ -73,18 +74,28 @@ class TokenModel:
         """Append tokens (n,) under logits (n, codebook): all high digits, then all low ones."""
         if len(tokens) == 0:
             return
-        weights = self._digits(logits)
-        high, low = tokens // self.low, tokens % self.low
-        writer.write(high, frequencies(weights.sum(axis=2)))
-        writer.write(low, frequencies(weights[np.arange(len(tokens)), high]))
+        with span("tables"):
+            weights = self._digits(logits)
+            high, low = tokens // self.low, tokens % self.low
+            high_rows = frequencies(weights.sum(axis=2))
+            low_rows = frequencies(weights[np.arange(len(tokens)), high])
+        with span("range coding"):
+            writer.write(high, high_rows)
+            writer.write(low, low_rows)
 
     def decode(self, reader: SymbolReader, logits: NDArray[np.int32]) -> Symbols:
         """The inverse of :meth:`encode`: tokens int32 (n,)."""
         if len(logits) == 0:
             return np.empty(0, dtype=np.int32)
-        weights = self._digits(logits)
-        high = reader.read(frequencies(weights.sum(axis=2)))
-        low = reader.read(frequencies(weights[np.arange(len(logits)), high]))
+        with span("tables"):
+            weights = self._digits(logits)
+            rows = frequencies(weights.sum(axis=2))
+        with span("range coding"):
+            high = reader.read(rows)
+        with span("tables"):
+            rows = frequencies(weights[np.arange(len(logits)), high])
+        with span("range coding"):
+            low = reader.read(rows)
         return high * np.int32(self.low) + low
 
     def cost(self, logits: NDArray[np.int32], tokens: Symbols) -> float:

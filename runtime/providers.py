@@ -31,7 +31,11 @@ class ProviderOptions:
 
 
 class Graph(Protocol):
-    """A loaded graph with one input and one output."""
+    """A loaded graph with one input and one output.
+
+    One that returns before its device is done has a method ``synchronize`` too, which waits for it: times are taken
+    after that. Copies to and from a device are spans named ``copy in`` and ``copy out`` (:mod:`uigc.runtime.spans`).
+    """
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]: ...
 

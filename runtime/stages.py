@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.providers import Graph
 from uigc.runtime.schedule import Schedule
+from uigc.runtime.spans import span
 
 Tokens = NDArray[np.int32]
 Bits = NDArray[np.bool_]
@@ -77,16 +78,33 @@ class StagedPrior:
         result = context.copy()
         for stage in range(len(self.schedule)):
             progress("prior", stage, len(self.schedule))
-            logits = self.load(stage)(context[None])[0]
+            with span("stage", stage):
+                self._step(stage, context, result, sent, exchange)
+        progress("prior", len(self.schedule), len(self.schedule))
+        return np.ascontiguousarray(result[: sent.shape[0], : sent.shape[1]])
+
+    def _step(self, stage: int, context: Tokens, result: Tokens, sent: Bits, exchange: Exchange) -> None:
+        """One stage: ``context`` gains the tokens that are sent, ``result`` those that are lost as well."""
+        graph = self.load(stage)
+        with span("tokens in") as step:
+            tokens = context[None]
             values = self.schedule.gather(context, stage)
             known = self._sent(sent, stage)
             lost = ~known & (values == self.unknown)  # what is left of them is padding
-            values[known] = exchange(stage, logits[known])
+            step.moved(tokens.nbytes)
+        with span("network", runs_on=graph) as step:
+            logits = graph(tokens)[0]
+            step.moved(tokens.nbytes + logits.nbytes)
+        with span("rows") as step:
+            rows = logits[known]
+            step.moved(rows.nbytes)
+        values[known] = exchange(stage, rows)
+        with span("tokens out"):
             self.schedule.scatter(context, stage, values)
+        with span("regeneration"):
             values[lost] = most_likely(logits[lost])
+        with span("tokens out"):
             self.schedule.scatter(result, stage, values)
-        progress("prior", len(self.schedule), len(self.schedule))
-        return np.ascontiguousarray(result[: sent.shape[0], : sent.shape[1]])
 
     def _padded(self, grid: Tokens, value: int) -> Tokens:
         """A grid extended at the bottom and the right to whole windows."""
