@@ -19,7 +19,7 @@ from PIL import Image, features
 from uigc.runtime.codec import Codec
 from uigc.runtime.doctor import installed
 from uigc.runtime.errors import DependencyError, UsageError
-from uigc.runtime.mask import MODES, MaskMode
+from uigc.runtime.mask import Mask, MaskMode
 
 Pixels = NDArray[np.uint8]
 
@@ -60,7 +60,7 @@ class Uigc(Coder):
         self.tokens.append(tokens.ravel())
         self.costs.append(self.codec.prior.cost(tokens, np.ones(tokens.shape, bool)))
         for mask in self.settings:
-            data = self.codec.encode_tokens(tokens, pixels, MODES[mask]).data
+            data = self.codec.encode_tokens(tokens, pixels, mask).data
             yield Coded(mask, data, self.codec.decompress(data))
 
     def prior_figures(self) -> dict[str, object]:
@@ -121,10 +121,7 @@ def make(name: str, settings: list[str] | None, codec: Codec | None) -> Coder:
     if name == "uigc":
         assert codec is not None
         masks = settings or [mode.label for mode in MaskMode]
-        unknown = [mask for mask in masks if mask not in MODES]
-        if unknown:
-            raise UsageError(f"There is no mask {unknown[0]!r}; choose of: {', '.join(MODES)}.")
-        return Uigc(codec, masks)
+        return Uigc(codec, [Mask.of(mask).label for mask in masks])
     try:
         qualities = [int(setting) for setting in settings or ("1", "10", "25")]
     except ValueError:

@@ -16,7 +16,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.errors import InputError, OtherPriorError, UsageError
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.mask import MODES, MaskMode
+from uigc.runtime.mask import Mask, MaskMode
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.spans import span
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
@@ -83,10 +83,11 @@ class Codec:
             lambda stage: load(f"stage{stage}"),
         )
 
-    def compress(self, image: Pixels | Image, mask: str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
+    def compress(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
         """The bytes of a .uigc file for a picture: uint8 (H, W, 3) sRGB, or a PIL image.
 
-        ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``).
+        ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``); after a colon
+        the share of the picture that counts as edges, as in ``edge_more:0.2``, makes files of any size in between.
         """
         return self.encode(image, mask, progress).data
 
@@ -100,30 +101,33 @@ class Codec:
         progress("decoder", 1, 1)
         return np.ascontiguousarray(pixels)
 
-    def encode(self, image: Pixels | Image, mask: str = DEFAULT_MASK, progress: Progress = silent) -> Encoded:
+    def encode(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> Encoded:
         """As :meth:`compress`, with the token grid that a decoder will end with."""
-        mode, pixels = _mode(mask), _pixels(image)
+        choice, pixels = Mask.of(mask), _pixels(image)
         height, width = pixels.shape[:2]
         bitstream.check_size(width, height, self.max_pixels)
         progress("encoder", 0, 1)
         tokens = self.tokenize(pixels)
         progress("encoder", 1, 1)
-        return self.encode_tokens(tokens, pixels, mode, progress)
+        return self.encode_tokens(tokens, pixels, choice, progress)
 
-    def encode_tokens(self, tokens: Tokens, pixels: Pixels, mode: MaskMode, progress: Progress = silent) -> Encoded:
+    def encode_tokens(
+        self, tokens: Tokens, pixels: Pixels, choice: Mask | MaskMode | str, progress: Progress = silent
+    ) -> Encoded:
         """The file of a token grid (h, w); ``pixels`` give the size and the edges."""
         height, width = pixels.shape[:2]
+        chosen = Mask.of(choice)
         writer = SymbolWriter()
         edges = np.zeros(mask.block_shape(*tokens.shape), dtype=bool)
         with span("mask"):
-            if mode is not MaskMode.ENTIRE:
-                edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch)
+            if chosen.mode is not MaskMode.ENTIRE:
+                edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch, chosen.edges)
                 mask.write_bits(writer, edges, self._mask_table)
-            sent = mask.sent_tokens(mode, edges, self.bundle.schedule, *tokens.shape)
+            sent = mask.sent_tokens(chosen.mode, edges, self.bundle.schedule, *tokens.shape)
         grid = self.prior.encode(tokens, sent, writer, progress)
         with span("file"):
             writer.write_check(_check(grid))
-            header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
+            header = bitstream.Header(width, height, chosen.mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
             return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
 
     def decode_tokens(self, data: bytes, progress: Progress = silent) -> Tokens:
@@ -193,12 +197,6 @@ def _from_network(pixels: NDArray[np.float32]) -> Pixels:
 def _check(grid: Tokens) -> int:
     """16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
     return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF
-
-
-def _mode(name: str) -> MaskMode:
-    if name not in MODES:
-        raise UsageError(f"There is no mask {name!r}; choose one of: {', '.join(MODES)}.")
-    return MODES[name]
 
 
 def _pixels(image: Pixels | Image) -> Pixels:

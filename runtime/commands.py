@@ -85,27 +85,32 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def _add_mask(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "which tokens are sent: entire (all), edge (half of them off the edges, the default), edge_more (a quarter); "
+        "after a colon the share of the picture that counts as edges, as in edge_more:0.2"
+    )
+    parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
+
+
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="any picture that Pillow opens, or - for standard input")
     parser.add_argument("output", metavar="OUT", help=".uigc file to write, or - for standard output")
-    parser.add_argument(
-        "--mask",
-        choices=("entire", "edge", "edge_more"),
-        default="edge",
-        help="which tokens are sent: all, half of them off the edges (default), or a quarter of them off the edges",
-    )
+    _add_mask(parser)
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
     add_codec_arguments(parser)
 
 
 def _compress(arguments: argparse.Namespace) -> None:
     from uigc.runtime import files, image
+    from uigc.runtime.mask import Mask
 
+    mask = Mask.of(arguments.mask)
     files.check_free(arguments.output, arguments.force)
     codec = make_codec(arguments)
     pixels = image.read(files.read(arguments.input), arguments.background, codec.max_pixels)
     with ProgressLine(arguments.quiet) as progress:
-        data = codec.compress(pixels, arguments.mask, progress)
+        data = codec.compress(pixels, mask, progress)
     files.write(arguments.output, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
@@ -175,7 +180,7 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="IN", nargs="?", help="a picture (default: the sample that ships)")
     parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
-    parser.add_argument("--mask", choices=("entire", "edge", "edge_more"), default="edge", help="which tokens are sent")
+    _add_mask(parser)
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
     add_codec_arguments(parser)
 

@@ -8,12 +8,14 @@ of ten neighbours (the template of JBIG, ITU-T T.82) and a table trained on phot
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.coder import SymbolReader, SymbolWriter, binary_models, binary_rows
+from uigc.runtime.errors import UsageError
 from uigc.runtime.schedule import Schedule
 
 BLOCK = 2  # tokens, each way
@@ -43,17 +45,54 @@ class MaskMode(IntEnum):
 MODES = {mode.label: mode for mode in MaskMode}
 
 
+@dataclass(frozen=True)
+class Mask:
+    """What an encoder chooses: the mode, and which share of the blocks (0..1, those with the strongest gradients) lies
+    on edges; None for those above the picture's own mean, as in UIGC. A decoder reads the blocks from the file."""
+
+    mode: MaskMode
+    edges: float | None = None
+
+    @classmethod
+    def of(cls, choice: Mask | MaskMode | str) -> Mask:
+        """From a mode, or from text: a mode's label, and after a colon the share, as in ``edge_more:0.2``."""
+        if isinstance(choice, Mask):
+            return choice
+        if isinstance(choice, MaskMode):
+            return cls(choice)
+        label, colon, text = choice.partition(":")
+        if label not in MODES:
+            raise UsageError(f"There is no mask {label!r}; choose one of: {', '.join(MODES)}.")
+        if not colon:
+            return cls(MODES[label])
+        try:
+            share = float(text)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1 or MODES[label] is MaskMode.ENTIRE:
+            raise UsageError(
+                f"The mask {choice!r} is not taken: a share of blocks from 0 to 1 may follow a mode that loses tokens, "
+                "as in 'edge_more:0.2'; give such."
+            )
+        return cls(MODES[label], share)
+
+    @property
+    def label(self) -> str:
+        return self.mode.label if self.edges is None else f"{self.mode.label}:{self.edges:g}"
+
+
 def _block_sums(values: NDArray[np.int32], size: int) -> NDArray[np.int64]:
     """Sums over blocks of ``size`` x ``size``; blocks at the border may be cut off."""
     rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0, dtype=np.int64)
     return np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
 
 
-def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
+def edge_blocks(image: NDArray[np.uint8], patch: int, share: float | None = None) -> Bits:
     """Edge bits (ceil(h/2), ceil(w/2)) of a picture uint8 (H, W, 3) whose sides are h and w patches.
 
     A block lies on an edge where its mean Sobel magnitude (|across| + |down|, of the luma) exceeds the picture's own
-    mean. Only the encoder runs this; it is done in integers all the same, so that every machine writes the same file.
+    mean; or is among the largest, of which there is the given ``share`` (0..1). Only the encoder runs this; it is done
+    in integers all the same, so that every machine writes the same file.
     """
     red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
     luma = 299 * red + 587 * green + 114 * blue
@@ -65,6 +104,10 @@ def edge_blocks(image: NDArray[np.uint8], patch: int) -> Bits:
     magnitude = np.abs(across) + np.abs(down)
     size = BLOCK * patch
     sums, pixels = _block_sums(magnitude, size), _block_sums(np.ones_like(magnitude), size)
+    if share is not None:
+        means = sums / pixels  # correctly rounded, so it is the same everywhere
+        chosen = np.argsort(-means, axis=None, kind="stable")[: round(share * means.size)]
+        return np.isin(np.arange(means.size), chosen).reshape(means.shape)
     # The two means compared without division; at most 2^28 pixels of 2^21 each, times 2^10, fit 64 bits.
     return sums * magnitude.size > magnitude.sum(dtype=np.int64) * pixels
 

@@ -5,6 +5,7 @@ import pytest
 
 from uigc.runtime import mask
 from uigc.runtime.coder import SymbolReader, SymbolWriter
+from uigc.runtime.errors import UsageError
 from uigc.runtime.mask import MaskMode
 from uigc.runtime.schedule import quincunx
 
@@ -78,3 +79,24 @@ def test_odd_grids() -> None:
     assert sent.shape == (3, 5)
     assert sent[2, 4]
     assert not sent[0, 1]
+
+
+def test_a_share_of_the_blocks_lies_on_edges() -> None:
+    picture = RNG.integers(256, size=(160, 224, 3), dtype=np.uint8)
+    previous = np.zeros((5, 7), bool)
+    for share in (0, 0.2, 0.5, 1):
+        edges = mask.edge_blocks(picture, 16, share)
+        assert edges.sum() == round(share * 35)
+        assert not (previous & ~edges).any()  # more of them, never others
+        previous = edges
+    flat = mask.edge_blocks(np.full((64, 64, 3), 9, np.uint8), 16, 0.5)
+    assert flat.tolist() == [[True, True], [False, False]]  # of equals, the first
+
+
+def test_a_mask_from_text() -> None:
+    assert mask.Mask.of("edge") == mask.Mask.of(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
+    assert mask.Mask.of("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
+    assert mask.Mask.of(mask.Mask(MaskMode.EDGE, 0.5)).label == "edge:0.5"
+    for text in ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "entire:0.5"):
+        with pytest.raises(UsageError, match="mask"):
+            mask.Mask.of(text)

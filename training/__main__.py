@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of OUT/tokenizer.safetensors")
     _add_common(prior, batch=12)
     prior.add_argument("--start", type=Path, metavar="RUN", help="go on from the prior of this run or bundle")
+    text = "token grids of each photograph: as it is, and augmented (default: 1)"
+    prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
@@ -101,7 +103,8 @@ def main() -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        prior.train(options, TINY_PRIOR if arguments.tiny else PriorConfig(), arguments.twin, arguments.start)
+        config = TINY_PRIOR if arguments.tiny else PriorConfig()
+        prior.train(options, config, arguments.twin, arguments.start, arguments.variants)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer

@@ -33,34 +33,51 @@ LEARNING_RATE = 2e-3
 WARM_LEARNING_RATE = 1e-3  # of a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
 LOSSY_SHARE = 0.5  # of the windows
+SCATTERED_SHARE = 0.5  # of those: tokens are lost anywhere, as in UIGC's training; else as the mask modes lose them
+LARGEST_SCATTERED = 0.75  # share of the tokens
+SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
+BRIGHTNESS = (0.85, 1.15)
 
 
-def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random) -> list[Tensor]:
-    """Token grid int64 (h, w) of each picture, cut at a random phase."""
+def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random, variants: int = 1) -> list[Tensor]:
+    """Token grids int64 (h, w), ``variants`` of each picture, each cut at a random phase; the first as it is, the
+    others augmented."""
     grids = []
     for image in tqdm(images, desc="tokens", unit="images"):
-        _, height, width = image.shape
-        top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
-        tall, wide = height // PATCH * PATCH, width // PATCH * PATCH
-        picture = image[None, :, top : top + tall, left : left + wide].float() / 255
-        grids.append(tokenizer.quantizer.assign(tokenizer.encoder(picture))[0])
+        for variant in range(variants):
+            picture = image[None].float() / 255
+            picture = augmented(picture, rng) if variant else picture
+            height, width = picture.shape[2:]
+            top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
+            tall, wide = height // PATCH * PATCH, width // PATCH * PATCH
+            picture = picture[:, :, top : top + tall, left : left + wide]
+            grids.append(tokenizer.quantizer.assign(tokenizer.encoder(picture))[0])
     return grids
 
 
+def augmented(picture: Tensor, rng: random.Random) -> Tensor:
+    """(1, 3, H, W) in [0, 1], now and then mirrored, scaled down to no less than a window, brighter or darker."""
+    if rng.random() < 0.5:
+        picture = picture.flip(3)
+    scale = rng.uniform(min(1.0, SMALLEST_SIDE / min(picture.shape[2:])), 1.0)
+    picture = F.interpolate(picture, scale_factor=scale, mode="bilinear", antialias=True)
+    return (picture * rng.uniform(*BRIGHTNESS)).clamp(0, 1)
+
+
 def _tokenized(
-    options: RunOptions, tokenizer: Tokenizer, fingerprint: str
+    options: RunOptions, tokenizer: Tokenizer, fingerprint: str, variants: int
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Training grids, held-out grids and the mask table, computed once and kept in ``tokens.pt``."""
-    subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed]
+    subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed, variants]
     kept = options.out / "tokens.pt"
     state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
     if state.get("subject") != subject:
-        photos = Photos(options.photos, options.device, 16 * PATCH, options.photo_limit)
+        photos = Photos(options.photos, options.device, SMALLEST_SIDE, options.photo_limit)
         rng = random.Random(options.seed)
         with torch.no_grad():
             state = {
                 "subject": subject,
-                "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng)],
+                "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng, variants)],
                 "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
                 "mask": _mask_table(photos.training),
             }
@@ -98,19 +115,24 @@ def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
 
 
 def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
-    """Which of ``tokens`` (B, H, W) are lost: bool, drawn as the mask modes would, in blocks of 2x2 off the edges.
+    """Which of ``tokens`` (B, H, W) are lost: bool.
 
-    Part of the windows lose nothing; in the others a random share of the blocks lies on edges.
+    Part of the windows lose nothing. Part lose tokens as the mask modes would, in blocks of 2x2 off the edges, a random
+    share of the blocks lying on edges. The others lose a random share of up to 0.75 anywhere (UIGC, ICME 2024).
     """
     batch, height, width = tokens.shape
     device = tokens.device
-    first_lost = [schedule.leading(mode.share_off_edges) for mode in (MaskMode.EDGE, MaskMode.EDGE_MORE)]
-    pick = torch.tensor(first_lost, device=device)[torch.randint(2, (batch, 1, 1), device=device)]
+    first_lost = [schedule.leading(mode.share_off_edges) for mode in MaskMode if mode is not MaskMode.ENTIRE]
+    pick = torch.tensor(first_lost, device=device)[torch.randint(len(first_lost), (batch, 1, 1), device=device)]
     share = torch.rand(batch, 1, 1, device=device)
     edge = torch.rand((batch, height // BLOCK, width // BLOCK), device=device) < share
     edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
-    lossy = torch.rand(batch, 1, 1, device=device) < LOSSY_SHARE
-    return (stage_grid(schedule, tokens) >= pick) & ~edge & lossy
+    masked = (stage_grid(schedule, tokens) >= pick) & ~edge
+    ratio = LARGEST_SCATTERED * torch.rand(batch, 1, 1, device=device)
+    scattered = torch.rand(tokens.shape, device=device) < ratio
+    kind = torch.rand(batch, 1, 1, device=device)
+    lost = torch.where(kind < LOSSY_SHARE * SCATTERED_SHARE, scattered, masked)
+    return lost & (kind < LOSSY_SHARE)
 
 
 def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
@@ -152,10 +174,13 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
-def train(options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None) -> None:
+def train(
+    options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None, variants: int = 1
+) -> None:
     """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
+    ``variants``: token grids of each photograph, all but the first augmented.
     ``start``: folder of a run or a bundle whose prior this one goes on from; ``config`` is then its configuration.
     """
     name = "twin" if twin else "prior"
@@ -170,7 +195,7 @@ def train(options: RunOptions, config: PriorConfig, twin: bool = False, start: P
             f"{tokenizer.config.codebook}; start from another, or leave out --start."
         )
     fingerprint = token_fingerprint(tokenizer)
-    grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint)
+    grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
     prior = (started or Prior(config, quincunx(), floating if twin else dyadic)).to(device)
     if not started:
