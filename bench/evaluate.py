@@ -28,7 +28,7 @@ from uigc.bench.result import machine
 from uigc.runtime import files, image
 from uigc.runtime.commands import make_codec
 from uigc.runtime.errors import InputError
-from uigc.runtime.verify import pictures_in
+from uigc.runtime.pictures import pictures_in
 
 SCHEMA = 1
 BEST_PSNR = 100.0  # dB; of equal pictures, whose true figure JSON cannot hold

@@ -90,8 +90,12 @@ class LPIPS(nn.Module):
         return self.networks.vgg16(x, lambda y: F.max_pool2d(y, 2, 2))
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
-        total = image.new_zeros(len(image))
-        for stage, (a, b) in enumerate(zip(self.features(image), self.features(reference), strict=True)):
+        return self.distance(self.features(image), self.features(reference))
+
+    def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
+        """Of two pictures whose :meth:`features` are known."""
+        total = image[0].new_zeros(len(image[0]))
+        for stage, (a, b) in enumerate(zip(image, reference, strict=True)):
             weight = self.networks.weight(f"lpips_{self.net}.lin{stage}.model.1.weight").flatten()
             difference = (_unit_channels(a) - _unit_channels(b)).square()
             total = total + (difference.mean((2, 3)) * weight).sum(1)

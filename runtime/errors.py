@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     PROVIDER = 11
     DEPENDENCY = 12
     INEXACT = 13
+    BUDGET = 15
 
 
 class UigcError(Exception):
@@ -104,3 +105,9 @@ class InexactError(UigcError):
     """The prior that ran did not reproduce the encoder's symbols."""
 
     exit_code = ExitCode.INEXACT
+
+
+class BudgetError(UigcError):
+    """Nothing can be quantized at a loss that is allowed."""
+
+    exit_code = ExitCode.BUDGET

@@ -73,6 +73,8 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
             if name.startswith("stage") and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
+    calibration = manifest.get("calibration", {})  # of the int8 graphs of encoder and decoder, where there are any
+    entries += calibration.values() if isinstance(calibration, dict) else [None]
     found = [fault for entry in [*entries, weights] for fault in _file_faults(folder, entry)]
     yield from found
     if isinstance(weights, dict) and weights.get("file") != WEIGHTS:

@@ -19,11 +19,10 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.commands import ProgressLine
 from uigc.runtime.demo import SAMPLE
 from uigc.runtime.doctor import PACKAGES, installed
-from uigc.runtime.errors import ExitCode, InputError, ProviderError, UigcError
+from uigc.runtime.errors import ExitCode, ProviderError, UigcError
+from uigc.runtime.pictures import pictures_in
 from uigc.runtime.providers import Graph, Provider, ProviderOptions
 from uigc.runtime.stages import Progress
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 class DifferenceError(UigcError):
@@ -91,14 +90,6 @@ def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], prog
         progress(f"{provider.name} {precision}", done, len(plan))
         outcomes.append(examine(bundle, provider, precision, options, solved))
     return outcomes
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, by name; refuses a folder without any."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not found:
-        raise InputError(f"There is no picture in {folder}; give a folder of pictures.")
-    return found
 
 
 def picture_grids(bundle: Bundle, folder: Path | None) -> list[cases.Tokens]:

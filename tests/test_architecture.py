@@ -16,6 +16,7 @@ ARROWS = {
     "runtime": set(),
     "export": {"runtime"},
     "bench": {"runtime", "export"},
+    "calibration": {"runtime", "bench.metrics", "export.editor"},
     "training": {"runtime", "bench.metrics", "export.modules"},
 }
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime"}

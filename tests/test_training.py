@@ -17,8 +17,9 @@ from PIL import Image
 from tests.conftest import outside
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.runtime.pictures import is_held_out
 from uigc.runtime.schedule import quincunx
-from uigc.training.photos import Photos, is_held_out
+from uigc.training.photos import Photos
 from uigc.training.prior import draw_lost, stage_loss
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import tarfile
-import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,23 +13,7 @@ from tqdm import tqdm
 
 from uigc.runtime import image as image_file
 from uigc.runtime.errors import UigcError
-
-SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
-HELD_OUT_SHARE = 0.02
-
-
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every picture below a folder, in its tar files, or in one tar file; in a stable order."""
-    paths = sorted(source.rglob("*")) if source.is_dir() else [source]
-    for path in paths:
-        if path.suffix.lower() == ".tar":
-            with tarfile.open(path) as archive:
-                for member in archive.getmembers():
-                    stream = archive.extractfile(member) if Path(member.name).suffix.lower() in SUFFIXES else None
-                    if stream is not None:
-                        yield Path(member.name).name, stream.read()
-        elif path.suffix.lower() in SUFFIXES:
-            yield path.name, path.read_bytes()
+from uigc.runtime.pictures import is_held_out, sources
 
 
 def _decode(data: bytes) -> Tensor | None:
@@ -44,16 +25,11 @@ def _decode(data: bytes) -> Tensor | None:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def is_held_out(name: str) -> bool:
-    """Whether a picture is kept from training; decided by its name alone, so that it never changes sides."""
-    return zlib.crc32(name.encode()) % 1000 < 1000 * HELD_OUT_SHARE
-
-
 class Photos:
     """uint8 pictures (3, H, W) on ``device``, split into ``training`` and ``held_out``."""
 
     def __init__(self, source: Path, device: torch.device, smallest: int, limit: int | None = None) -> None:
-        files = list(_files(source))
+        files = [(found.name, found.read()) for found in sources(source)]
         if limit is not None:
             files = files[:: max(1, len(files) // limit)][:limit]
         with ThreadPoolExecutor() as pool:

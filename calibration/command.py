@@ -1,0 +1,54 @@
+"""The subcommand ``uigc calibrate``. PyTorch and onnx are imported when it runs, not before."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from uigc.runtime.cli import Command
+from uigc.runtime.errors import DependencyError
+
+PACKAGES = ("torch", "onnx", "onnxruntime", "safetensors")
+_METHODS = ("min-max", "percentile", "mse")  # those of ranges.py, which must not be imported for --help
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 10000")
+    return value
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="bundle to add int8 graphs to")
+    text = "pictures: a folder of them or of tar files, or a tar file"
+    parser.add_argument("--images", metavar="DIR", type=Path, required=True, help=text)
+    text = "safetensors of the networks behind LPIPS (see docs/EVALUATION.md)"
+    parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
+    parser.add_argument("--psnr-only", action="store_true", help="measure no LPIPS, and hold no budget of it")
+    text = "dB of PSNR that each network may lose to int8 (default: 0.3)"
+    parser.add_argument("--psnr-loss", metavar="DB", type=float, default=0.3, help=text)
+    text = "LPIPS that each network may gain by int8 (default: 0.005)"
+    parser.add_argument("--lpips-gain", metavar="D", type=float, default=0.005, help=text)
+    parser.add_argument("--method", choices=_METHODS, help="how ranges are chosen (default: the one that costs least)")
+    parser.add_argument("--observe", metavar="N", type=_count, default=32, help="pictures to observe (default: 32)")
+    text = "other pictures to measure costs on (default: 16)"
+    parser.add_argument("--measure", metavar="N", type=_count, default=16, help=text)
+    parser.add_argument("--threads", metavar="N", type=_count, help="threads for each graph (default: all cores)")
+    parser.add_argument("--force", action="store_true", help="replace the int8 graphs of an earlier calibration")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the report and errors")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"Calibrating needs packages that are missing ({', '.join(missing)}); run: pip install 'uigc[calibrate]'."
+        )
+    from uigc.calibration import calibrate as calibration
+
+    calibration.run(arguments)
+
+
+calibrate = Command("add int8 graphs of encoder and pixel decoder to a bundle, within a budget", _configure, _run)

@@ -1,0 +1,77 @@
+"""A pixel network of a bundle as calibration sees it: both of its graphs, its layers, and sessions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from uigc.calibration.graph import Scales, quantize
+from uigc.calibration.layers import Layer, layers
+from uigc.calibration.ranges import Observed
+from uigc.runtime.bundle import Bundle
+
+Array = NDArray[Any]
+Call = Callable[[Array], Array]
+Step = Callable[[], None]
+
+
+class Network:
+    """``encoder`` or ``decoder``: ``layers`` are those that can be quantized."""
+
+    def __init__(self, bundle: Bundle, name: str, threads: int | None) -> None:
+        self.name, self.path = name, bundle.graph(name, "fp16")
+        self._threads = threads
+        self._full, self._half = onnx.load(bundle.graph(name, "fp32")), onnx.load(self.path)
+        self.layers: list[Layer] = layers(self._full, self._half)
+        self.full: Call = self._call(self._full)
+
+    def quantized(self, chosen: Mapping[str, Scales]) -> Call:
+        """The network with the ``chosen`` layers in int8 and all else in half precision, ready to run."""
+        return self._call(quantize(self._half, chosen))
+
+    def written(self, chosen: Mapping[str, Scales]) -> onnx.ModelProto:
+        """The graph of :meth:`quantized` that points into the bundle's weights, as the graphs beside it do."""
+        return quantize(onnx.load(self.path, load_external_data=False), chosen)
+
+    def observe(self, inputs: Iterable[Array], step: Step) -> dict[str, tuple[Observed, Observed]]:
+        """Of each layer what its input and its output before the bias were in float32, over all ``inputs``."""
+        watched = onnx.ModelProto()
+        watched.CopyFrom(self._full)
+        tensors = list(dict.fromkeys(name for layer in self.layers for name in (layer.input, layer.output)))
+        known = {entry.name for entry in watched.graph.output}
+        for name in tensors:
+            if name not in known:
+                watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        session = self._session(watched)
+        found = {layer.name: (Observed(), Observed()) for layer in self.layers}
+        for value in inputs:
+            outputs = session.run(tensors, {session.get_inputs()[0].name: value})
+            values = dict(zip(tensors, outputs, strict=True))
+            for layer in self.layers:
+                bias = np.float32(0) if layer.bias is None else layer.bias.reshape(1, -1, 1, 1)
+                found[layer.name][0].add(values[layer.input])
+                found[layer.name][1].add(values[layer.output] - bias)
+            step()
+        return found
+
+    def _call(self, model: onnx.ModelProto) -> Call:
+        session = self._session(model)
+        name = session.get_inputs()[0].name
+
+        def run(value: Array) -> Array:
+            output: Array = session.run(None, {name: value})[0]
+            return output
+
+        return run
+
+    def _session(self, model: onnx.ModelProto) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

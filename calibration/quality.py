@@ -1,0 +1,87 @@
+"""What a change of a pixel network costs in pictures: PSNR and LPIPS of the whole way from picture to picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uigc.bench.metrics import LPIPS, psnr
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over pictures: ``psnr`` in dB and ``lpips`` against the originals; ``likeness``, PSNR in dB against what
+    the float32 networks give."""
+
+    psnr: float
+    lpips: float | None
+    likeness: float | None = None
+
+    def lost(self, exact: Quality) -> tuple[float, float | None]:
+        """dB of PSNR that were lost and LPIPS that was gained since ``exact``; what was noise may be below 0."""
+        known = self.lpips is not None and exact.lpips is not None
+        return exact.psnr - self.psnr, self.lpips - exact.lpips if known else None  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a network may lose to int8: dB of PSNR and LPIPS, both above 0; ``lpips`` None if it is not measured."""
+
+    psnr: float = 0.3
+    lpips: float | None = 0.005
+
+    def share(self, exact: Quality, changed: Quality) -> float:
+        """How much of the budget a change takes: above 1 it is overdrawn."""
+        psnr, lpips = changed.lost(exact)
+        shares = [psnr / self.psnr]
+        if self.lpips is not None:
+            assert lpips is not None
+            shares.append(lpips / self.lpips)
+        return max(shares)
+
+
+class Judge:
+    """Compares pictures with originals float32 (1, 3, H, W) in [0, 1]."""
+
+    BEST = 100.0  # dB; of equal pictures, whose true figure JSON cannot hold
+
+    def __init__(self, originals: list[Array], lpips: LPIPS | None) -> None:
+        self._originals = [torch.from_numpy(original) for original in originals]
+        self._lpips = lpips
+        with torch.no_grad():
+            self._features = [lpips.features(original) for original in self._originals] if lpips else []
+        self._exact: list[torch.Tensor] | None = None
+
+    def fix(self, exact: list[Array]) -> Quality:
+        """Judge the pictures of the float32 networks, with which later ones are compared too."""
+        self._exact = None
+        quality = self.judge(exact)
+        self._exact = [torch.from_numpy(picture) for picture in exact]
+        return quality
+
+    @torch.no_grad()
+    def judge(self, pictures: list[Array]) -> Quality:
+        """Means over the pictures, one for each original."""
+        tensors = [torch.from_numpy(picture) for picture in pictures]
+        return Quality(
+            self._psnr(tensors, self._originals),
+            self._distance(tensors),
+            self._psnr(tensors, self._exact) if self._exact else None,
+        )
+
+    def _psnr(self, pictures: list[torch.Tensor], references: list[torch.Tensor]) -> float:
+        pairs = zip(pictures, references, strict=True)
+        return float(np.mean([min(float(psnr(*pair)), self.BEST) for pair in pairs]))
+
+    def _distance(self, pictures: list[torch.Tensor]) -> float | None:
+        lpips = self._lpips
+        if lpips is None:
+            return None
+        pairs = zip(pictures, self._features, strict=True)
+        return float(np.mean([float(lpips.distance(lpips.features(picture), known)) for picture, known in pairs]))
