@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 from uigc.runtime import bitstream, mask, providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
-from uigc.runtime.errors import InputError, OtherPriorError, UsageError
+from uigc.runtime.errors import InputError, OtherPriorError, UigcError, UsageError, attempt, through, whole
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
+from uigc.runtime.many import in_batches
 from uigc.runtime.mask import Mask, MaskMode
+from uigc.runtime.pixels import PixelNetworks, padded
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.spans import span
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]
+Bits = NDArray[np.bool_]
+File = tuple[bitstream.Header, bytes]
+BATCH_PIXELS = 1 << 23  # of all pictures of a batch, because memory grows with them
+DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
 MAX_PIXELS = 1 << 25  # an 8K picture; larger ones must be asked for, because memory grows with them
 
@@ -41,7 +49,7 @@ class Encoded:
 class Codec:
     """Compresses and decompresses pictures with one bundle on one provider.
 
-    Graphs are loaded when first needed. A codec may be used from one thread at a time.
+    Graphs are loaded when first needed. A codec may be used from several threads at a time.
     """
 
     def __init__(
@@ -67,12 +75,19 @@ class Codec:
         self.precision = self.bundle.choose(("stage0",), precision, runner.precisions)
         self.pixel_precision = self.bundle.choose(("encoder", "decoder"), pixel_precision, runner.pixel_precisions)
 
+        self._most: int = getattr(runner, "batch", 1)
+        loading = Lock()
+
         @cache
         def load(name: str) -> Graph:
             chosen = self.precision if name.startswith("stage") else self.pixel_precision
             return runner.load(self.bundle.graph(name, chosen), options)
 
-        self._load = load
+        def load_once(name: str) -> Graph:
+            with loading:
+                return load(name)
+
+        self._networks = PixelNetworks(load_once, self.bundle.patch)
         self._mask_table = self.bundle.table(MASK_TABLE)
         self.prior = StagedPrior(
             self.bundle.schedule,
@@ -80,7 +95,7 @@ class Codec:
             self.bundle.window,
             self.bundle.unknown,
             self.bundle.pad,
-            lambda stage: load(f"stage{stage}"),
+            lambda stage: load_once(f"stage{stage}"),
         )
 
     def compress(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
@@ -93,110 +108,178 @@ class Codec:
 
     def decompress(self, data: bytes, progress: Progress = silent) -> Pixels:
         """The picture uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than a wrong picture."""
-        with span("header"):
-            header, payload = bitstream.unpack(data)
-        grid = self._decode_payload(header, payload, progress)
-        progress("decoder", 0, 1)
-        pixels = self.paint(grid)[: header.height, : header.width]
-        progress("decoder", 1, 1)
-        return np.ascontiguousarray(pixels)
+        return whole(self._pixels_of([self._unpack(data)], progress)[0])
+
+    def compress_many(
+        self,
+        images: Iterable[Pixels | Image | UigcError],
+        mask: Mask | str = DEFAULT_MASK,
+        batch: int | None = None,
+        jobs: int = DEFAULT_JOBS,
+    ) -> Iterator[bytes | UigcError]:
+        """As :meth:`compress` for each of many pictures, lazily and in order; see :meth:`decompress_many`."""
+        choice = Mask.of(mask)
+        _check_counts(batch, jobs)
+        return in_batches(
+            images,
+            prepare=self._accepted,
+            key=lambda pixels: self._grid_shape(*pixels.shape[:2]),
+            work=lambda pictures: [encoded.data for encoded in self._encode_batch(pictures, choice)],
+            batch=lambda pixels: self._batch(batch, *pixels.shape[:2]),
+            jobs=jobs,
+        )
+
+    def decompress_many(
+        self, files: Iterable[bytes | UigcError], batch: int | None = None, jobs: int = DEFAULT_JOBS
+    ) -> Iterator[Pixels | UigcError]:
+        """As :meth:`decompress` for each of many files, lazily and in order.
+
+        A file that fails gives its :class:`UigcError` instead of a picture, and the others go on; an error among the
+        ``files`` is handed on in its place. ``batch``: how many files of one size go through the networks together at
+        most, None for the provider's choice; ``jobs``: how many batches are under way at a time, in a thread each, so
+        that the coder of one works while the networks of another run. Only what is under way is held in memory.
+        Neither changes a byte or a symbol.
+        """
+        _check_counts(batch, jobs)
+        return in_batches(
+            files,
+            prepare=lambda data: self._unpack(whole(data)),
+            key=lambda file: self._grid_shape(file[0].height, file[0].width),
+            work=lambda batch: self._pixels_of(batch, silent),
+            batch=lambda file: self._batch(batch, file[0].height, file[0].width),
+            jobs=jobs,
+        )
 
     def encode(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> Encoded:
         """As :meth:`compress`, with the token grid that a decoder will end with."""
-        choice, pixels = Mask.of(mask), _pixels(image)
-        height, width = pixels.shape[:2]
-        bitstream.check_size(width, height, self.max_pixels)
-        progress("encoder", 0, 1)
-        tokens = self.tokenize(pixels)
-        progress("encoder", 1, 1)
-        return self.encode_tokens(tokens, pixels, choice, progress)
+        choice = Mask.of(mask)
+        return self._encode_batch([self._accepted(image)], choice, progress)[0]
 
     def encode_tokens(
         self, tokens: Tokens, pixels: Pixels, choice: Mask | MaskMode | str, progress: Progress = silent
     ) -> Encoded:
         """The file of a token grid (h, w); ``pixels`` give the size and the edges."""
-        height, width = pixels.shape[:2]
-        chosen = Mask.of(choice)
-        writer = SymbolWriter()
-        edges = np.zeros(mask.block_shape(*tokens.shape), dtype=bool)
-        with span("mask"):
-            if chosen.mode is not MaskMode.ENTIRE:
-                edges = mask.edge_blocks(self._padded(pixels), self.bundle.patch, chosen.edges)
-                mask.write_bits(writer, edges, self._mask_table)
-            sent = mask.sent_tokens(chosen.mode, edges, self.bundle.schedule, *tokens.shape)
-        grid = self.prior.encode(tokens, sent, writer, progress)
-        with span("file"):
-            writer.write_check(_check(grid))
-            header = bitstream.Header(width, height, chosen.mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
-            return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
+        return self._encode_grids([tokens], [pixels], Mask.of(choice), progress)[0]
 
     def decode_tokens(self, data: bytes, progress: Progress = silent) -> Tokens:
         """The token grid int32 (h, w) of a file, lost tokens regenerated, without painting it."""
-        return self._decode_payload(*bitstream.unpack(data), progress)
+        return whole(self._grids_of([self._unpack(data)], progress)[0])
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
-        encoder = self._load("encoder")
-        with span("image in") as step:
-            planes = _to_network(self._padded(pixels))
-            step.moved(planes.nbytes)
-        with span("encoder", runs_on=encoder) as step:
-            tokens: Tokens = encoder(planes)[0]
-            step.moved(planes.nbytes + tokens.nbytes)
+        tokens: Tokens = self._networks.tokenize([pixels])[0]
         return tokens
 
     def paint(self, grid: Tokens) -> Pixels:
         """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
-        decoder = self._load("decoder")
-        with span("decoder", runs_on=decoder) as step:
-            planes = decoder(np.ascontiguousarray(grid[None]))
-            step.moved(grid.nbytes + planes.nbytes)
-        with span("image out") as step:
-            pixels = _from_network(planes)
-            step.moved(pixels.nbytes)
+        return self._networks.paint([grid])[0]
+
+    def _accepted(self, image: Pixels | Image | UigcError) -> Pixels:
+        if isinstance(image, UigcError):
+            raise image
+        pixels = _pixels(image)
+        bitstream.check_size(pixels.shape[1], pixels.shape[0], self.max_pixels)
         return pixels
 
-    def _decode_payload(self, header: bitstream.Header, payload: bytes, progress: Progress) -> Tokens:
-        own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
-        if header.prior_id != own:
-            raise OtherPriorError(
-                f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
-                "give --bundle the one that wrote it."
-            )
-        bitstream.check_size(header.width, header.height, self.max_pixels)
-        patch = self.bundle.patch
-        shape = -(-header.height // patch), -(-header.width // patch)
-        reader = SymbolReader(payload)
+    def _encode_batch(self, pictures: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
+        progress("encoder", 0, 1)
+        grids = self._networks.tokenize(pictures)
+        progress("encoder", 1, 1)
+        return self._encode_grids(list(grids), pictures, choice, progress)
+
+    def _encode_grids(
+        self, grids: list[Tokens], pictures: list[Pixels], choice: Mask, progress: Progress
+    ) -> list[Encoded]:
+        writers = [SymbolWriter() for _ in grids]
         with span("mask"):
-            edges = np.zeros(mask.block_shape(*shape), dtype=bool)
-            if header.mode is not MaskMode.ENTIRE:
-                edges = mask.read_bits(reader, edges.shape, self._mask_table)
-            sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
-        grid = self.prior.decode(sent, reader, progress)
-        with span("check"):
-            reader.expect_check(_check(grid))
-        return grid
+            sent = [self._write_mask(*picture, choice) for picture in zip(writers, pictures, strict=True)]
+        ends = [whole(end) for end in self.prior.encode_many(grids, sent, writers, progress)]
+        with span("file"):
+            return [self._pack(*picture, choice.mode) for picture in zip(writers, pictures, ends, sent, strict=True)]
 
-    def _padded(self, pixels: Pixels) -> Pixels:
+    def _write_mask(self, writer: SymbolWriter, pixels: Pixels, choice: Mask) -> Bits:
+        """Write the mask of a picture: which tokens (h, w) are sent."""
+        shape = self._grid_shape(*pixels.shape[:2])
+        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
+        if choice.mode is not MaskMode.ENTIRE:
+            edges = mask.edge_blocks(padded(pixels, self.bundle.patch), self.bundle.patch, choice.edges)
+            mask.write_bits(writer, edges, self._mask_table)
+        return mask.sent_tokens(choice.mode, edges, self.bundle.schedule, *shape)
+
+    def _pack(self, writer: SymbolWriter, pixels: Pixels, grid: Tokens, sent: Bits, mode: MaskMode) -> Encoded:
+        writer.write_check(_check(grid))
         height, width = pixels.shape[:2]
-        patch = self.bundle.patch
-        return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+        header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
+        return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
+
+    def _unpack(self, data: bytes) -> File:
+        """Header and payload of a file that this codec can decode."""
+        with span("header"):
+            header, payload = bitstream.unpack(data)
+            own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+            if header.prior_id != own:
+                raise OtherPriorError(
+                    f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
+                    "give --bundle the one that wrote it."
+                )
+            bitstream.check_size(header.width, header.height, self.max_pixels)
+        return header, payload
+
+    def _pixels_of(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
+        """The pictures of files whose grids have one size."""
+        grids = self._grids_of(files, progress)
+        progress("decoder", 0, 1)
+        pictures = through(self._networks.paint, grids)
+        progress("decoder", 1, 1)
+        return [
+            painted if isinstance(painted, UigcError) else _cropped(painted, header)
+            for painted, (header, _) in zip(pictures, files, strict=True)
+        ]
+
+    def _grids_of(self, files: list[File], progress: Progress) -> list[Tokens | UigcError]:
+        readers = [SymbolReader(payload) for _, payload in files]
+        opened = zip(files, readers, strict=True)
+        with span("mask"):
+            sent = [attempt(partial(self._read_mask, header, reader)) for (header, _), reader in opened]
+        good = [reader for reader, bits in zip(readers, sent, strict=True) if not isinstance(bits, UigcError)]
+        grids = through(lambda bits: self.prior.decode_many(bits, good, progress), sent)
+        with span("check"):
+            return [attempt(partial(_checked, *picture)) for picture in zip(grids, readers, strict=True)]
+
+    def _read_mask(self, header: bitstream.Header, reader: SymbolReader) -> Bits:
+        """The inverse of :meth:`_write_mask`."""
+        shape = self._grid_shape(header.height, header.width)
+        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
+        if header.mode is not MaskMode.ENTIRE:
+            edges = mask.read_bits(reader, edges.shape, self._mask_table)
+        return mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+
+    def _grid_shape(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height // self.bundle.patch), -(-width // self.bundle.patch)
+
+    def _batch(self, asked: int | None, height: int, width: int) -> int:
+        """How many pictures of a size go through the networks together."""
+        return min(self._most if asked is None else asked, max(1, BATCH_PIXELS // (height * width)))
 
 
-def _to_network(image: Pixels) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
+def _cropped(pixels: Pixels, header: bitstream.Header) -> Pixels:
+    return np.ascontiguousarray(pixels[: header.height, : header.width])
 
 
-def _from_network(pixels: NDArray[np.float32]) -> Pixels:
-    """float32 (1, 3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    rounded = np.rint(np.clip(pixels[0], 0, 1) * np.float32(255)).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+def _checked(grid: Tokens | UigcError, reader: SymbolReader) -> Tokens:
+    tokens = whole(grid)
+    reader.expect_check(_check(tokens))
+    return tokens
 
 
 def _check(grid: Tokens) -> int:
     """16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
     return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF
+
+
+def _check_counts(batch: int | None, jobs: int) -> None:
+    if jobs < 1 or (batch is not None and batch < 1):
+        raise UsageError(f"Batches of {batch} and {jobs} jobs were asked for; give at least 1 of both.")
 
 
 def _pixels(image: Pixels | Image) -> Pixels:

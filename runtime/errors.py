@@ -5,7 +5,12 @@ Every message is one sentence with the fact, what was expected, and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import TypeVar
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 class ExitCode(IntEnum):
@@ -111,3 +116,27 @@ class BudgetError(UigcError):
     """Nothing can be quantized at a loss that is allowed."""
 
     exit_code = ExitCode.BUDGET
+
+
+def whole(outcome: T | UigcError) -> T:
+    """The outcome; raises it if it is an error."""
+    if isinstance(outcome, UigcError):
+        raise outcome
+    return outcome
+
+
+def attempt(work: Callable[[], T]) -> T | UigcError:
+    """What ``work`` returns, or the error that it raises."""
+    try:
+        return work()
+    except UigcError as error:
+        return error
+
+
+def through(
+    work: Callable[[list[S]], Sequence[T | UigcError]], outcomes: Sequence[S | UigcError]
+) -> list[T | UigcError]:
+    """Give ``work`` what is no error; its outcomes take their places, and errors keep theirs."""
+    good = [outcome for outcome in outcomes if not isinstance(outcome, UigcError)]
+    results = iter(work(good) if good else [])
+    return [outcome if isinstance(outcome, UigcError) else next(results) for outcome in outcomes]

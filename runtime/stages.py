@@ -7,13 +7,14 @@ stages see it as unknown on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
+from uigc.runtime.errors import UigcError, whole
 from uigc.runtime.providers import Graph
 from uigc.runtime.schedule import Schedule
 from uigc.runtime.spans import span
@@ -35,9 +36,22 @@ def most_likely(logits: NDArray[np.int32]) -> Tokens:
     return logits.argmax(axis=1).astype(np.int32)
 
 
+@dataclass
+class _Walk:
+    """A picture on its way through the stages: ``context`` is what the network sees of it, ``result`` the grid that a
+    decoder ends with, both padded to whole windows; ``failure`` is what ended it early."""
+
+    sent: Bits
+    exchange: Exchange
+    context: Tokens
+    result: Tokens
+    failure: UigcError | None = None
+
+
 @dataclass(frozen=True)
 class StagedPrior:
-    """``load(stage)`` gives the graph of a stage: tokens int32 (1, H, W) -> logits int32 (1, asked, codebook)."""
+    """``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) -> logits int32
+    (batch, asked, codebook); the logits of a picture are the same in every batch."""
 
     schedule: Schedule
     model: TokenModel
@@ -48,18 +62,43 @@ class StagedPrior:
 
     def encode(self, tokens: Tokens, sent: Bits, writer: SymbolWriter, progress: Progress = silent) -> Tokens:
         """Write the ``sent`` tokens of a grid (h, w); returns the grid that a decoder ends with."""
-        padded = self._padded(tokens, self.pad)
-
-        def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
-            chosen = self.schedule.gather(padded, stage)[self._sent(sent, stage)]
-            self.model.encode(writer, logits, chosen)
-            return chosen
-
-        return self._walk(sent, exchange, progress)
+        return whole(self.encode_many([tokens], [sent], [writer], progress)[0])
 
     def decode(self, sent: Bits, reader: SymbolReader, progress: Progress = silent) -> Tokens:
         """Read the ``sent`` tokens and regenerate the others: grid (h, w)."""
-        return self._walk(sent, lambda stage, logits: self.model.decode(reader, logits), progress)
+        return whole(self.decode_many([sent], [reader], progress)[0])
+
+    def encode_many(
+        self,
+        grids: Sequence[Tokens],
+        sent: Sequence[Bits],
+        writers: Sequence[SymbolWriter],
+        progress: Progress = silent,
+    ) -> list[Tokens | UigcError]:
+        """As :meth:`encode` for several grids of one size, in one batch."""
+
+        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
+            padded = self._padded(tokens, self.pad)
+
+            def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
+                chosen = self.schedule.gather(padded, stage)[self._sent(bits, stage)]
+                self.model.encode(writer, logits, chosen)
+                return chosen
+
+            return self._begin(bits, exchange)
+
+        return self._walk([writing(*picture) for picture in zip(grids, sent, writers, strict=True)], progress)
+
+    def decode_many(
+        self, sent: Sequence[Bits], readers: Sequence[SymbolReader], progress: Progress = silent
+    ) -> list[Tokens | UigcError]:
+        """As :meth:`decode` for several grids of one size, in one batch; an error in the place of a grid that does not
+        decode, which keeps none of the others from it."""
+
+        def reading(bits: Bits, reader: SymbolReader) -> _Walk:
+            return self._begin(bits, lambda stage, logits: self.model.decode(reader, logits))
+
+        return self._walk([reading(*picture) for picture in zip(sent, readers, strict=True)], progress)
 
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
         """(tokens sent, bits they cost) of each stage; for statistics."""
@@ -70,41 +109,56 @@ class StagedPrior:
             costs.append((len(chosen), self.model.cost(logits, chosen)))
             return chosen
 
-        self._walk(sent, exchange, silent)
+        self._walk([self._begin(sent, exchange)], silent)
         return costs
 
-    def _walk(self, sent: Bits, exchange: Exchange, progress: Progress) -> Tokens:
+    def _begin(self, sent: Bits, exchange: Exchange) -> _Walk:
         context = self._padded(np.full(sent.shape, self.unknown, dtype=np.int32), self.pad)
-        result = context.copy()
+        return _Walk(sent, exchange, context, context.copy())
+
+    def _walk(self, walks: list[_Walk], progress: Progress) -> list[Tokens | UigcError]:
+        """All stages of all pictures; what a picture fails with takes the place of its grid."""
         for stage in range(len(self.schedule)):
             progress("prior", stage, len(self.schedule))
-            with span("stage", stage):
-                self._step(stage, context, result, sent, exchange)
+            going = [walk for walk in walks if walk.failure is None]
+            if going:
+                with span("stage", stage):
+                    self._stage(stage, going)
         progress("prior", len(self.schedule), len(self.schedule))
-        return np.ascontiguousarray(result[: sent.shape[0], : sent.shape[1]])
+        return [
+            walk.failure or np.ascontiguousarray(walk.result[: walk.sent.shape[0], : walk.sent.shape[1]])
+            for walk in walks
+        ]
 
-    def _step(self, stage: int, context: Tokens, result: Tokens, sent: Bits, exchange: Exchange) -> None:
-        """One stage: ``context`` gains the tokens that are sent, ``result`` those that are lost as well."""
+    def _stage(self, stage: int, walks: list[_Walk]) -> None:
         graph = self.load(stage)
         with span("tokens in") as step:
-            tokens = context[None]
-            values = self.schedule.gather(context, stage)
-            known = self._sent(sent, stage)
-            lost = ~known & (values == self.unknown)  # what is left of them is padding
+            tokens = np.stack([walk.context for walk in walks])
             step.moved(tokens.nbytes)
         with span("network", runs_on=graph) as step:
-            logits = graph(tokens)[0]
-            step.moved(tokens.nbytes + logits.nbytes)
+            batch = graph(tokens)
+            step.moved(tokens.nbytes + batch.nbytes)
+        for walk, logits in zip(walks, batch, strict=True):
+            try:
+                self._step(stage, walk, logits)
+            except UigcError as error:
+                walk.failure = error
+
+    def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
+        """One picture's stage: its context gains the tokens that are sent, its result those that are lost as well."""
         with span("rows") as step:
+            values = self.schedule.gather(walk.context, stage)
+            known = self._sent(walk.sent, stage)
+            lost = ~known & (values == self.unknown)  # what is left of them is padding
             rows = logits[known]
             step.moved(rows.nbytes)
-        values[known] = exchange(stage, rows)
+        values[known] = walk.exchange(stage, rows)
         with span("tokens out"):
-            self.schedule.scatter(context, stage, values)
+            self.schedule.scatter(walk.context, stage, values)
         with span("regeneration"):
             values[lost] = most_likely(logits[lost])
         with span("tokens out"):
-            self.schedule.scatter(result, stage, values)
+            self.schedule.scatter(walk.result, stage, values)
 
     def _padded(self, grid: Tokens, value: int) -> Tokens:
         """A grid extended at the bottom and the right to whole windows."""
