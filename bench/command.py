@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from uigc.runtime.cli import Command
-from uigc.runtime.commands import add_codec_arguments
+from uigc.runtime.commands import add_codec_arguments, add_mask, count
 
 _CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # those of coders.py, which must not be imported for --help
 
@@ -29,3 +29,25 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 evaluate = Command("measure rate and quality on a folder of pictures", _configure_evaluate, _evaluate)
+
+
+def _configure_profile(parser: argparse.ArgumentParser) -> None:
+    text = "a .uigc file, a picture, or a size such as 768x512, to which the sample is scaled"
+    parser.add_argument("target", metavar="FILE_OR_SIZE", help=text)
+    add_mask(parser)
+    parser.add_argument("--batch", metavar="N", type=count, default=1, help="pictures at a time (default: 1)")
+    parser.add_argument("--repeats", metavar="N", type=count, default=20, help="how often it is measured (default: 20)")
+    text = "how often it runs before it is measured (default: 3)"
+    parser.add_argument("--warm-up", metavar="N", type=count, default=3, help=text)
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev or chrome://tracing")
+    add_codec_arguments(parser)
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    from uigc.bench import profile
+
+    profile.run(arguments)
+
+
+profile = Command("say where the time goes, step by step", _configure_profile, _profile)

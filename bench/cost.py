@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uigc.bench.result import machine, write
+from uigc.bench.turns import take_turns
 from uigc.export.modules.checkpoint import load_prior
 from uigc.export.modules.prior import Prior
 from uigc.export.trace import Spec, trace
@@ -75,25 +76,15 @@ def bits(bundle: Bundle, grids: list[NDArray[np.int32]], load: Loader, unit: flo
 
 
 def times(bundle: Bundle, loaders: dict[str, Loader], repeats: int) -> list[dict[str, dict[str, float]]]:
-    """Milliseconds of each stage for each loader: {"median", "p95"}; the loaders take turns, so that what else the
-    machine does hits all alike."""
+    """Milliseconds of each stage for each loader: {"median", "p95"}; the loaders take turns."""
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     results = []
     for stage in range(len(bundle.schedule)):
         tokens = context(bundle, grid, stage, 0)
         graphs = {name: load(stage) for name, load in loaders.items()}
-        taken: dict[str, list[float]] = {name: [] for name in graphs}
-        for round_ in range(repeats + 3):  # three rounds of warm-up
-            for name, graph in graphs.items():
-                begun = time.perf_counter()
-                graph(tokens)
-                if round_ >= 3:
-                    taken[name].append(1e3 * (time.perf_counter() - begun))
+        taken = take_turns({name: partial(graph, tokens) for name, graph in graphs.items()}, repeats)
         results.append(
-            {
-                n: {"median": round(float(np.median(t)), 3), "p95": round(float(np.percentile(t, 95)), 3)}
-                for n, t in taken.items()
-            }
+            {name: {"median": round(each.median, 3), "p95": round(each.p95, 3)} for name, each in taken.items()}
         )
     return results
 

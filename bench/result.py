@@ -22,10 +22,17 @@ def _processor() -> str:
     return platform.processor()
 
 
+def _device() -> str | None:
+    """The name of the GPU that PyTorch sees, None without either."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def machine() -> dict[str, Any]:
     """Date, command, system, processor, device and versions."""
-    import torch
-
     spec = sys.modules["__main__"].__spec__
     called = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
     return {
@@ -33,7 +40,7 @@ def machine() -> dict[str, Any]:
         "command": " ".join([called, *sys.argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "device": _device(),
         "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
     }
 

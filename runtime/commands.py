@@ -41,6 +41,13 @@ class ProgressLine:
         if self._shown:
             self._draw()
 
+    def say(self, text: str) -> None:
+        """A line of its own on standard error, above this one."""
+        clear = "\r\x1b[K" if self._shown else ""
+        print(f"{clear}{text}", file=sys.stderr, flush=True)
+        if self._shown:
+            self._draw()
+
     def _begin(self) -> None:
         self._shown = True
         self._draw()
@@ -85,7 +92,7 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _add_mask(parser: argparse.ArgumentParser) -> None:
+def add_mask(parser: argparse.ArgumentParser) -> None:
     text = (
         "which tokens are sent: entire (all), edge (half of them off the edges, the default), edge_more (a quarter); "
         "after a colon the share of the picture that counts as edges, as in edge_more:0.2"
@@ -93,47 +100,72 @@ def _add_mask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
 
 
+def _add_names(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="+", help=text)
+    parser.add_argument(
+        "-o", "--output", dest="folder", metavar="DIR", help="folder for the results of any number of files"
+    )
+    text = "how many batches of DIR are under way at a time (default: as many as there are cores, at most 8)"
+    parser.add_argument("--jobs", metavar="N", type=count, help=text)
+    text = "how many files of one size for DIR go through the networks together (default: the provider's choice)"
+    parser.add_argument("--batch", metavar="N", type=count, help=text)
+
+
+def _pair(names: list[str]) -> tuple[str, str]:
+    if len(names) != 2:
+        raise UsageError(f"{len(names)} names were given, and IN and OUT were expected; for many files add -o DIR.")
+    return names[0], names[1]
+
+
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help="any picture that Pillow opens, or - for standard input")
-    parser.add_argument("output", metavar="OUT", help=".uigc file to write, or - for standard output")
-    _add_mask(parser)
+    text = "pictures that Pillow opens; without -o, one of them and the .uigc file to write, - for standard streams"
+    _add_names(parser, text)
+    add_mask(parser)
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
     add_codec_arguments(parser)
 
 
 def _compress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime import files, image
+    from uigc.runtime import files, folders, image
     from uigc.runtime.mask import Mask
 
     mask = Mask.of(arguments.mask)
-    files.check_free(arguments.output, arguments.force)
+    if arguments.folder is not None:
+        folders.compress(arguments, mask)
+        return
+    source, target = _pair(arguments.names)
+    files.check_free(target, arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read(arguments.input), arguments.background, codec.max_pixels)
+    pixels = image.read(files.read(source), arguments.background, codec.max_pixels)
     with ProgressLine(arguments.quiet) as progress:
         data = codec.compress(pixels, mask, progress)
-    files.write(arguments.output, data, arguments.force)
+    files.write(target, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
     _say(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
 
 
 def _configure_decompress(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help=".uigc file, or - for standard input")
-    text = "picture to write (.png, .webp, .jpg ...), or - for PNG to standard output"
-    parser.add_argument("output", metavar="OUT", help=text)
+    text = ".uigc files; without -o, one of them and the picture to write (.png, .webp ...), - for standard streams"
+    _add_names(parser, text)
+    parser.add_argument("--suffix", default=".png", help="of the pictures in DIR: .png (default), .webp, .jpg ...")
     add_codec_arguments(parser)
 
 
 def _decompress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime import files, image
+    from uigc.runtime import files, folders, image
 
-    suffix = "" if arguments.output == files.STREAM else Path(arguments.output).suffix
+    if arguments.folder is not None:
+        folders.decompress(arguments)
+        return
+    source, target = _pair(arguments.names)
+    suffix = "" if target == files.STREAM else Path(target).suffix
     image.check_suffix(suffix)
-    files.check_free(arguments.output, arguments.force)
-    data = files.read(arguments.input)
+    files.check_free(target, arguments.force)
+    data = files.read(source)
     with ProgressLine(arguments.quiet) as progress:
         pixels = make_codec(arguments).decompress(data, progress)
-    files.write(arguments.output, image.encode(pixels, suffix), arguments.force)
+    files.write(target, image.encode(pixels, suffix), arguments.force)
     _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 
 
@@ -180,7 +212,7 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", metavar="IN", nargs="?", help="a picture (default: the sample that ships)")
     parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
-    _add_mask(parser)
+    add_mask(parser)
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
     add_codec_arguments(parser)
 
@@ -196,14 +228,15 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
     text = "provider to try; may be given several times (default: all that can run here)"
     parser.add_argument("--provider", metavar="NAME", action="append", help=text)
     parser.add_argument("--images", metavar="DIR", type=Path, help="folder of pictures to try besides the sample")
-    parser.add_argument("--windows", metavar="N", type=_count, default=40, help="random windows to try (default: 40)")
+    parser.add_argument("--windows", metavar="N", type=count, default=40, help="random windows to try (default: 40)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random windows (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write all outcomes to this file")
     parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the matrix and errors")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """The type of an argument that counts something."""
     value = int(text)
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")

@@ -96,8 +96,8 @@ class Recorder:
 
     on_begin: Callable[[str], Any] = lambda name: None
     on_end: Callable[[], Any] = lambda: None
-    spans: list[Span] = field(default_factory=list)
-    _stack: _Stack = field(default_factory=_Stack)
+    spans: list[Span] = field(default_factory=list, init=False)
+    _stack: _Stack = field(default_factory=_Stack, init=False)
 
     def begin(self, name: str, stage: int | None) -> Span:
         around = self._stack.open

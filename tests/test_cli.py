@@ -149,3 +149,52 @@ def test_export_says_what_is_missing(uigc: Run, tmp_path: Path) -> None:
     (tmp_path / "damaged" / "tokenizer.safetensors").write_bytes(b"no such thing")
     fails(uigc, ExitCode.INPUT, "export", tmp_path / "damaged", "-o", "bundle", text="no trained tokenizer")
     fails(uigc, ExitCode.INPUT, "export", tmp_path, "-o", "bundle", text="tokenizer.safetensors")
+
+
+def test_many_files_into_a_folder(uigc: Run, picture: Path, tmp_path: Path, tiny_path: Path) -> None:
+    for index, size in enumerate([(50, 70), (70, 50), (60, 75)]):
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
+    names = ["0.png", "1.png", "2.png", "in.png"]
+    done = uigc("compress", *names, "-o", "new/files", "--bundle", tiny_path, "--jobs", 2, "--batch", 2)
+    assert done.returncode == 0, done.stderr
+    written = sorted((tmp_path / "new" / "files").iterdir())
+    assert [path.name for path in written] == ["0.uigc", "1.uigc", "2.uigc", "in.uigc"]
+    assert f"4 files, {sum(path.stat().st_size for path in written)} bytes" in done.stderr.decode()
+    assert uigc("compress", picture, "one.uigc", "--bundle", tiny_path).returncode == 0
+    assert written[-1].read_bytes() == (tmp_path / "one.uigc").read_bytes()
+    done = uigc("decompress", *written, "-o", "back", "--suffix", ".webp", "--bundle", tiny_path, "--quiet")
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Image.open(tmp_path / "back" / "2.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (75, 60))
+
+
+def test_bad_files_are_named_and_stop_no_other(uigc: Run, file: Path, tmp_path: Path, tiny_path: Path) -> None:
+    (tmp_path / "cut.uigc").write_bytes(file.read_bytes()[:-2])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept.png").write_bytes(b"mine")
+    (tmp_path / "kept.uigc").write_bytes(file.read_bytes())
+    names = ["cut.uigc", "absent.uigc", "kept.uigc", "in.uigc", tmp_path / "in.uigc"]
+    done = uigc("decompress", *names, "-o", "out", "--bundle", tiny_path)
+    *lines, summary, last = done.stderr.decode().splitlines()
+    assert done.returncode == ExitCode.DAMAGED  # of the first that failed
+    for line, name, text in zip(
+        lines,
+        ("cut.uigc", "absent.uigc", "kept.png", str(tmp_path / "in.uigc")),
+        ("truncated", "cannot be read", "exists", "rename one"),
+        strict=True,
+    ):
+        assert line.startswith("uigc: ")
+        assert name in line
+        assert text in line
+    assert summary.startswith("1 files, ")
+    assert last.startswith("uigc: 4 of 5 files failed")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"kept.png", "in.png"}
+    assert (tmp_path / "out" / "kept.png").read_bytes() == b"mine"
+
+
+def test_names_and_folders(uigc: Run, picture: Path, tmp_path: Path) -> None:
+    fails(uigc, ExitCode.USAGE, "compress", picture, text="IN and OUT were expected; for many files add -o DIR")
+    fails(uigc, ExitCode.USAGE, "compress", picture, "a.uigc", "b.uigc", text="3 names")
+    fails(uigc, ExitCode.USAGE, "compress", picture, "-", "-o", "out", text="Standard input")
+    fails(uigc, ExitCode.OUTPUT, "compress", picture, "-o", picture, text="cannot be made")
+    fails(uigc, ExitCode.OUTPUT, "decompress", picture, "-o", "out", "--suffix", ".txt", text="cannot be written as")
