@@ -15,7 +15,10 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from uigc.runtime.errors import DependencyError, ExitCode, UigcError
 
 GROUP = "uigc.commands"
-_ORDER = ("compress", "decompress", "info", "doctor", "verify", "demo", "export", "calibrate", "evaluate", "profile")
+_ORDER = (
+    "compress", "decompress", "info", "doctor", "verify", "demo",
+    "export", "calibrate", "build", "evaluate", "profile",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -61,17 +61,20 @@ class Codec:
         max_pixels: int = MAX_PIXELS,
         precision: str | None = None,
         pixel_precision: str | None = None,
+        engines: Path | str | None = None,
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
         ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
         graphs (``all``, ``extended``, ``basic``, ``off``); ``precision``: of the prior's graphs, ``fp32``, ``fp16`` or
         ``int8``, None for the fastest on that provider. None of them changes a symbol. ``pixel_precision``: of encoder
-        and pixel decoder, None for the provider's choice; it changes pixels, and which words an encoder finds."""
+        and pixel decoder, None for the provider's choice; it changes pixels, and which words an encoder finds.
+        ``engines``: folder that ``uigc build`` wrote, for the providers that run engines."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.max_pixels = max_pixels
         if optimization not in OPTIMIZATIONS:
             raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
-        runner, options = providers.find(provider), ProviderOptions(threads, optimization)
+        runner = providers.find(provider, None if engines is None else Path(engines))
+        options = ProviderOptions(threads, optimization)
         self.precision = self.bundle.choose(("stage0",), precision, runner.precisions)
         self.pixel_precision = self.bundle.choose(("encoder", "decoder"), pixel_precision, runner.pixel_precisions)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uigc.runtime.codec import Codec
 
 PROGRESS_AFTER = 2.0  # seconds
+_ENGINES = "folder that 'uigc build' wrote, for a provider that runs engines (default: that in UIGC_ENGINES)"
 
 
 class ProgressLine:
@@ -59,6 +60,7 @@ class ProgressLine:
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="bundle to use instead of the one that ships")
     parser.add_argument("--provider", default="cpu", metavar="NAME", help="what runs the graphs (default: cpu)")
+    parser.add_argument("--engines", metavar="DIR", type=Path, help=_ENGINES)
     text = "of the prior's graphs; changes speed, never a symbol (default: the provider's fastest)"
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), help=text)
     text = "of encoder and pixel decoder; changes pixels (default: the provider's choice)"
@@ -83,6 +85,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         max_pixels=arguments.max_pixels or MAX_PIXELS,
         precision=arguments.precision,
         pixel_precision=arguments.pixel_precision,
+        engines=arguments.engines,
     )
 
 
@@ -227,6 +230,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle (default: the one that ships)")
     text = "provider to try; may be given several times (default: all that can run here)"
     parser.add_argument("--provider", metavar="NAME", action="append", help=text)
+    parser.add_argument("--engines", metavar="DIR", type=Path, help=_ENGINES)
     parser.add_argument("--images", metavar="DIR", type=Path, help="folder of pictures to try besides the sample")
     parser.add_argument("--windows", metavar="N", type=count, default=40, help="random windows to try (default: 40)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random windows (default: 0)")

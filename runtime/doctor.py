@@ -37,7 +37,8 @@ def _providers(bundle: Bundle | None) -> dict[str, str]:
             provider: Provider = entry.load()
             states[entry.name] = provider.problem() or "runs"
             if states[entry.name] == "runs" and bundle:
-                provider.load(bundle.graph("stage0"), ProviderOptions())
+                precision = bundle.choose(("stage0",), None, provider.precisions)
+                provider.load(bundle.graph("stage0", precision), ProviderOptions())
         except (ImportError, UigcError) as error:
             states[entry.name] = f"cannot be loaded: {error}"
     return states

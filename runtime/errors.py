@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     PROVIDER = 11
     DEPENDENCY = 12
     INEXACT = 13
+    ENGINE = 14
     BUDGET = 15
 
 
@@ -110,6 +111,12 @@ class InexactError(UigcError):
     """The prior that ran did not reproduce the encoder's symbols."""
 
     exit_code = ExitCode.INEXACT
+
+
+class EngineError(UigcError):
+    """An engine cannot be built, or is not the one that is needed."""
+
+    exit_code = ExitCode.ENGINE
 
 
 class BudgetError(UigcError):

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.manifest import PRECISIONS
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 
 _LEVELS = {
@@ -49,7 +50,7 @@ class OnnxRuntime:
     ) -> None:
         """``threads``: the thread counts under which it is verified, besides its own choice."""
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
-        self.precisions, self.pixel_precisions = precisions, pixel_precisions
+        self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
         levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
         self.settings = tuple(dict.fromkeys([ProviderOptions(), *levels]))
 

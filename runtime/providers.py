@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from uigc.runtime.errors import ProviderError
+from uigc.runtime.errors import ProviderError, UsageError
 
 GROUP = "uigc.providers"
 DEFAULT = "cpu"
@@ -41,7 +41,11 @@ class Graph(Protocol):
 
 
 class Provider(Protocol):
-    """What an entry point of the group ``uigc.providers`` names: an object with these members."""
+    """What an entry point of the group ``uigc.providers`` names: an object with these members.
+
+    One that runs engines, which were built beforehand, has a method ``with_engines(folder)`` too, which gives the same
+    provider with the engines of that folder.
+    """
 
     name: str
     extra: str
@@ -49,6 +53,8 @@ class Provider(Protocol):
     """Precisions of the prior in which it runs well, best first; all of them give the same logits."""
     pixel_precisions: tuple[str, ...]
     """Precisions of encoder and pixel decoder that it takes unasked, best first: the first that a bundle has."""
+    verified: tuple[str, ...]
+    """Precisions of the prior that ``uigc verify`` tries: all that it can run."""
     settings: tuple[ProviderOptions, ...]
     """Options under which ``uigc verify`` tries it."""
 
@@ -63,21 +69,32 @@ def names() -> list[str]:
     return sorted(entry.name for entry in entry_points(group=GROUP))
 
 
-def runs(name: str) -> bool:
-    """Whether the provider of that name can run here."""
-    try:
-        find(name)
-    except (ImportError, ProviderError):
-        return False
-    return True
+def available(engines: Path | None = None) -> list[Provider]:
+    """All that can run here; those that run engines get the ones of that folder."""
+    found: list[Provider] = []
+    for name in names():
+        try:
+            found.append(find(name, engines if takes_engines(name) else None))
+        except (ImportError, ProviderError):
+            continue
+    return found
 
 
-def find(name: str) -> Provider:
-    """The provider of that name, able to run here."""
+def takes_engines(name: str) -> bool:
+    """Whether the provider of that name runs engines of a folder, rather than graphs of a bundle."""
+    return any(hasattr(entry.load(), "with_engines") for entry in entry_points(group=GROUP) if entry.name == name)
+
+
+def find(name: str, engines: Path | None = None) -> Provider:
+    """The provider of that name, able to run here; ``engines``: their folder, for one that runs engines."""
     matches = [entry for entry in entry_points(group=GROUP) if entry.name == name]
     if not matches:
         raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names()) or 'none installed'}.")
     provider: Provider = matches[0].load()
+    if engines is not None:
+        if not takes_engines(name):
+            raise UsageError(f"The provider {name!r} runs no engines; leave out the folder, or ask for one that does.")
+        provider = matches[0].load().with_engines(engines)
     problem = provider.problem()
     if problem:
         raise ProviderError(problem)

@@ -83,6 +83,7 @@ def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], prog
         (provider, precision, options)
         for provider in chosen
         for precision in bundle.precisions("stage0")
+        if precision in provider.verified
         for options in provider.settings
     ]
     outcomes = []
@@ -134,18 +135,18 @@ def report(bundle: Bundle, outcomes: list[Outcome], windows: int, pictures: int)
     }
 
 
-def chosen_providers(names: list[str] | None) -> list[Provider]:
-    """The providers asked for, or all that can run here."""
+def chosen_providers(names: list[str] | None, engines: Path | None = None) -> list[Provider]:
+    """The providers asked for, or all that can run here; ``engines``: their folder, for those that run engines."""
     if names:
-        return [providers.find(name) for name in names]
-    return [providers.find(name) for name in providers.names() if providers.runs(name)]
+        return [providers.find(name, engines if providers.takes_engines(name) else None) for name in names]
+    return providers.available(engines)
 
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
     bundle = Bundle.load(arguments.bundle)
-    chosen = chosen_providers(arguments.provider)
+    chosen = chosen_providers(arguments.provider, arguments.engines)
     pictures = picture_grids(bundle, arguments.images)
     threads = os.cpu_count() or 1
     with ProgressLine(arguments.quiet) as line:

@@ -15,8 +15,9 @@ from tests.conftest import ROOT
 ARROWS = {
     "runtime": set(),
     "export": {"runtime"},
-    "bench": {"runtime", "export"},
+    "bench": {"runtime", "export", "engines"},
     "calibration": {"runtime", "bench.metrics", "export.editor"},
+    "engines": {"runtime"},
     "training": {"runtime", "bench.metrics", "export.modules"},
 }
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime"}

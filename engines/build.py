@@ -1,0 +1,122 @@
+"""Building one engine from one graph, as typed as the graph is."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from uigc.engines import device, inspector, plan, precision
+from uigc.engines.backend import Backend
+from uigc.engines.profile import Profile, Shape
+from uigc.engines.sidecar import Sidecar, describe
+from uigc.runtime import files
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.errors import EngineError
+
+REMEDY = "build it in another precision, for another target, or see docs/ENGINES.md"
+
+
+def options(proof: dict[str, Any]) -> dict[str, Any]:
+    """What the builder is told besides targets and profiles. TF32 is cleared unless the graph has a proof by which it
+    rounds nothing; types are the graph's own."""
+    return {"typed": "strongly", "tf32": precision.tf32_is_exact(proof), "verbosity": "detailed"}
+
+
+def planned(
+    bundle: Bundle, backend: Backend, graph: str, chosen: str, targets: tuple[str, ...], profiles: Iterable[Profile]
+) -> Sidecar:
+    """The sidecar of an engine that is yet to be built: everything that it will be known by."""
+    source, proof = describe(bundle.graph(graph, chosen))
+    described = tuple(asdict(profile) for profile in profiles)
+    return Sidecar(source, backend.name, backend.version, targets, described, options(proof))
+
+
+def build(
+    bundle: Bundle, backend: Backend, sidecar: Sidecar, profiles: Iterable[Profile], cache: Path | None = None
+) -> tuple[bytes, Sidecar]:
+    """The plan of what ``sidecar`` describes, and the sidecar completed with what was built; nothing is written but
+    the timing ``cache``, where TensorRT times kernels.
+
+    Raises :class:`EngineError` if TensorRT refuses, or built another precision than was asked for.
+    """
+    source, trt = sidecar.source, backend.trt
+    began = time.perf_counter()
+    builder = backend.checked(trt.Builder(backend.logger), "start its builder")
+    # The parser is kept, because it holds weights of the network.
+    network, _parser = _parsed(backend, builder, bundle.graph(source.graph, source.precision))
+    shapes = [profile.shapes(source.graph, bundle.patch, bundle.window) for profile in profiles]
+    config = _config(backend, builder, network, sidecar, shapes)
+    if cache is not None:
+        _use_timings(backend, config, cache)
+    made = builder.build_serialized_network(network, config)
+    blob = bytes(backend.checked(made, f"build {source.graph} in {source.precision}", REMEDY))
+    if cache is not None:
+        timings = bytes(config.get_timing_cache().serialize())
+        files.replace(cache, lambda part: part.write_bytes(timings))
+    products = _products(trt, network)
+    counts = plan.completed(plan.census(blob), len(products) * len(shapes))
+    if "unknown" in counts and device.problem() is None:
+        counts = inspector.census(backend, blob, products, sidecar.options["tf32"])
+    precision.check(source.graph, source.precision, counts)
+    return blob, replace(
+        sidecar,
+        products=counts,
+        plan_bytes=len(blob),
+        plan_sha256=hashlib.sha256(blob).hexdigest(),
+        seconds=round(time.perf_counter() - began, 2),
+    )
+
+
+def _parsed(backend: Backend, builder: Any, path: Path) -> tuple[Any, Any]:
+    """The graph as TensorRT's network, and its parser."""
+    trt = backend.trt
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = backend.checked(builder.create_network(typed), "make a network")
+    parser = backend.checked(trt.OnnxParser(network, backend.logger), "start its parser")
+    if not parser.parse_from_file(str(path)):
+        faults = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        reason = faults[0].strip().splitlines()[0] if faults and faults[0].strip() else backend.log.last()
+        raise EngineError(f"{backend.name} {backend.version} could not parse {path.name}: {reason}; {REMEDY}.")
+    return network, parser
+
+
+def _config(
+    backend: Backend, builder: Any, network: Any, sidecar: Sidecar, shapes: Iterable[tuple[Shape, Shape, Shape]]
+) -> Any:
+    trt = backend.trt
+    config = backend.checked(builder.create_builder_config(), "make a configuration")
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if sidecar.options["tf32"]:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if backend.targets():
+        chosen = backend.chosen_targets(sidecar.targets)
+        config.num_compute_capabilities = len(chosen)
+        for index, (name, target) in enumerate(chosen.items()):
+            backend.checked(config.set_compute_capability(target, index), f"take the target {name}")
+    tensor = network.get_input(0).name
+    for least, usual, largest in shapes:
+        profile = backend.checked(builder.create_optimization_profile(), "make a profile")
+        profile.set_shape(tensor, least, usual, largest)
+        if config.add_optimization_profile(profile) < 0:
+            backend.checked(None, f"take inputs from {least} to {largest}")
+    return config
+
+
+def _use_timings(backend: Backend, config: Any, path: Path) -> None:
+    """Let the builder take known timings of kernels from the file, and add to them."""
+    known = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
+    backend.checked(config.set_timing_cache(cache, ignore_mismatch=False), f"use {path}", "remove that file")
+
+
+def _products(trt: Any, network: Any) -> list[str]:
+    """Names of the network's matrix products and convolutions."""
+    kinds = trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY
+    layers = (network.get_layer(index) for index in range(network.num_layers))
+    return [str(layer.name) for layer in layers if layer.type in kinds]

@@ -1,0 +1,55 @@
+"""Which precision an engine's products were given, as TensorRT's own inspector tells: needs a GPU to load the engine.
+
+Engines are built with ``ProfilingVerbosity.DETAILED`` so that it tells.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from uigc.engines.backend import Backend
+
+# Words of "Format/Datatype" and of the weights' "Type", such as "Row major linear FP16 format" and "Int8".
+_WORDS = {
+    "int8": re.compile(r"\bint8\b", re.I),
+    "fp16": re.compile(r"\b(fp16|half)\b", re.I),
+    "bf16": re.compile(r"\b(bf16|bfloat16)\b", re.I),
+    "fp32": re.compile(r"\b(fp32|float|float32)\b", re.I),
+}
+
+
+def census(backend: Backend, plan: bytes, products: Iterable[str], tf32: bool) -> dict[str, int]:
+    """As :func:`uigc.engines.plan.census`, for the network's products of those names."""
+    trt = backend.trt
+    runtime = backend.checked(trt.Runtime(backend.logger), "start its runtime")
+    engine = backend.checked(runtime.deserialize_cuda_engine(plan), "load the engine that it has just built")
+    inspector = backend.checked(engine.create_engine_inspector(), "inspect the engine")
+    return read(inspector.get_engine_information(trt.LayerInformationFormat.JSON), products, tf32)
+
+
+def read(information: str, products: Iterable[str], tf32: bool) -> dict[str, int]:
+    """The census of an engine's information in JSON: each product is looked for by its name among the layers."""
+    layers = [layer for layer in json.loads(information).get("Layers", []) if isinstance(layer, dict)]
+    counts: Counter[str] = Counter()
+    for name in products:
+        pattern = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w.])")
+        layer = next((one for one in layers if pattern.search(_names(one))), None)
+        found = _precision(layer) if layer else "unknown"
+        counts["tf32" if found == "fp32" and tf32 else found] += 1
+    return dict(sorted(counts.items()))
+
+
+def _names(layer: dict[str, Any]) -> str:
+    return f"{layer.get('Name', '')} {layer.get('Metadata', '')}"
+
+
+def _precision(layer: dict[str, Any]) -> str:
+    """That of the weights if the layer tells, else that of its first input."""
+    weights = layer.get("Weights")
+    texts = [str(weights["Type"])] if isinstance(weights, dict) and "Type" in weights else []
+    texts += [str(entry.get("Format/Datatype", "")) for entry in layer.get("Inputs", [])[:1]]
+    return next((name for text in texts for name, word in _WORDS.items() if word.search(text)), "unknown")

@@ -1,0 +1,100 @@
+"""The providers ``tensorrt`` and ``tensorrt-rtx``: graphs as engines of a folder that ``uigc build`` wrote."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from uigc.engines import backend, build, device, sidecar
+from uigc.engines.executor import Executor
+from uigc.engines.precision import asked_for
+from uigc.engines.sidecar import Source
+from uigc.runtime.errors import EngineError
+from uigc.runtime.providers import Graph, ProviderOptions
+
+FOLDER = "UIGC_ENGINES"  # environment variable: the folder of those who do not give one
+
+
+@dataclass(frozen=True)
+class TensorRT:
+    """One flavour. Precisions are those in which the folder has engines; pixel networks and stages may differ."""
+
+    name: str
+    folder: Path | None = None
+    settings: tuple[ProviderOptions, ...] = (ProviderOptions(),)
+
+    @property
+    def extra(self) -> str:
+        return self.name
+
+    def with_engines(self, folder: Path) -> TensorRT:
+        """The same provider with the engines of that folder."""
+        return replace(self, folder=folder)
+
+    @property
+    def engines(self) -> Path | None:
+        named = os.environ.get(FOLDER)
+        return self.folder or (Path(named) if named else None)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return self.verified or ("int8",)
+
+    @property
+    def pixel_precisions(self) -> tuple[str, ...]:
+        preferred = "fp16", "int8"
+        return self._found("decoder", preferred) or self._found("encoder", preferred) or ("fp16",)
+
+    @property
+    def verified(self) -> tuple[str, ...]:
+        return self._found("stage0", ("int8", "fp16"))
+
+    def _found(self, graph: str, preferred: tuple[str, ...]) -> tuple[str, ...]:
+        there = sidecar.precisions(self.engines, graph) if self.engines else []
+        return tuple(name for name in preferred if name in there)
+
+    def problem(self) -> str | None:
+        reason = backend.missing(self.name) or device.problem() or self._no_engines()
+        return f"The provider {self.name!r} cannot run here: {reason}" if reason else None
+
+    def _no_engines(self) -> str | None:
+        command = f"build some with 'uigc build --backend {self.name} -o DIR'"
+        if self.engines is None:
+            return f"It was given no engines; name their folder with --engines or {FOLDER}, or {command}."
+        if not list(self.engines.glob(f"*{sidecar.SUFFIX}")):
+            return f"There are no engines in {self.engines}; {command}."
+        return None
+
+    def load(self, path: Path, options: ProviderOptions) -> Graph:
+        """The engine of the ONNX file ``path`` of a bundle; an :class:`EngineError` unless it is of just that graph, of
+        this version, and for this GPU. ``options`` are for providers that compile what they load."""
+        source, proof = sidecar.describe(path)
+        folder, target = self.engines, device.Cuda().target()
+        if folder is None:
+            raise EngineError(f"{self.name}: {self._no_engines()}")
+        plan_path = sidecar.plan_path(folder, source.graph, source.precision)
+        remedy = f"build it with '{self._command(path.parent, folder, source, target)}'"
+        if not plan_path.is_file():
+            there = ", ".join(sidecar.precisions(folder, source.graph)) or "none"
+            raise EngineError(
+                f"{folder} has no engine of {source.graph} in {source.precision} (it has {there}); {remedy}."
+            )
+        found = sidecar.Sidecar.read(plan_path, remedy)
+        flavour = backend.find(self.name)
+        fault = sidecar.mismatch(found, source, self.name, flavour.version, build.options(proof), target)
+        if fault:
+            raise EngineError(f"The engine {plan_path} {fault}; {remedy}.")
+        return Executor(flavour, sidecar.whole(plan_path, found, remedy), found)
+
+    def _command(self, bundle: Path, folder: Path, source: Source, target: str) -> str:
+        """What builds the engine again: all of the folder where one row of the table made it, else this one alone."""
+        pixels = sidecar.precisions(folder, "decoder") or sidecar.precisions(folder, "encoder")
+        asked = asked_for(pixels, sidecar.precisions(folder, "stage0"))
+        chosen = f"--precision {asked}" if asked else f"--precision {source.precision} --graph {source.graph}"
+        ahead = f" --target {target}" if self.name == "tensorrt-rtx" else ""
+        return f"uigc build {bundle} --backend {self.name} {chosen}{ahead} -o {folder}"
+
+
+TENSORRT = TensorRT("tensorrt")
+TENSORRT_RTX = TensorRT("tensorrt-rtx")

@@ -1,0 +1,145 @@
+"""An engine is two files: the plan, ``decoder.fp16.engine``, and its sidecar, ``decoder.fp16.json``: what it is.
+
+Plans are known by what they were made of, never by their bytes, which differ from build to build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime import files
+from uigc.runtime import manifest as layout
+from uigc.runtime.errors import BundleError, EngineError
+
+FORMAT = "uigc-engine"
+VERSION = 1
+SUFFIX = ".engine"
+AGAIN = "build the engine again"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The graph that an engine is of: SHA-256 of the ONNX file and of the bundle's weights, and the prior's id."""
+
+    graph: str
+    precision: str
+    graph_sha256: str
+    weights_sha256: str
+    prior: str
+
+
+def describe(path: Path) -> tuple[Source, dict[str, Any]]:
+    """What the manifest beside an ONNX file says of it, and its proof (empty for pixel networks). Whoever loaded the
+    bundle has compared manifest and files."""
+    manifest = layout.read(path.parent)
+    for graph, entry in manifest["graphs"].items():
+        for precision, variant in entry["precisions"].items():
+            if variant["file"] == path.name:
+                hashes = variant["sha256"], manifest["weights"]["sha256"]
+                return Source(graph, precision, *hashes, manifest["prior"]["id"]), variant.get("proof", {})
+    raise BundleError(f"{path.name} is not a graph of the bundle {path.parent}; give one that its manifest lists.")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What an engine is. Everything down to ``options`` is its identity: built of the same, it is the same engine."""
+
+    source: Source
+    backend: str
+    version: str
+    targets: tuple[str, ...]
+    profiles: tuple[dict[str, Any], ...]
+    options: dict[str, Any]
+    products: dict[str, int] = field(default_factory=dict)
+    plan_bytes: int = 0
+    plan_sha256: str = ""
+    seconds: float = 0.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {name: facts[name] for name in ("source", "backend", "version", "targets", "profiles", "options")}
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def write(self, plan_path: Path) -> None:
+        facts = {"format": FORMAT, "format_version": VERSION, "key": self.key, **asdict(self)}
+        text = json.dumps(facts, indent=1) + "\n"
+        files.replace(sidecar_path(plan_path), lambda part: part.write_text(text, encoding="utf-8"))
+
+    @classmethod
+    def read(cls, plan_path: Path, remedy: str = AGAIN) -> Sidecar:
+        """The sidecar of a plan; an :class:`EngineError` if there is none that can be understood."""
+        path = sidecar_path(plan_path)
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            if (facts.pop("format"), facts.pop("format_version")) != (FORMAT, VERSION):
+                raise ValueError("another format or version")
+            key = facts.pop("key")
+            facts["source"] = Source(**facts["source"])
+            facts["targets"], facts["profiles"] = tuple(facts["targets"]), tuple(facts["profiles"])
+            sidecar = cls(**facts)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineError(f"{path} is not the sidecar of an engine ({error}); {remedy}.") from None
+        if sidecar.key != key:
+            raise EngineError(f"{path} was changed after it was written; {remedy}.")
+        return sidecar
+
+
+def plan_path(folder: Path, graph: str, precision: str) -> Path:
+    return folder / f"{graph}.{precision}{SUFFIX}"
+
+
+def sidecar_path(plan: Path) -> Path:
+    return plan.with_suffix(".json")
+
+
+def precisions(folder: Path, graph: str) -> list[str]:
+    """In which precisions the folder has an engine of that graph, right or wrong."""
+    return [name for name in layout.PRECISIONS if plan_path(folder, graph, name).is_file()]
+
+
+def store(plan_path: Path, plan: bytes, sidecar: Sidecar) -> None:
+    """Write both, each whole or not at all; a plan whose sidecar is another's is refused when it is loaded."""
+    files.replace(plan_path, lambda part: part.write_bytes(plan))
+    sidecar.write(plan_path)
+
+
+def whole(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) -> bytes:
+    """The plan that the sidecar belongs to; an :class:`EngineError` if it is truncated or another."""
+    try:
+        plan = plan_path.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{plan_path} cannot be read ({error.strerror}); {remedy}.") from None
+    if len(plan) != sidecar.plan_bytes:
+        raise EngineError(
+            f"{plan_path.name} has {len(plan)} bytes and its sidecar says {sidecar.plan_bytes}, so it is truncated or "
+            f"another's; {remedy}."
+        )
+    if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
+        raise EngineError(f"{plan_path.name} does not have the hash of its sidecar; {remedy}.")
+    return plan
+
+
+def mismatch(found: Sidecar, source: Source, backend: str, version: str, options: dict[str, Any], target: str) -> str:
+    """What keeps an engine from being the one that is needed, in words; empty if nothing does."""
+    if (found.source.graph, found.source.precision) != (source.graph, source.precision):
+        return f"is of {found.source.graph} in {found.source.precision}"
+    if found.source != source:
+        return "was built from another graph or other weights"
+    if found.backend != backend:
+        return f"was built by {found.backend}, and {backend} is to run it"
+    if found.version != version:
+        return f"was built by {backend} {found.version}, and {version} is installed"
+    if found.options != options:
+        return "was built with other options than this version of uigc builds with"
+    if target not in found.targets:
+        return f"was built for {', '.join(found.targets)}, and this GPU is {target}"
+    return ""

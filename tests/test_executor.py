@@ -1,0 +1,121 @@
+"""Running engines, on a stand-in for a GPU: the order of calls, addresses, shapes, captures, and who frees what."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import fake_gpu
+from tests.fake_gpu import TensorRT
+from uigc.engines import backend, build, make
+from uigc.engines.executor import Executor
+from uigc.engines.profile import Profile
+from uigc.runtime import Bundle, providers
+from uigc.runtime.errors import EngineError, ProviderError
+from uigc.runtime.providers import ProviderOptions
+
+
+@pytest.fixture(params=["tensorrt-rtx", "tensorrt"])
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TensorRT:
+    return fake_gpu.install(monkeypatch, request.param)
+
+
+def executor(trt: TensorRT, path: Path, graph: str = "stage1", *sizes: str, batch: int = 1) -> Executor:
+    bundle, flavour = Bundle.load(path), backend.find(trt.__name__.replace("_", "-"))
+    profiles = tuple(Profile.parse(size, batch) for size in sizes or ("96x64",))
+    (wanted,) = make.planned(bundle, flavour, make.Order("fp16", profiles, (), (graph,)))
+    return Executor(flavour, *build.build(bundle, flavour, wanted, profiles))
+
+
+def owned(trt: TensorRT) -> tuple[object, ...]:
+    """What is still allocated on the device."""
+    return trt.cuda.memory, trt.cuda.streams, trt.cuda.graphs
+
+
+def grid(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 18, shape, dtype=np.int32)
+
+
+def test_it_computes_what_the_graph_does(trt: TensorRT, tiny_path: Path) -> None:
+    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp16"), ProviderOptions())
+    with executor(trt, tiny_path) as run:
+        outputs = [run(grid(1, 8, 8, seed=seed)) for seed in range(4)]
+    for seed, output in enumerate(outputs):  # each is the caller's own, not overwritten by the next
+        np.testing.assert_array_equal(output, reference(grid(1, 8, 8, seed=seed)))
+
+
+def test_addresses_are_set_once_and_graphs_captured_after_the_first_run(trt: TensorRT, tiny_path: Path) -> None:
+    run = executor(trt, tiny_path)
+    trt.cuda.log.clear()
+    for _ in range(4):
+        run(grid(1, 8, 8))
+    assert trt.cuda.log.count("cudaMalloc") == 2
+    ours = trt.__name__ == "tensorrt"  # the other one captures by itself
+    assert trt.cuda.log.count("cudaStreamBeginCapture") == int(ours)
+    assert trt.cuda.log.count("cudaGraphLaunch") == (3 if ours else 0)
+    run.close()
+
+
+def test_profiles_and_shapes(trt: TensorRT, tiny_path: Path) -> None:
+    with executor(trt, tiny_path, "decoder", "96x64", "16x16..64x64", batch=2) as run:
+        for shape in ((1, 4, 6), (2, 4, 6), (1, 1, 1), (2, 4, 4), (1, 1, 1), (1, 1, 1), (1, 4, 6)):
+            assert run(grid(*shape) % 16).shape == (shape[0], 3, 16 * shape[1], 16 * shape[2])
+        assert len(trt.cuda.memory) == 4
+        assert len(trt.cuda.graphs) <= 2
+        for shape in ((1, 5, 5), (3, 4, 6), (4, 6), (1, 4, 6, 1)):
+            with pytest.raises(ProviderError, match=r"built for pictures of 96x64; 16x16\.\.64x64"):
+                run(grid(*shape))
+        with pytest.raises(ProviderError, match="takes int32 and was given int64"):
+            run(grid(1, 4, 6).astype(np.int64))
+
+
+def test_device_memory_is_freed(trt: TensorRT, tiny_path: Path) -> None:
+    run = executor(trt, tiny_path)
+    for _ in range(3):
+        run(grid(1, 8, 8))
+    run.close()
+    assert not any(owned(trt))
+    with pytest.raises(ProviderError, match="is closed"):
+        run(grid(1, 8, 8))
+    run.close()
+    forgotten = executor(trt, tiny_path)
+    forgotten(grid(1, 8, 8))
+    del forgotten
+    gc.collect()
+    assert not any(owned(trt))
+
+
+def test_what_fails_says_so(trt: TensorRT, tiny_path: Path) -> None:
+    run = executor(trt, tiny_path)
+    trt.cuda.room = 100
+    with pytest.raises(ProviderError, match=r"cudaMalloc failed with CUDA error 2 \(out of memory\); .* scale"):
+        run(grid(1, 8, 8))
+    trt.cuda.room = 1 << 30
+    trt.engines[-1].broken = True
+    with pytest.raises(EngineError, match="could not run"):
+        run(grid(1, 8, 8))
+    run.close()
+    assert not any(owned(trt))
+
+
+def test_a_failing_capture_ends(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
+    trt = fake_gpu.install(monkeypatch, "tensorrt")
+    with executor(trt, tiny_path) as run:
+        run(grid(1, 8, 8))
+        trt.engines[-1].broken = True
+        with pytest.raises(EngineError, match="could not run"):
+            run(grid(1, 8, 8))
+        assert trt.cuda.capturing is None
+        trt.engines[-1].broken = False
+        assert run(grid(1, 8, 8)).shape[0] == 1
+
+
+def test_what_cannot_be_loaded(trt: TensorRT, tiny_path: Path) -> None:
+    run = executor(trt, tiny_path)
+    with pytest.raises(EngineError, match="could not load stage1 in fp16: Magic tag does not match; build it again"):
+        Executor(run.backend, b"no plan", run.sidecar)
+    run.close()
+    assert not trt.cuda.streams
