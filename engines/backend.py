@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from uigc.runtime.errors import DependencyError, EngineError, UsageError
 
 FLAVOURS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Name of a backend, which is that of its extra and its provider too, and the module behind it."""
+
+REMEDY = "see docs/ENGINES.md for what it can do where"
 
 
 @dataclass
@@ -42,11 +45,21 @@ class Backend:
     def version(self) -> str:
         return str(self.trt.__version__)
 
-    def checked(self, value: Any, what: str, remedy: str = "see docs/ENGINES.md for what it can do where") -> Any:
+    def checked(self, value: Any, what: str, remedy: str = REMEDY) -> Any:
         """``value``, unless it is None or False, which is how TensorRT fails: then an :class:`EngineError`."""
         if value is None or value is False:
             raise EngineError(f"{self.name} {self.version} could not {what}: {self.log.last()}; {remedy}.")
         return value
+
+    def made(self, make: Callable[[], Any], what: str, remedy: str = REMEDY) -> Any:
+        """As :meth:`checked` of what ``make`` gives; the bindings raise where a constructor fails."""
+        try:
+            value = make()
+        except (RuntimeError, TypeError, ValueError) as error:
+            if not self.log.errors:
+                self.log.errors.append(str(error))
+            value = None
+        return self.checked(value, what, remedy)
 
     def targets(self) -> dict[str, Any]:
         """Names like ``sm86`` of the GPUs that an engine can be built for ahead of time; none where it must be built on

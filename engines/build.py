@@ -45,7 +45,7 @@ def build(
     """
     source, trt = sidecar.source, backend.trt
     began = time.perf_counter()
-    builder = backend.checked(trt.Builder(backend.logger), "start its builder")
+    builder = backend.made(lambda: trt.Builder(backend.logger), "start its builder")
     # The parser is kept, because it holds weights of the network.
     network, _parser = _parsed(backend, builder, bundle.graph(source.graph, source.precision))
     shapes = [profile.shapes(source.graph, bundle.patch, bundle.window) for profile in profiles]
@@ -103,8 +103,7 @@ def _config(
     for least, usual, largest in shapes:
         profile = backend.checked(builder.create_optimization_profile(), "make a profile")
         profile.set_shape(tensor, least, usual, largest)
-        if config.add_optimization_profile(profile) < 0:
-            backend.checked(None, f"take inputs from {least} to {largest}")
+        backend.checked(config.add_optimization_profile(profile) >= 0, f"take inputs from {least} to {largest}")
     return config
 
 
@@ -112,6 +111,7 @@ def _use_timings(backend: Backend, config: Any, path: Path) -> None:
     """Let the builder take known timings of kernels from the file, and add to them."""
     known = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
+    backend.checked(cache, f"read {path}", "remove that file")
     backend.checked(config.set_timing_cache(cache, ignore_mismatch=False), f"use {path}", "remove that file")
 
 

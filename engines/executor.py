@@ -6,7 +6,8 @@ What is in here needs a GPU; ``docs/ENGINES.md`` says what of it has not run on 
 from __future__ import annotations
 
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from uigc.engines.backend import Backend
 from uigc.engines.device import Cuda
 from uigc.engines.sidecar import Sidecar
+from uigc.runtime import files
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.spans import span
 
@@ -28,11 +30,12 @@ class Executor:
     is freed by :meth:`close`, at the end of a ``with`` block, or when the executor is collected. One thread at a time.
     """
 
-    def __init__(self, backend: Backend, plan: bytes, sidecar: Sidecar) -> None:
-        self.backend, self.sidecar, self.cuda = backend, sidecar, Cuda()
+    def __init__(self, backend: Backend, plan: bytes, sidecar: Sidecar, kernels: Path | None = None) -> None:
+        """``kernels``: file in which the kernels that TensorRT for RTX compiles for this GPU are kept."""
+        self.backend, self.sidecar, self.cuda, self.kernels = backend, sidecar, Cuda(), kernels
         self.label = f"{sidecar.source.graph} in {sidecar.source.precision}"
         trt = backend.trt
-        runtime = backend.checked(trt.Runtime(backend.logger), "start its runtime")
+        runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
         self.engine = backend.checked(runtime.deserialize_cuda_engine(plan), f"load {self.label}", REMEDY)
         self._runtime = runtime  # must outlive the engine
         names = [self.engine.get_tensor_name(index) for index in range(self.engine.num_io_tensors)]
@@ -94,7 +97,7 @@ class _Lane:
         self.backend, self.cuda, self.stream = owner.backend, owner.cuda, owner.stream
         self.input, self.output, self.label = owner.input, owner.output, owner.label
         self.dtype = owner.dtypes[owner.output]
-        self.context, captures = _context(owner.backend, owner.engine)
+        self.context, self._kernels = _context(owner.backend, owner.engine, owner.kernels)
         stream = int(self.stream)
         self._checked(self.context.set_optimization_profile_async(index, stream), f"take profile {index}")
         self.synchronize()
@@ -110,7 +113,8 @@ class _Lane:
             self.address[name] = self.cuda.allocate(size)
             owned.callback(self.cuda.free, self.address[name])
             self._checked(self.context.set_tensor_address(name, self.address[name]), f"take the address of {name}")
-        self._graph = _Captured(self.cuda, self.stream) if captures else None
+        # TensorRT for RTX captures by itself.
+        self._graph = _Captured(self.cuda, self.stream) if self._kernels is None else None
         if self._graph:
             owned.callback(self._graph.drop)
 
@@ -130,6 +134,8 @@ class _Lane:
             self.cuda.download(result, self.address[self.output], self.stream)
             self.synchronize()
             step.moved(result.nbytes)
+        if self._kernels:
+            self._kernels.keep()
         return result
 
     def synchronize(self) -> None:
@@ -175,11 +181,33 @@ class _Captured:
             self._cuda.end_graph(graph)
 
 
-def _context(backend: Backend, engine: Any) -> tuple[Any, bool]:
-    """An execution context, and whether we are to capture its CUDA graphs: TensorRT for RTX does so itself."""
+class _Kernels:
+    """TensorRT for RTX compiles kernels for the GPU at hand when they are first needed; a file keeps them."""
+
+    def __init__(self, backend: Backend, config: Any, path: Path | None) -> None:
+        self._path, self._cache = path, backend.checked(config.create_runtime_cache(), "make a cache of kernels")
+        self._known = path.read_bytes() if path and path.is_file() else b""
+        if self._known and not self._cache.deserialize(self._known):
+            self._known = b""  # those of another GPU or driver are refused, and compiled anew
+        self._ran = False
+        backend.checked(config.set_runtime_cache(self._cache), "use a cache of kernels")
+
+    def keep(self) -> None:
+        """After the first run, write them if it compiled any; a folder that cannot be written is no error."""
+        if self._path and not self._ran:
+            data = bytes(self._cache.serialize())
+            if data != self._known:
+                with suppress(OSError):
+                    files.replace(self._path, lambda part: part.write_bytes(data))
+        self._ran = True
+
+
+def _context(backend: Backend, engine: Any, kernels: Path | None) -> tuple[Any, _Kernels | None]:
+    """An execution context, and with TensorRT for RTX its kernels; that one is told to capture CUDA graphs itself."""
     strategy = getattr(backend.trt, "CudaGraphStrategy", None)
     if strategy is None:
-        return backend.checked(engine.create_execution_context(), "make an execution context"), True
+        return backend.checked(engine.create_execution_context(), "make an execution context"), None
     config = backend.checked(engine.create_runtime_config(), "make a runtime configuration")
     config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE
-    return backend.checked(engine.create_execution_context(config), "make an execution context"), False
+    kept = _Kernels(backend, config, kernels)
+    return backend.checked(engine.create_execution_context(config), "make an execution context"), kept

@@ -25,7 +25,7 @@ _WORDS = {
 def census(backend: Backend, plan: bytes, products: Iterable[str], tf32: bool) -> dict[str, int]:
     """As :func:`uigc.engines.plan.census`, for the network's products of those names."""
     trt = backend.trt
-    runtime = backend.checked(trt.Runtime(backend.logger), "start its runtime")
+    runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
     engine = backend.checked(runtime.deserialize_cuda_engine(plan), "load the engine that it has just built")
     inspector = backend.checked(engine.create_engine_inspector(), "inspect the engine")
     return read(inspector.get_engine_information(trt.LayerInformationFormat.JSON), products, tf32)

@@ -13,6 +13,7 @@ from uigc.engines.sidecar import Source
 from uigc.runtime.errors import EngineError
 from uigc.runtime.providers import Graph, ProviderOptions
 
+KERNELS = ".kernels"
 FOLDER = "UIGC_ENGINES"  # environment variable: the folder of those who do not give one
 
 
@@ -85,7 +86,7 @@ class TensorRT:
         fault = sidecar.mismatch(found, source, self.name, flavour.version, build.options(proof), target)
         if fault:
             raise EngineError(f"The engine {plan_path} {fault}; {remedy}.")
-        return Executor(flavour, sidecar.whole(plan_path, found, remedy), found)
+        return Executor(flavour, sidecar.whole(plan_path, found, remedy), found, plan_path.with_suffix(KERNELS))
 
     def _command(self, bundle: Path, folder: Path, source: Source, target: str) -> str:
         """What builds the engine again: all of the folder where one row of the table made it, else this one alone."""

@@ -91,7 +91,12 @@ class Engine:
         return self.profiles[index]
 
     def create_runtime_config(self) -> SimpleNamespace:
-        return SimpleNamespace(cuda_graph_strategy=0)
+        kernels = SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda known: known == b"kernels")
+        return SimpleNamespace(
+            cuda_graph_strategy=0,
+            create_runtime_cache=lambda: kernels,
+            set_runtime_cache=lambda cache: cache is kernels,
+        )
 
     def create_execution_context(self, config: Any = None) -> Context:
         assert config is None or config.cuda_graph_strategy == 1
@@ -189,6 +194,7 @@ class Builder:
 
 def install(patch: pytest.MonkeyPatch, name: str = "tensorrt-rtx", version: str = "1.7.1", **cuda: Any) -> TensorRT:
     """Put the stand-ins where ``import`` finds them; ``cuda``: what the machine has, as :class:`Cuda` takes it."""
+    patch.delenv("UIGC_ENGINES", raising=False)
     device = Cuda(**cuda)
     module = TensorRT(name.replace("-", "_"), device, version)
     patch.setitem(sys.modules, "cuda.bindings.runtime", device)

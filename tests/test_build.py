@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Run
 from uigc.bench.engines import order, row
@@ -13,7 +16,9 @@ from uigc.engines.plan import share
 from uigc.engines.precision import STAGES, TABLE
 from uigc.engines.profile import Profile
 from uigc.runtime import Bundle
+from uigc.runtime.cli import main
 from uigc.runtime.errors import EngineError, ExitCode
+from uigc.runtime.manifest import sha256
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this system")
 
@@ -30,6 +35,8 @@ def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, caps
     for engine in made:
         assert engine.targets == ("sm86", "sm89", "sm120")
         assert "unknown" not in engine.products
+        built_from = bundle.graph(engine.source.graph, engine.source.precision)
+        assert engine.source.graph_sha256 == sha256(built_from)  # the very graph that ONNX Runtime runs
         if engine.source.graph.startswith("stage"):
             # Products with weights are int8, those of two activations TF32, which rounds nothing: the proof says so.
             assert engine.options["tf32"]
@@ -39,6 +46,22 @@ def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, caps
             assert share(engine.products, "int8" if precision == "int8" else "fp16") > 0.5
         assert sum(row(engine)[f"share_{kind}"] for kind in ("int8", "fp16", "tf32")) == pytest.approx(1, abs=0.1)
     assert len(list(tmp_path.glob("*.engine"))) == len(made)
+
+
+def test_calibrated_graphs_are_int8(tiny_path: Path, sample: np.ndarray, tmp_path: Path) -> None:
+    calibrated, pictures = shutil.copytree(tiny_path, tmp_path / "bundle"), tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(3):
+        Image.fromarray(sample[100 * number :][:100, :150]).save(pictures / f"{number}.png")
+    settings = ("--psnr-only", "--observe", "2", "--measure", "1", "--threads", "1", "--quiet")
+    assert main(["calibrate", str(calibrated), "--images", str(pictures), *settings]) == 0
+    bundle, flavour = Bundle.load(calibrated), backend.find("tensorrt-rtx")
+    wanted = make.Order("int8", (Profile.parse("kodak"),), graphs=("encoder", "decoder"))
+    made = [engine for engine, _ in make.make(bundle, flavour, wanted, tmp_path / "engines", lambda text: None)]
+    for engine in made:
+        assert engine.source.precision == "int8"
+        assert "unknown" not in engine.products
+        assert share(engine.products, "int8") > 0.5
 
 
 def test_profiles_of_several_sizes(tiny_path: Path, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 from tests import fake_gpu
 from tests.fake_gpu import TensorRT
 from uigc.engines import backend, build, make
+from uigc.engines.backend import Backend
 from uigc.engines.executor import Executor
 from uigc.engines.profile import Profile
+from uigc.engines.sidecar import Sidecar
 from uigc.runtime import Bundle, providers
 from uigc.runtime.errors import EngineError, ProviderError
 from uigc.runtime.providers import ProviderOptions
@@ -23,11 +25,15 @@ def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tens
     return fake_gpu.install(monkeypatch, request.param)
 
 
-def executor(trt: TensorRT, path: Path, graph: str = "stage1", *sizes: str, batch: int = 1) -> Executor:
-    bundle, flavour = Bundle.load(path), backend.find(trt.__name__.replace("_", "-"))
-    profiles = tuple(Profile.parse(size, batch) for size in sizes or ("96x64",))
+def built(name: str, path: Path, graph: str, sizes: tuple[str, ...], batch: int) -> tuple[Backend, bytes, Sidecar]:
+    bundle, flavour = Bundle.load(path), backend.find(name)
+    profiles = tuple(Profile.parse(size, batch) for size in sizes)
     (wanted,) = make.planned(bundle, flavour, make.Order("fp16", profiles, (), (graph,)))
-    return Executor(flavour, *build.build(bundle, flavour, wanted, profiles))
+    return flavour, *build.build(bundle, flavour, wanted, profiles)
+
+
+def executor(trt: TensorRT, path: Path, graph: str = "stage1", *sizes: str, batch: int = 1) -> Executor:
+    return Executor(*built(trt.__name__.replace("_", "-"), path, graph, sizes or ("96x64",), batch))
 
 
 def owned(trt: TensorRT) -> tuple[object, ...]:
@@ -99,6 +105,19 @@ def test_what_fails_says_so(trt: TensorRT, tiny_path: Path) -> None:
         run(grid(1, 8, 8))
     run.close()
     assert not any(owned(trt))
+
+
+def test_compiled_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path) -> None:
+    fake_gpu.install(monkeypatch)
+    engine, path = built("tensorrt-rtx", tiny_path, "stage1", ("96x64",), 1), tmp_path / "stage1.kernels"
+    for known in (None, b"of another driver", b"kernels"):
+        if known is not None:
+            path.write_bytes(known)
+        with Executor(*engine, path) as run:
+            run(grid(1, 8, 8))
+        assert path.read_bytes() == b"kernels"
+    with Executor(*engine, tmp_path / "absent" / "kernels") as run:
+        assert run(grid(1, 8, 8)).shape[0] == 1
 
 
 def test_a_failing_capture_ends(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
