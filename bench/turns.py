@@ -28,9 +28,11 @@ def take_turns(
     contenders: Mapping[str, Callable[[], object]],
     repeats: int,
     warm_up: int = 3,
+    every: Mapping[str, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Times]:
-    """Run each contender in turn, ``warm_up`` + ``repeats`` times.
+    """Run each contender in turn, ``warm_up`` + ``repeats`` times; those in ``every`` warm up once and repeat only in
+    each n-th round.
 
     A contender that returns a float has measured itself, in seconds; the others are measured here.
     """
@@ -38,6 +40,8 @@ def take_turns(
     for round_ in range(warm_up + repeats):
         progress(round_, warm_up + repeats)
         for name, contender in contenders.items():
+            if round_ != warm_up - 1 and (round_ - warm_up) % (every or {}).get(name, 1):
+                continue
             begun = time.perf_counter()
             own = contender()
             seconds = own if isinstance(own, float) else time.perf_counter() - begun

@@ -90,7 +90,7 @@ class Codec:
             with loading:
                 return load(name)
 
-        self._networks = PixelNetworks(load_once, self.bundle.patch)
+        self.networks = PixelNetworks(load_once, self.bundle.patch)
         self._mask_table = self.bundle.table(MASK_TABLE)
         self.prior = StagedPrior(
             self.bundle.schedule,
@@ -170,12 +170,12 @@ class Codec:
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
-        tokens: Tokens = self._networks.tokenize([pixels])[0]
+        tokens: Tokens = self.networks.tokenize([pixels])[0]
         return tokens
 
     def paint(self, grid: Tokens) -> Pixels:
         """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
-        return self._networks.paint([grid])[0]
+        return self.networks.paint([grid])[0]
 
     def _accepted(self, image: Pixels | Image | UigcError) -> Pixels:
         if isinstance(image, UigcError):
@@ -186,7 +186,7 @@ class Codec:
 
     def _encode_batch(self, pictures: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
         progress("encoder", 0, 1)
-        grids = self._networks.tokenize(pictures)
+        grids = self.networks.tokenize(pictures)
         progress("encoder", 1, 1)
         return self._encode_grids(list(grids), pictures, choice, progress)
 
@@ -232,7 +232,7 @@ class Codec:
         """The pictures of files whose grids have one size."""
         grids = self._grids_of(files, progress)
         progress("decoder", 0, 1)
-        pictures = through(self._networks.paint, grids)
+        pictures = through(self.networks.paint, grids)
         progress("decoder", 1, 1)
         return [
             painted if isinstance(painted, UigcError) else _cropped(painted, header)

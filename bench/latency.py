@@ -1,0 +1,169 @@
+"""Decoding side by side: ``python -m uigc.bench.latency --compressai PYTHON --json FILE --readme README.md``.
+
+Our runtime on every provider that runs here, in every precision, against the same modules in PyTorch, eager and
+compiled, and against CompressAI's models with random weights. All of them take turns in one run.
+``docs/PROFILING.md`` describes the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from uigc.bench.peer import MODELS, Peer
+from uigc.bench.profile import sample
+from uigc.bench.report import fill, table
+from uigc.bench.result import machine, write
+from uigc.bench.torch_codec import torch_codec
+from uigc.bench.turns import Times, take_turns
+from uigc.runtime import Bundle, Codec, providers
+from uigc.runtime.errors import InexactError, UigcError, whole
+
+SCHEMA = 1
+SLOW = 5  # CompressAI's turn comes in every fifth round
+Setting = dict[str, Any]
+
+
+def ours(bundle: Bundle, threads: int) -> tuple[dict[str, tuple[Setting, Codec]], dict[str, str]]:
+    """A codec for each provider that runs here and each of its precisions, fastest first; and why others do not."""
+    codecs: dict[str, tuple[Setting, Codec]] = {}
+    absent: dict[str, str] = {}
+    for name in providers.names():
+        try:
+            runner = providers.find(name)
+        except (UigcError, ImportError) as error:
+            absent[name] = str(error)
+            continue
+        for precision in runner.precisions:
+            if precision in bundle.precisions("stage0"):
+                codec = Codec(bundle, name, threads=threads, precision=precision)
+                setting = {"runtime": "uigc", "provider": name, "precision": precision}
+                codecs[f"uigc {name} {precision}"] = setting, codec
+    return codecs, absent
+
+
+def pytorch(bundle: Bundle, compiled: bool) -> dict[str, tuple[Setting, Codec]]:
+    """The same modules in PyTorch, on the CPU and on a GPU if there is one."""
+    codecs = {}
+    for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
+        for how in ("eager", *(["compile"] if compiled else [])):
+            setting = {"runtime": f"torch {how}", "provider": device, "precision": "fp32"}
+            codecs[f"torch {how} {device}"] = setting, torch_codec(bundle, device, how == "compile")
+    return codecs
+
+
+def decoding(codec: Codec, data: bytes, batch: int) -> Callable[[], object]:
+    if batch == 1:
+        return lambda: codec.decompress(data)
+    return lambda: [whole(picture) for picture in codec.decompress_many([data] * batch, batch, 1)]
+
+
+def measure(
+    codecs: dict[str, tuple[Setting, Codec]], peer: Peer | None, data: bytes, pixels: int, batch: int, repeats: int
+) -> list[dict[str, Any]]:
+    """A row for each: what it is, and its times."""
+    grids = {name: codec.decode_tokens(data) for name, (_, codec) in codecs.items()}
+    first = next(iter(grids))
+    for name, grid in grids.items():
+        if not (grid == grids[first]).all():
+            raise InexactError(f"{name} decodes other tokens than {first}; compare them with 'uigc verify'.")
+    contenders = {name: decoding(codec, data, batch) for name, (_, codec) in codecs.items()}
+    settings = {name: setting for name, (setting, _) in codecs.items()}
+    if peer and batch == 1:
+        contenders |= {f"compressai {name}": peer.decoding(name) for name in MODELS}
+        settings |= {f"compressai {name}": peer.setting(name) for name in MODELS}
+    slow = {name: SLOW for name in contenders if name.startswith("compressai")}
+
+    def tell(done: int, total: int) -> None:
+        print(f"\rround {done + 1} of {total}", end="\n" if done + 1 == total else "", flush=True)
+
+    times = take_turns(contenders, repeats, every=slow, progress=tell)
+    return [_row(settings[name], batch, pixels, taken, times[first]) for name, taken in times.items()]
+
+
+def _row(setting: Setting, batch: int, pixels: int, times: Times, ours: Times) -> dict[str, Any]:
+    """``ratio``: how many times as long as ours takes; the first of our codecs is the one that is chosen by default."""
+    return {
+        **setting,
+        "batch": batch,
+        "repeats": len(times.milliseconds),
+        "p50_ms": round(times.median, 3),
+        "p95_ms": round(times.p95, 3),
+        "megapixels_per_second": round(batch * pixels / times.median / 1e3, 3),
+        "ratio": round(times.median / ours.median, 3),
+    }
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    bundle = Bundle.load(arguments.bundle)
+    torch.set_num_threads(arguments.threads)
+    codecs, absent = ours(bundle, arguments.threads)
+    if not codecs:
+        raise UigcError(f"No provider runs here: {absent}; install one, see 'uigc doctor'.")
+    if not torch.cuda.is_available():
+        absent["torch cuda"] = "PyTorch sees no CUDA device."
+    codecs |= pytorch(bundle, not arguments.no_compile)
+    sizes, peers = [], None
+    for width, height in arguments.size:
+        picture = sample(width, height, width * height)
+        data = next(iter(codecs.values()))[1].compress(picture, arguments.mask)
+        rows: list[dict[str, Any]] = []
+        peer = Peer(arguments.compressai, picture, arguments.threads) if arguments.compressai else None
+        try:
+            for batch in arguments.batch:
+                print(f"{width}x{height}, batch {batch}")
+                rows += measure(codecs, peer, data, width * height, batch, arguments.repeats)
+        finally:
+            if peer:
+                peers = peer.facts
+                peer.close()
+        sizes.append({"width": width, "height": height, "bytes": len(data), "rows": rows})
+    if not arguments.compressai:
+        absent["compressai"] = "Not asked for; --compressai names the interpreter of an environment that has it."
+    return {
+        "schema": SCHEMA,
+        **machine(),
+        "prior": bundle.prior_id.hex(),
+        "mask": arguments.mask,
+        "threads": arguments.threads,
+        "compressai": peers,
+        "absent": absent,
+        "sizes": sizes,
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def main(given: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m uigc.bench.latency", description=__doc__)
+    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--size", type=_size, nargs="+", default=[(768, 512)], help="WIDTHxHEIGHT (default: 768x512)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="pictures at a time (default: 1)")
+    parser.add_argument("--mask", default="edge", help="of the file that is decoded (default: edge)")
+    parser.add_argument("--threads", type=int, default=2, help="of every contender on the CPU (default: 2)")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out; it needs a C++ compiler")
+    parser.add_argument("--compressai", metavar="PYTHON", help="interpreter of an environment with CompressAI")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--from-json", type=Path, help="measure nothing and take the figures from this file")
+    parser.add_argument("--readme", type=Path, help="put the table between the marks of this page")
+    arguments = parser.parse_args(None if given is None else list(given))
+    made = arguments.from_json
+    result = json.loads(made.read_text(encoding="utf-8")) if made else run(arguments)
+    print(table(result))
+    if arguments.json:
+        write(arguments.json, result)
+    if arguments.readme:
+        fill(arguments.readme, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Time and memory by the size of the picture: ``python -m uigc.bench.scaling --json FILE --plot docs/scaling.png``.
+
+Each size is decoded in a process of its own, so that the peak of its memory is its own; the files hold tokens of the
+sample, repeated. ``docs/PROFILING.md`` describes the JSON. The plot needs matplotlib (the extra ``bench``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uigc.bench.profile import sample
+from uigc.bench.result import machine, write
+from uigc.bench.turns import take_turns
+from uigc.runtime import Codec
+from uigc.runtime.commands import add_codec_arguments, make_codec
+from uigc.runtime.errors import UigcError
+
+SCHEMA = 1
+SIZES = ((384, 256), (768, 512), (1536, 1024), (1920, 1080), (3840, 2160), (7680, 4320))  # 0.1 to 33 megapixels
+WITHIN = 0.15  # how far the slope may be from 1
+RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
+
+
+def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
+    """A file of a size: the sample, side by side as often as it takes."""
+    patch = codec.bundle.patch
+    tile = sample(40 * patch, 24 * patch, codec.max_pixels)
+    down, across = -(-height // tile.shape[0]), -(-width // tile.shape[1])
+    tokens = np.tile(codec.tokenize(tile), (down, across))[: -(-height // patch), : -(-width // patch)]
+    pixels = np.tile(tile, (down, across, 1))[:height, :width]
+    return codec.encode_tokens(np.ascontiguousarray(tokens), np.ascontiguousarray(pixels), mask).data
+
+
+def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
+    """Times of decoding, after one warm-up, and the most memory that this process ever held."""
+    before = _peak()
+    times = take_turns({"decode": lambda: codec.decompress(data)}, repeats, warm_up=1)["decode"]
+    return {
+        "p50_ms": round(times.median, 2),
+        "p95_ms": round(times.p95, 2),
+        "repeats": repeats,
+        "peak_bytes": _peak(),
+        "idle_bytes": before,
+    }
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
+    if status.is_file():
+        (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def decode_apart(path: Path, repeats: int, forwarded: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "uigc.bench.scaling", "--one", str(path), "--repeats", str(repeats), *forwarded]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UigcError(f"Decoding {path.name} ended with {done.returncode}, for the reason above.")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def fit(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """Slope of log time over log pixels by least squares, and whether it is within 15 % of 1."""
+    pixels = np.log([point["width"] * point["height"] for point in points])
+    times = np.log([point["p50_ms"] for point in points])
+    slope, _ = np.polyfit(pixels, times, 1)
+    return {
+        "fit": "log time over log pixels, least squares",
+        "slope": round(float(slope), 4),
+        "linear": bool(abs(slope - 1) <= WITHIN),
+    }
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Time and memory over megapixels, on logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    points = result["points"]
+    megapixels = [point["width"] * point["height"] / 1e6 for point in points]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    left.loglog(megapixels, [point["p50_ms"] / 1e3 for point in points], "o-", label="decode, median")
+    middle = len(points) // 2
+    level = points[middle]["p50_ms"] / 1e3 / megapixels[middle]
+    left.loglog(megapixels, [level * size for size in megapixels], "--", color="gray", label="slope 1")
+    left.set(xlabel="megapixels", ylabel="seconds", title=f"time: slope {result['slope']:.2f}")
+    left.legend()
+    right.loglog(megapixels, [point["peak_bytes"] / 2**20 for point in points], "o-", color="tab:orange")
+    right.set(xlabel="megapixels", ylabel="MiB", title="peak memory of the process")
+    for axes in (left, right):
+        axes.grid(True, which="both", alpha=0.3)
+    figure.suptitle(f"{result['processor']}, {result['date']}", fontsize=9)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
+    codec = make_codec(arguments)
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in arguments.size:
+            path = Path(folder) / f"{width}x{height}.uigc"
+            path.write_bytes(made(codec, width, height, arguments.mask))
+            repeats = max(3, min(arguments.repeats, math.ceil(arguments.repeats * 1e6 / (width * height))))
+            found = decode_apart(path, repeats, forwarded)
+            print(f"{width}x{height}: {found['p50_ms']:.0f} ms, peak {found['peak_bytes'] / 2**20:.0f} MiB", flush=True)
+            points.append({"width": width, "height": height, "bytes": path.stat().st_size, **found})
+    return {
+        "schema": SCHEMA,
+        **machine(),
+        "prior": codec.bundle.prior_id.hex(),
+        "provider": arguments.provider,
+        "precision": codec.precision,
+        "mask": arguments.mask,
+        "points": points,
+        **fit(points),
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def main(given: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m uigc.bench.scaling", description=__doc__)
+    parser.add_argument(
+        "--size", type=_size, nargs="+", default=list(SIZES), help="WIDTHxHEIGHT (default: six, to 33 MP)"
+    )
+    parser.add_argument("--mask", default="edge", help="of the files (default: edge)")
+    parser.add_argument("--repeats", type=int, default=10, help="up to a megapixel; fewer above, but 3 (default: 10)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw them into this PNG")
+    parser.add_argument("--from-json", type=Path, help="measure nothing and draw the figures of this file")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # the process apart
+    add_codec_arguments(parser)
+    words = list(sys.argv[1:] if given is None else given)
+    arguments = parser.parse_args(words)
+    if arguments.one:
+        print(json.dumps(decode_here(make_codec(arguments), arguments.one.read_bytes(), arguments.repeats)))
+        return
+    made_before = arguments.from_json
+    result = json.loads(made_before.read_text(encoding="utf-8")) if made_before else run(arguments, _codec_words(words))
+    print(f"slope {result['slope']} ({result['fit']}), {'linear' if result['linear'] else 'NOT linear'} within 15 %")
+    if arguments.json:
+        write(arguments.json, result)
+    if arguments.plot:
+        plot(result, arguments.plot)
+
+
+def _codec_words(words: list[str]) -> list[str]:
+    """The arguments that choose the codec, for the process apart."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--mask", "--repeats", "--json", "--plot", "--from-json", "--one"):
+        own.add_argument(name)
+    own.add_argument("--size", nargs="+")
+    return own.parse_known_args(words)[1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The codec on PyTorch: the same loop and coder, with the modules in the place of the graphs made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from uigc.export.modules.checkpoint import frozen_prior, load_tokenizer
+from uigc.export.modules.prior import Stage
+from uigc.export.modules.tokenizer import ImageToTokens, TokensToImage
+from uigc.runtime import Bundle, Codec
+from uigc.runtime.pixels import PixelNetworks
+from uigc.runtime.providers import Graph
+
+
+class _Module:
+    """A module as a graph: arrays in and out; it waits for its device, because the copy back does."""
+
+    def __init__(self, module: nn.Module, device: str, compiled: bool) -> None:
+        module = module.eval().to(device)
+        self._run: Callable[..., Any] = torch.compile(module, dynamic=False) if compiled else module
+        self._device = device
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        with torch.inference_mode():
+            found: NDArray[Any] = self._run(torch.from_numpy(value).to(self._device)).cpu().numpy()
+        return found
+
+
+def torch_codec(bundle: Bundle, device: str = "cpu", compiled: bool = False) -> Codec:
+    """A codec whose networks are the bundle's modules in float32, eager or ``compiled`` by ``torch.compile``."""
+    prior, tokenizer = frozen_prior(bundle), load_tokenizer(bundle.path)
+    pixel_modules = {"encoder": ImageToTokens(tokenizer), "decoder": TokensToImage(tokenizer)}
+
+    @cache
+    def load(name: str | int) -> Graph:
+        module = Stage(prior, name) if isinstance(name, int) else pixel_modules[name]
+        return _Module(module, device, compiled)
+
+    codec = Codec(bundle)
+    codec.prior = replace(codec.prior, load=load)
+    codec.networks = PixelNetworks(load, bundle.patch)
+    return codec

@@ -1,0 +1,117 @@
+"""Side by side and by size: the benchmarks decode what they say, and their tables say what was measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from uigc.bench import latency, peer, report, scaling
+from uigc.bench.torch_codec import torch_codec
+from uigc.bench.turns import Times, take_turns
+from uigc.runtime import Bundle, Codec
+from uigc.runtime.errors import DependencyError
+
+RESULT = ROOT / "bench" / "results" / "latency.json"
+SCALING = ROOT / "bench" / "results" / "scaling.json"
+
+
+def test_turns() -> None:
+    calls: list[str] = []
+    contenders = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    contenders["c"] = lambda: 0.25  # type: ignore[assignment, return-value]
+    taken = take_turns(contenders, 4, warm_up=2, every={"b": 3})
+    assert "".join(calls) == "a" + "ab" + "ab" + "a" + "a" + "ab"
+    assert [len(taken[name].milliseconds) for name in "abc"] == [4, 2, 4]
+    assert taken["c"].median == taken["c"].p95 == 250
+    assert Times((1.0, 2.0, 9.0)).median == 2
+
+
+def test_pytorch_decodes_the_same_tokens(tiny: Codec, tiny_path: Path) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    other = torch_codec(Bundle.load(tiny_path))
+    data = tiny.compress(picture)
+    assert other.compress(picture) == data
+    assert np.array_equal(other.decode_tokens(data), tiny.decode_tokens(data))
+    assert np.abs(other.decompress(data).astype(int) - tiny.decompress(data)).max() <= 1
+
+
+def test_a_run(tiny_path: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    options = ["--bundle", str(tiny_path), "--threads", "1", "--repeats", "2", "--no-compile", "--batch", "1", "2"]
+    latency.main([*options, "--size", "40x30", "--json", str(tmp_path / "l.json"), "--readme", str(page)])
+    result = json.loads((tmp_path / "l.json").read_text())
+    (size,) = result["sizes"]
+    rows = [(row["runtime"], row["provider"], row["precision"], row["batch"]) for row in size["rows"]]
+    singly = [("uigc", "cpu", "int8", 1), ("uigc", "cpu", "fp32", 1), ("torch eager", "cpu", "fp32", 1)]
+    assert [row for row in rows if row[1] == "cpu"] == [*singly, *[(*row[:3], 2) for row in singly]]
+    assert size["rows"][0]["ratio"] == 1
+    assert all(row["p95_ms"] >= row["p50_ms"] > 0 for row in size["rows"])
+    assert "--compressai" in result["absent"]["compressai"]
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert report.block(text) == report.table(result)
+    assert "| 40x30 | 2 | PyTorch eager | cpu |" in text
+    with pytest.raises(SystemExit, match="write them"):
+        report.fill(tmp_path / "l.json", result)
+
+
+def test_the_page_says_what_was_measured() -> None:
+    """The table in the README is that of the committed figures; without figures there is no table."""
+    block = report.block((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block == (report.table(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.exists() else "")
+    assert (ROOT / "docs" / "scaling.png").exists() == SCALING.exists()
+
+
+def test_a_peer_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocol, with a worker that answers as CompressAI's does."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, sys\n"
+        "print(json.dumps({'size': len(open(sys.argv[1], 'rb').read()), 'rest': sys.argv[2:]}), flush=True)\n"
+        "for line in sys.stdin: print(len(line.strip()) / 4, flush=True)\n"
+    )
+    monkeypatch.setattr(peer.compressai_worker, "__file__", str(worker))
+    other = peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
+    assert other.facts == {"size": 60, "rest": ["4", "5", "2", *peer.MODELS]}
+    assert other.decoding("mbt2018")() == 1.75
+    other.close()
+    worker.write_text("raise SystemExit(1)")
+    with pytest.raises(DependencyError, match="install it there"):
+        peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
+    with pytest.raises(DependencyError, match="cannot be run"):
+        peer.Peer(str(tmp_path / "none"), np.zeros((4, 5, 3), np.uint8), 2)
+
+
+def test_scaling(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tiny.decompress(scaling.made(tiny, 1000, 50, "edge")).shape == (50, 1000, 3)
+    options = ["--bundle", str(tiny_path), "--precision", "fp32", "--repeats", "3", "--threads", "1"]
+    scaling.main([*options, "--size", "64x32", "500x300", "--json", str(tmp_path / "s.json")])
+    result = json.loads((tmp_path / "s.json").read_text())
+    small, large = result["points"]
+    assert (small["width"], large["height"], result["precision"]) == (64, 300, "fp32")
+    assert large["peak_bytes"] > small["peak_bytes"] >= small["idle_bytes"] > 10e6
+    assert "slope" in capsys.readouterr().out
+
+
+def test_slopes() -> None:
+    def points(power: float) -> list[dict[str, Any]]:
+        return [{"width": side, "height": side, "p50_ms": side ** (2 * power)} for side in (100, 400, 1600)]
+
+    assert scaling.fit(points(1.1))["slope"] == pytest.approx(1.1)
+    assert [scaling.fit(points(power))["linear"] for power in (0.8, 0.9, 1.0, 1.1, 1.2)] == [0, 1, 1, 1, 0]
+
+
+def test_the_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    point = {"p50_ms": 5.0, "peak_bytes": 1 << 27}
+    points = [{"width": side, "height": side, **point} for side in (100, 200, 300)]
+    scaling.plot({"points": points, "slope": 0.0, "processor": "any", "date": "today"}, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
