@@ -35,15 +35,13 @@ def ours(bundle: Bundle, threads: int) -> tuple[dict[str, tuple[Setting, Codec]]
     absent: dict[str, str] = {}
     for name in providers.names():
         try:
-            runner = providers.find(name)
+            for precision in providers.find(name).precisions:
+                if precision in bundle.precisions("stage0"):
+                    codec = Codec(bundle, name, threads=threads, precision=precision)
+                    setting = {"runtime": "uigc", "provider": name, "precision": precision}
+                    codecs[f"uigc {name} {precision}"] = setting, codec
         except (UigcError, ImportError) as error:
             absent[name] = str(error)
-            continue
-        for precision in runner.precisions:
-            if precision in bundle.precisions("stage0"):
-                codec = Codec(bundle, name, threads=threads, precision=precision)
-                setting = {"runtime": "uigc", "provider": name, "precision": precision}
-                codecs[f"uigc {name} {precision}"] = setting, codec
     return codecs, absent
 
 
