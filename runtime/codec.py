@@ -105,7 +105,7 @@ class Codec:
         """The bytes of a .uigc file for a picture: uint8 (H, W, 3) sRGB, or a PIL image.
 
         ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``); after a colon
-        the share of the picture that counts as edges, as in ``edge_more:0.2``, makes files of any size in between.
+        the share of the picture that is kept whole, as in ``edge_more:0.2``, makes files of any size in between.
         """
         return self.encode(image, mask, progress).data
 
@@ -195,19 +195,32 @@ class Codec:
     ) -> list[Encoded]:
         writers = [SymbolWriter() for _ in grids]
         with span("mask"):
-            sent = [self._write_mask(*picture, choice) for picture in zip(writers, pictures, strict=True)]
+            kept = self._kept_blocks(grids, pictures, choice)
+            sent = [self._write_mask(*picture, choice.mode) for picture in zip(writers, grids, kept, strict=True)]
         ends = [whole(end) for end in self.prior.encode_many(grids, sent, writers, progress)]
         with span("file"):
             return [self._pack(*picture, choice.mode) for picture in zip(writers, pictures, ends, sent, strict=True)]
 
-    def _write_mask(self, writer: SymbolWriter, pixels: Pixels, choice: Mask) -> Bits:
+    def _kept_blocks(self, grids: list[Tokens], pictures: list[Pixels], choice: Mask) -> list[Bits]:
+        """Blocks of 2x2 tokens of each picture that are sent whole."""
+        nothing = np.zeros(mask.block_shape(*grids[0].shape), dtype=bool)
+        if choice.mode is MaskMode.ENTIRE:
+            return [nothing for _ in grids]
+        patch = self.bundle.patch
+        if choice.by == "gradient":
+            return [mask.edge_blocks(padded(pixels, patch), patch, choice.share) for pixels in pictures]
+        sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
+        back = self.prior.regenerate(grids, [sent for _ in grids])
+        return [
+            mask.lost_blocks(tokens, made, self.bundle.words, choice.share)
+            for tokens, made in zip(grids, back, strict=True)
+        ]
+
+    def _write_mask(self, writer: SymbolWriter, tokens: Tokens, kept: Bits, mode: MaskMode) -> Bits:
         """Write the mask of a picture: which tokens (h, w) are sent."""
-        shape = self._grid_shape(*pixels.shape[:2])
-        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
-        if choice.mode is not MaskMode.ENTIRE:
-            edges = mask.edge_blocks(padded(pixels, self.bundle.patch), self.bundle.patch, choice.edges)
-            mask.write_bits(writer, edges, self._mask_table)
-        return mask.sent_tokens(choice.mode, edges, self.bundle.schedule, *shape)
+        if mode is not MaskMode.ENTIRE:
+            mask.write_bits(writer, kept, self._mask_table)
+        return mask.sent_tokens(mode, kept, self.bundle.schedule, *tokens.shape)
 
     def _pack(self, writer: SymbolWriter, pixels: Pixels, grid: Tokens, sent: Bits, mode: MaskMode) -> Encoded:
         writer.write_check(_check(grid))

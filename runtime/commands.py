@@ -98,7 +98,7 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
 def add_mask(parser: argparse.ArgumentParser) -> None:
     text = (
         "which tokens are sent: entire (all), edge (half of them off the edges, the default), edge_more (a quarter); "
-        "after a colon the share of the picture that counts as edges, as in edge_more:0.2"
+        "after a colon the share of the picture that is kept whole, as in edge_more:0.2"
     )
     parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
 

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CODER_TABLE = "coder.weights"
 MASK_TABLE = "mask.table"
+CODEWORDS = "tokenizer.quantizer.words"
 TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
 """Length and largest entry of the integer tables among the weights."""
 PATCH = 16  # pixels a token covers each way; fixed by the file format
@@ -166,5 +167,7 @@ def _table_faults(folder: Path) -> Iterator[str]:
             table = tensors.read(name)
             if table.shape != (length,) or table.min() < 1 or table.max() > largest:
                 yield f"the table {name!r} is not {length} integers from 1 to {largest}"
+        if tensors.read(CODEWORDS).ndim != 2:
+            yield f"{CODEWORDS!r} is no codebook"
     except (UigcError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         yield f"{WEIGHTS} is unreadable ({error})"

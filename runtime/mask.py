@@ -2,12 +2,14 @@
 
 After UIGC (ICME 2024): on the edges of the picture every token is sent; elsewhere only the white squares of the
 checkerboard (``edge``) or a quarter of the tokens (``edge_more``). One bit says for each block of 2x2 tokens whether it
-lies on an edge. Here the edges come from a gradient filter instead of a network, and the bits are coded with a context
-of ten neighbours (the template of JBIG, ITU-T T.82) and a table trained on photographs.
+lies on an edge. The encoder is free to choose the blocks: ours are those that the decoder would regenerate worst, or,
+as published, those with strong gradients. The bits are coded with a context of ten neighbours (the template of JBIG,
+ITU-T T.82) and a table trained on photographs.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -23,6 +25,7 @@ CONTEXT_BITS = 10
 _REACH = 2  # rows above and columns aside that a context looks at
 
 Bits = NDArray[np.bool_]
+Tokens = NDArray[np.int32]
 
 
 class MaskMode(IntEnum):
@@ -43,45 +46,48 @@ class MaskMode(IntEnum):
 
 
 MODES = {mode.label: mode for mode in MaskMode}
+_CHOICE = re.compile(r"(?P<mode>\w+)(:(?P<share>\d*\.?\d+))?(@(?P<by>loss|gradient))?")
 
 
 @dataclass(frozen=True)
 class Mask:
-    """What an encoder chooses: the mode, and which share of the blocks (0..1, those with the strongest gradients) lies
-    on edges; None for those above the picture's own mean, as in UIGC. A decoder reads the blocks from the file."""
+    """What an encoder chooses; a decoder reads the blocks from the file.
+
+    ``share`` of the blocks (0..1) that count as edges; None for those above the picture's own mean, as in UIGC.
+    ``by``: what they are the first of, ``loss`` (see :func:`lost_blocks`) or ``gradient`` (:func:`edge_blocks`).
+    """
 
     mode: MaskMode
-    edges: float | None = None
+    share: float | None = None
+    by: str = "loss"
 
     @classmethod
     def of(cls, choice: Mask | MaskMode | str) -> Mask:
-        """From a mode, or from text: a mode's label, and after a colon the share, as in ``edge_more:0.2``."""
+        """From a mode, or from text: a mode's label, then perhaps a colon and the share, then perhaps ``@gradient``."""
         if isinstance(choice, Mask):
             return choice
         if isinstance(choice, MaskMode):
             return cls(choice)
-        label, colon, text = choice.partition(":")
-        if label not in MODES:
-            raise UsageError(f"There is no mask {label!r}; choose one of: {', '.join(MODES)}.")
-        if not colon:
-            return cls(MODES[label])
-        try:
-            share = float(text)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1 or MODES[label] is MaskMode.ENTIRE:
+        match = _CHOICE.fullmatch(choice)
+        if not match or match["mode"] not in MODES:
             raise UsageError(
-                f"The mask {choice!r} is not taken: a share of blocks from 0 to 1 may follow a mode that loses tokens, "
-                "as in 'edge_more:0.2'; give such."
+                f"There is no mask {choice!r}; choose one of: {', '.join(MODES)}; after those that lose tokens a share "
+                "from 0 to 1 of blocks to keep may follow, as in 'edge_more:0.2', and '@gradient'."
             )
-        return cls(MODES[label], share)
+        made = cls(MODES[match["mode"]], float(match["share"]) if match["share"] else None, match["by"] or "loss")
+        if (made.share or 0) > 1 or (made.mode is MaskMode.ENTIRE and made != cls(MaskMode.ENTIRE)):
+            raise UsageError(
+                f"The mask {choice!r} makes no sense: the share goes to 1, and 'entire' has none; give another."
+            )
+        return made
 
     @property
     def label(self) -> str:
-        return self.mode.label if self.edges is None else f"{self.mode.label}:{self.edges:g}"
+        share = "" if self.share is None else f":{self.share:g}"
+        return f"{self.mode.label}{share}{'' if self.by == 'loss' else f'@{self.by}'}"
 
 
-def _block_sums(values: NDArray[np.int32], size: int) -> NDArray[np.int64]:
+def _block_sums(values: NDArray[np.int32 | np.int64], size: int) -> NDArray[np.int64]:
     """Sums over blocks of ``size`` x ``size``; blocks at the border may be cut off."""
     rows = np.add.reduceat(values, np.arange(0, values.shape[0], size), axis=0, dtype=np.int64)
     return np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
@@ -104,12 +110,27 @@ def edge_blocks(image: NDArray[np.uint8], patch: int, share: float | None = None
     magnitude = np.abs(across) + np.abs(down)
     size = BLOCK * patch
     sums, pixels = _block_sums(magnitude, size), _block_sums(np.ones_like(magnitude), size)
+    return _largest(sums, pixels, share)
+
+
+def lost_blocks(tokens: Tokens, regenerated: Tokens, words: NDArray[np.int64], share: float | None = None) -> Bits:
+    """Blocks of a token grid (h, w) that a decoder would miss most: bits (ceil(h/2), ceil(w/2)).
+
+    ``regenerated``: the grid as it comes back if no block is kept; ``words`` (codebook, dim): codewords in whole steps.
+    A block's loss is the sum of the squared distances between its tokens' words and those in their place.
+    """
+    losses = _block_sums(np.square(words[tokens] - words[regenerated]).sum(axis=2), BLOCK)
+    return _largest(losses, np.ones_like(losses), share)
+
+
+def _largest(sums: NDArray[np.int64], counts: NDArray[np.int64], share: float | None) -> Bits:
+    """Where ``sums / counts`` is among the largest, of which there is a ``share``, or above the mean of all."""
     if share is not None:
-        means = sums / pixels  # correctly rounded, so it is the same everywhere
+        means = sums / counts  # correctly rounded, so it is the same everywhere
         chosen = np.argsort(-means, axis=None, kind="stable")[: round(share * means.size)]
         return np.isin(np.arange(means.size), chosen).reshape(means.shape)
-    # The two means compared without division; at most 2^28 pixels of 2^21 each, times 2^10, fit 64 bits.
-    return sums * magnitude.size > magnitude.sum(dtype=np.int64) * pixels
+    # Compared without division; at most 2^28 pixels of 2^21 each, times 2^10, fit 64 bits.
+    return sums * counts.sum() > sums.sum() * counts
 
 
 def sent_tokens(mode: MaskMode, edges: Bits, schedule: Schedule, height: int, width: int) -> Bits:

@@ -100,6 +100,16 @@ class StagedPrior:
 
         return self._walk([reading(*picture) for picture in zip(sent, readers, strict=True)], progress)
 
+    def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits]) -> list[Tokens]:
+        """The grids (h, w), of one size, that decoders would end with if the ``sent`` tokens of each were sent."""
+
+        def showing(tokens: Tokens, bits: Bits) -> _Walk:
+            padded = self._padded(tokens, self.pad)
+            return self._begin(bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)])
+
+        walks = [showing(*picture) for picture in zip(grids, sent, strict=True)]
+        return [whole(end) for end in self._walk(walks, silent)]
+
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
         """(tokens sent, bits they cost) of each stage; for statistics."""
         padded, costs = self._padded(tokens, self.pad), []

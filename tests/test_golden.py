@@ -1,10 +1,10 @@
 """Golden files of the bundle that ships: what a port to another language is tested with.
 
-``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode, the edge bits and
-the grid that a decoder ends with; beside it lie the complete files. ``logits.json`` holds inputs of every stage with
-the SHA-256 of their logits (int32, little-endian, in the order of the graph's output) and the first row of them, as the
-integer reference computes them. ``UIGC_REGENERATE=1`` writes them anew; a missing file is an error. A change here is a
-change of the format or of the prior, and belongs into the CHANGELOG.
+``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode, which tokens are
+sent and the grid that a decoder ends with; beside it lie the complete files. ``logits.json`` holds inputs of every
+stage with the SHA-256 of their logits (int32, little-endian, in the order of the graph's output) and the first row of
+them, as the integer reference computes them. ``UIGC_REGENERATE=1`` writes them anew; a missing file is an error. A
+change here is a change of the format or of the prior, and belongs into the CHANGELOG.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ def golden(codec: Codec, sample: np.ndarray) -> dict[str, object]:
         content = {
             "prior": codec.bundle.prior_id.hex(),
             "tokens": tokens.tolist(),
-            "edges": edge_blocks(sample, codec.bundle.patch).astype(int).tolist(),
+            "gradients": edge_blocks(sample, codec.bundle.patch).astype(int).tolist(),
+            "sent": {},
             "grids": {},
         }
         for label, mode in MODES.items():
             encoded = codec.encode_tokens(tokens, sample, mode)
             (FOLDER / f"coffee-{label}.uigc").write_bytes(encoded.data)
+            content["sent"][label] = encoded.sent.astype(int).tolist()
             content["grids"][label] = encoded.grid.tolist()
         (FOLDER / "coffee.json").write_text(json.dumps(content) + "\n")
     return json.loads((FOLDER / "coffee.json").read_text())
@@ -97,8 +99,8 @@ def test_the_bundle_is_the_golden_one(codec: Codec, golden: dict[str, object]) -
     assert codec.bundle.prior_id.hex() == golden["prior"]
 
 
-def test_edges(codec: Codec, golden: dict[str, object], sample: np.ndarray) -> None:
-    assert edge_blocks(sample, codec.bundle.patch).astype(int).tolist() == golden["edges"]
+def test_gradients(codec: Codec, golden: dict[str, object], sample: np.ndarray) -> None:
+    assert edge_blocks(sample, codec.bundle.patch).astype(int).tolist() == golden["gradients"]
 
 
 @pytest.mark.parametrize("label", MODES)
@@ -112,7 +114,9 @@ def test_files_decode_to_their_grids(codec: Codec, golden: dict[str, object], la
 def test_grids_encode_to_their_files(codec: Codec, golden: dict, sample: np.ndarray, label: str) -> None:
     tokens = np.array(golden["tokens"], dtype=np.int32)
     data = (FOLDER / f"coffee-{label}.uigc").read_bytes()
-    assert codec.encode_tokens(tokens, sample, MODES[label]).data == data
+    encoded = codec.encode_tokens(tokens, sample, MODES[label])
+    assert encoded.data == data
+    assert encoded.sent.astype(int).tolist() == golden["sent"][label]
     assert bitstream.pack(*bitstream.unpack(data)) == data
 
 

@@ -93,10 +93,21 @@ def test_a_share_of_the_blocks_lies_on_edges() -> None:
     assert flat.tolist() == [[True, True], [False, False]]  # of equals, the first
 
 
+def test_blocks_that_would_be_missed_most() -> None:
+    words = np.array([[0, 0], [3, 4], [100, 0]])
+    tokens = np.array([[0, 1, 2, 2, 0], [0, 0, 2, 2, 1], [1, 1, 0, 0, 1]], np.int32)
+    back = np.array([[0, 0, 2, 0, 0], [0, 0, 2, 2, 0], [1, 0, 0, 0, 1]], np.int32)
+    # Losses of the blocks: 25, 10000, 25 above and 25, 0, 0 below; their mean is 1679.
+    assert mask.lost_blocks(tokens, back, words).tolist() == [[False, True, False], [False] * 3]
+    assert mask.lost_blocks(tokens, back, words, 0.5).tolist() == [[True, True, True], [False] * 3]
+    assert not mask.lost_blocks(tokens, tokens, words).any()
+
+
 def test_a_mask_from_text() -> None:
     assert mask.Mask.of("edge") == mask.Mask.of(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
     assert mask.Mask.of("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
-    assert mask.Mask.of(mask.Mask(MaskMode.EDGE, 0.5)).label == "edge:0.5"
-    for text in ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "entire:0.5"):
+    for label in ("entire", "edge:0.5", "edge@gradient", "edge_more:0@gradient"):
+        assert mask.Mask.of(mask.Mask.of(label)).label == label
+    for text in ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "edge@sobel", "entire:0.5", "entire@gradient"):
         with pytest.raises(UsageError, match="mask"):
             mask.Mask.of(text)

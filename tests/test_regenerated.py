@@ -10,8 +10,10 @@ import torch
 from tests.conftest import tiny_modules
 from uigc.export.modules.checkpoint import frozen_prior
 from uigc.runtime import Codec, mask
-from uigc.runtime.mask import MODES
-from uigc.training.regenerated import Cut, cuts, draw, regenerate
+from uigc.runtime.manifest import CODEWORDS
+from uigc.runtime.mask import MODES, Mask
+from uigc.training.masks import count_mask_bits, masked, regenerate
+from uigc.training.regenerated import Cut, cuts, draw
 
 
 def test_lost_tokens_are_those_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -20,11 +22,32 @@ def test_lost_tokens_are_those_of_the_runtime(tiny: Codec, sample: np.ndarray) -
     prior = frozen_prior(tiny.bundle)
     for name in ("edge", "edge_more"):
         encoded = tiny.encode_tokens(tokens, pixels, MODES[name])
-        padded = np.pad(tokens, ((0, 9), (0, 11)), constant_values=prior.config.pad)
-        lost = np.pad(~encoded.sent, ((0, 9), (0, 11)))
+        padded = np.pad(tokens, ((0, 1), (0, 3)), constant_values=prior.config.pad)
+        lost = np.pad(~encoded.sent, ((0, 1), (0, 3)))
         made = regenerate(prior, torch.from_numpy(padded)[None].long(), torch.from_numpy(lost)[None])
         assert torch.equal(made[0, :23, :37], torch.from_numpy(encoded.grid).long())
         assert bool((made[0, 23:] == prior.config.pad).all())
+
+
+def test_encoders_keep_the_same_blocks_in_training(tiny: Codec, sample: np.ndarray) -> None:
+    pixels = sample[: 16 * 23, : 16 * 37]
+    tokens = tiny.tokenize(pixels)
+    prior, words = frozen_prior(tiny.bundle), torch.from_numpy(tiny.bundle.weights.read(CODEWORDS)).float()
+    for choice in (Mask.of("edge"), Mask.of("edge_more:0.2")):
+        encoded = tiny.encode_tokens(tokens, pixels, choice)
+        kept, grid = masked(prior, words, torch.from_numpy(tokens), choice)
+        assert np.array_equal(grid.numpy(), encoded.grid)
+        sent = mask.sent_tokens(choice.mode, kept.numpy(), tiny.bundle.schedule, *tokens.shape)
+        assert np.array_equal(sent, encoded.sent)
+
+
+def test_the_table_of_edge_bits_is_that_of_what_encoders_keep() -> None:
+    tokenizer, trained = tiny_modules(5)
+    grids = [torch.randint(16, (12, 20)) for _ in range(6)]
+    table = count_mask_bits(trained.prior.freeze(), tokenizer.quantizer.words, grids, random.Random(2))
+    assert table.shape == (1024,)
+    assert int(table.min()) >= 64
+    assert int(table[0]) < 32768  # fewer blocks are kept than not
 
 
 def test_crops_keep_pictures_and_tokens_together(sample: np.ndarray) -> None:
@@ -35,9 +58,10 @@ def test_crops_keep_pictures_and_tokens_together(sample: np.ndarray) -> None:
     assert made.tokens.shape == (9, 10)
     with torch.no_grad():
         tokens = tokenizer.quantizer.assign(tokenizer.encoder(made.image[None].float() / 255))[0]
-    edges = mask.edge_blocks(made.image.permute(1, 2, 0).numpy(), 16)
-    always = mask.sent_tokens(MODES["edge_more"], edges, trained.prior.schedule, 9, 10)
+    nothing = np.zeros((5, 5), bool)
+    always = mask.sent_tokens(MODES["edge_more"], nothing, trained.prior.schedule, 9, 10)
     assert torch.equal(made.tokens.long()[always], tokens[always])
+    assert not torch.equal(made.tokens.long(), tokens)
     numbered = torch.arange(90).view(9, 10)
     pixels = numbered.repeat_interleave(16, 0).repeat_interleave(16, 1).to(torch.uint8).expand(3, -1, -1)
     images, grids = draw([Cut(pixels, numbered.to(torch.int16))], 5, 64, random.Random(2))

@@ -19,8 +19,9 @@ from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime.pictures import is_held_out
 from uigc.runtime.schedule import quincunx
+from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
-from uigc.training.prior import draw_lost, stage_loss
+from uigc.training.prior import stage_loss
 
 
 @pytest.fixture(scope="module")

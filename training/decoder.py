@@ -20,6 +20,7 @@ from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, rep
 
 LEARNING_RATE = 3e-4
 ADVERSARIAL_AFTER = 0.05
+REGENERATED = 800  # photographs at most whose lost tokens are regenerated, which takes about a second each on a CPU
 
 
 def train(
@@ -44,7 +45,8 @@ def train(
     made = []
     if lossy:
         prior = load_prior(options.out).prior.freeze().to(device)
-        made = cuts(tokenizer, prior, photos.training, random.Random(options.seed))
+        chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
+        made = cuts(tokenizer, prior, chosen, random.Random(options.seed))
     tokenizer.decoder.requires_grad_(True)
     loss = Loss(networks.to(device) if networks else None, weights)
     adversary = Adversary(device)

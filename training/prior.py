@@ -24,17 +24,15 @@ from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime import files
 from uigc.runtime.manifest import PATCH
-from uigc.runtime.mask import BLOCK, MaskMode, count_table, edge_blocks
-from uigc.runtime.schedule import Schedule, quincunx
+from uigc.runtime.schedule import quincunx
 from uigc.training.loop import Run, RunOptions, averaged
+from uigc.training.masks import count_mask_bits, draw_lost, stage_grid
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 2e-3
 WARM_LEARNING_RATE = 1e-3  # of a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
-LOSSY_SHARE = 0.5  # of the windows
-SCATTERED_SHARE = 0.5  # of those: tokens are lost anywhere, as in UIGC's training; else as the mask modes lose them
-LARGEST_SCATTERED = 0.75  # share of the tokens
+MASK_PICTURES = 400  # on which the table of the edge bits is counted
 SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
 BRIGHTNESS = (0.85, 1.15)
 
@@ -66,8 +64,8 @@ def augmented(picture: Tensor, rng: random.Random) -> Tensor:
 
 def _tokenized(
     options: RunOptions, tokenizer: Tokenizer, fingerprint: str, variants: int
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Training grids, held-out grids and the mask table, computed once and kept in ``tokens.pt``."""
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Training grids and held-out grids, computed once and kept in ``tokens.pt``."""
     subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed, variants]
     kept = options.out / "tokens.pt"
     state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
@@ -79,15 +77,9 @@ def _tokenized(
                 "subject": subject,
                 "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng, variants)],
                 "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
-                "mask": _mask_table(photos.training),
             }
         files.replace(kept, lambda part: torch.save(state, part))
-    return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]], state["mask"].cpu()
-
-
-def _mask_table(images: list[Tensor]) -> Tensor:
-    pictures = [edge_blocks(image.permute(1, 2, 0).cpu().numpy(), PATCH) for image in images]
-    return torch.from_numpy(count_table(pictures))
+    return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]]
 
 
 def _window(grid: Tensor, pad: int, side: int, rng: random.Random) -> Tensor:
@@ -107,32 +99,6 @@ def batch_of(grids: list[Tensor], prior: Prior, count: int, rng: random.Random) 
         side = config.window * max(math.ceil(max(grid.shape) / config.window) for grid in chosen)
         return torch.stack([F.pad(g, (0, side - g.shape[1], 0, side - g.shape[0]), value=config.pad) for g in chosen])
     return torch.stack([_window(rng.choice(grids), config.pad, config.window, rng) for _ in range(count)])
-
-
-def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
-    """The stage of each position of ``tokens`` (B, H, W): int8 (H, W)."""
-    return torch.from_numpy(schedule.stage_of(tokens.shape[1], tokens.shape[2])).to(tokens.device)
-
-
-def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
-    """Which of ``tokens`` (B, H, W) are lost: bool.
-
-    Part of the windows lose nothing. Part lose tokens as the mask modes would, in blocks of 2x2 off the edges, a random
-    share of the blocks lying on edges. The others lose a random share of up to 0.75 anywhere (UIGC, ICME 2024).
-    """
-    batch, height, width = tokens.shape
-    device = tokens.device
-    first_lost = [schedule.leading(mode.share_off_edges) for mode in MaskMode if mode is not MaskMode.ENTIRE]
-    pick = torch.tensor(first_lost, device=device)[torch.randint(len(first_lost), (batch, 1, 1), device=device)]
-    share = torch.rand(batch, 1, 1, device=device)
-    edge = torch.rand((batch, height // BLOCK, width // BLOCK), device=device) < share
-    edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
-    masked = (stage_grid(schedule, tokens) >= pick) & ~edge
-    ratio = LARGEST_SCATTERED * torch.rand(batch, 1, 1, device=device)
-    scattered = torch.rand(tokens.shape, device=device) < ratio
-    kind = torch.rand(batch, 1, 1, device=device)
-    lost = torch.where(kind < LOSSY_SHARE * SCATTERED_SHARE, scattered, masked)
-    return lost & (kind < LOSSY_SHARE)
 
 
 def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
@@ -195,7 +161,7 @@ def train(
             f"{tokenizer.config.codebook}; start from another, or leave out --start."
         )
     fingerprint = token_fingerprint(tokenizer)
-    grids, held_out, mask_table = _tokenized(options, tokenizer, fingerprint, variants)
+    grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
     prior = (started or Prior(config, quincunx(), floating if twin else dyadic)).to(device)
     if not started:
@@ -219,6 +185,9 @@ def train(
     if not run.completed:
         return
     _report(run, held_out[:64])
+    with averaged(run):
+        chosen = run.rng.sample(grids, min(MASK_PICTURES, len(grids)))
+        mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
     save_prior(options.out, run.average.state, prior, mask_table, name)
 
 

@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime.manifest import PATCH
-from uigc.runtime.mask import MaskMode, edge_blocks, sent_tokens
-from uigc.training.prior import stage_grid
-
-LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]
+from uigc.training.masks import draw_mask, masked
 
 
 @dataclass(frozen=True)
@@ -32,47 +28,15 @@ class Cut:
     tokens: Tensor
 
 
-@torch.no_grad()
-def regenerate(prior: Prior, tokens: Tensor, lost: Tensor) -> Tensor:
-    """``tokens`` int64 (B, H, W), multiples of the window, with those that are ``lost`` (bool) replaced by the prior's
-    most likely ones, as the runtime does it: stage by stage, and never fed back."""
-    config, schedule = prior.config, prior.schedule
-    real, stages = tokens != config.pad, stage_grid(schedule, tokens)
-    result = tokens.clone()
-    for stage, positions in enumerate(schedule.stages):
-        if not bool((lost & real & (stages == stage)).any()):
-            continue
-        context = torch.where(real & (lost | (stages >= stage)), config.unknown, tokens)
-        likely = prior(context, stage).argmax(-1)
-        grid = _scattered(tokens, likely, positions, schedule.tile)
-        result = torch.where(lost & real & (stages == stage), grid, result)
-    return result
-
-
-def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, int]], tile: int) -> Tensor:
-    """``values`` (B, asked) of a stage, in coding order, at their places in a grid like ``tokens``."""
-    batch, height, width = tokens.shape
-    tiles = tokens.new_zeros(batch, height // tile, width // tile, tile, tile)
-    rows, columns = (list(axis) for axis in zip(*positions, strict=True))
-    tiles[..., rows, columns] = values.view(batch, height // tile, width // tile, len(positions))
-    return tiles.permute(0, 1, 3, 2, 4).reshape(batch, height, width)
-
-
 def cut(tokenizer: Tokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Cut:
-    """A photograph uint8 (3, H, W) cut at a random phase, under a random one of the mask modes that lose tokens."""
+    """A photograph uint8 (3, H, W) cut at a random phase, under a random mask that loses tokens."""
     _, height, width = image.shape
     top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
     image = image[:, top : top + height // PATCH * PATCH, left : left + width // PATCH * PATCH]
     with torch.no_grad():
-        tokens = tokenizer.quantizer.assign(tokenizer.encoder(image[None].float() / 255))
-    rows, columns = tokens.shape[1:]
-    edges = edge_blocks(image.permute(1, 2, 0).cpu().numpy(), PATCH)
-    sent = torch.from_numpy(sent_tokens(rng.choice(LOSSY), edges, prior.schedule, rows, columns))
-    window = prior.config.window
-    border = (0, -columns % window, 0, -rows % window)
-    padded = F.pad(tokens.long(), border, value=prior.config.pad)
-    lost = F.pad(~sent[None].to(tokens.device), border, value=False)
-    return Cut(image, regenerate(prior, padded, lost)[0, :rows, :columns].to(torch.int16))
+        tokens = tokenizer.quantizer.assign(tokenizer.encoder(image[None].float() / 255))[0]
+    _, grid = masked(prior, tokenizer.quantizer.words, tokens, draw_mask(rng))
+    return Cut(image, grid.to(torch.int16))
 
 
 def cuts(tokenizer: Tokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Cut]:

@@ -1,0 +1,105 @@
+"""Which tokens are lost in training, and what the decoder makes of them: the mask modes, in PyTorch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uigc.export.modules.prior import Prior
+from uigc.runtime.mask import BLOCK, Mask, MaskMode, count_table, lost_blocks, sent_tokens
+from uigc.runtime.schedule import Schedule
+
+LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]
+LOSSY_SHARE = 0.5  # of the windows
+SCATTERED_SHARE = 0.5  # of those: tokens are lost anywhere, as in UIGC's training; else as the mask modes lose them
+LARGEST_SCATTERED = 0.75  # share of the tokens
+LARGEST_KEPT = 0.5  # share of the blocks that an encoder keeps
+
+
+def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
+    """The stage of each position of ``tokens`` (B, H, W): int8 (H, W)."""
+    return torch.from_numpy(schedule.stage_of(tokens.shape[1], tokens.shape[2])).to(tokens.device)
+
+
+def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
+    """Which of ``tokens`` (B, H, W) are lost: bool.
+
+    Part of the windows lose nothing. Part lose tokens as the mask modes would, in blocks of 2x2 off the edges, a random
+    share of the blocks lying on edges. The others lose a random share of up to 0.75 anywhere (UIGC, ICME 2024).
+    """
+    batch, height, width = tokens.shape
+    device = tokens.device
+    first_lost = [schedule.leading(mode.share_off_edges) for mode in LOSSY]
+    pick = torch.tensor(first_lost, device=device)[torch.randint(len(first_lost), (batch, 1, 1), device=device)]
+    share = torch.rand(batch, 1, 1, device=device)
+    edge = torch.rand((batch, height // BLOCK, width // BLOCK), device=device) < share
+    edge = edge.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)
+    masked = (stage_grid(schedule, tokens) >= pick) & ~edge
+    ratio = LARGEST_SCATTERED * torch.rand(batch, 1, 1, device=device)
+    scattered = torch.rand(tokens.shape, device=device) < ratio
+    kind = torch.rand(batch, 1, 1, device=device)
+    lost = torch.where(kind < LOSSY_SHARE * SCATTERED_SHARE, scattered, masked)
+    return lost & (kind < LOSSY_SHARE)
+
+
+@torch.no_grad()
+def regenerate(prior: Prior, tokens: Tensor, lost: Tensor) -> Tensor:
+    """``tokens`` int64 (B, H, W), multiples of the window, with those that are ``lost`` (bool) replaced by the prior's
+    most likely ones, as the runtime does it: stage by stage, and never fed back."""
+    config, schedule = prior.config, prior.schedule
+    real, stages = tokens != config.pad, stage_grid(schedule, tokens)
+    result = tokens.clone()
+    for stage, positions in enumerate(schedule.stages):
+        if not bool((lost & real & (stages == stage)).any()):
+            continue
+        context = torch.where(real & (lost | (stages >= stage)), config.unknown, tokens)
+        likely = prior(context, stage).argmax(-1)
+        grid = _scattered(tokens, likely, positions, schedule.tile)
+        result = torch.where(lost & real & (stages == stage), grid, result)
+    return result
+
+
+def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, int]], tile: int) -> Tensor:
+    """``values`` (B, asked) of a stage, in coding order, at their places in a grid like ``tokens``."""
+    batch, height, width = tokens.shape
+    tiles = tokens.new_zeros(batch, height // tile, width // tile, tile, tile)
+    rows, columns = (list(axis) for axis in zip(*positions, strict=True))
+    tiles[..., rows, columns] = values.view(batch, height // tile, width // tile, len(positions))
+    return tiles.permute(0, 1, 3, 2, 4).reshape(batch, height, width)
+
+
+@torch.no_grad()
+def masked(prior: Prior, words: Tensor, tokens: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
+    """What an encoder that is asked for ``mask`` keeps of a grid (h, w), and the grid that its decoder ends with.
+
+    ``words`` (codebook, dim). Returns the bits of the blocks (ceil(h/2), ceil(w/2)) and the grid (h, w).
+    """
+    rows, columns = tokens.shape
+    window = prior.config.window
+    border = (0, -columns % window, 0, -rows % window)
+    padded = F.pad(tokens.long(), border, value=prior.config.pad)[None]
+
+    def back(kept: Tensor) -> Tensor:
+        sent = torch.from_numpy(sent_tokens(mask.mode, kept.numpy(), prior.schedule, rows, columns))
+        return regenerate(prior, padded, F.pad(~sent[None].to(tokens.device), border, value=False))[0, :rows, :columns]
+
+    nothing = torch.zeros((-(-rows // BLOCK), -(-columns // BLOCK)), dtype=torch.bool)
+    steps = (words * (127 / words.abs().max())).round().long().cpu().numpy()
+    made = back(nothing).cpu().numpy()
+    kept = torch.from_numpy(lost_blocks(tokens.cpu().numpy(), made, steps, mask.share))
+    return kept, back(kept)
+
+
+def draw_mask(rng: random.Random) -> Mask:
+    """A mask that loses tokens: half of the time of the picture's own share of blocks, else of any."""
+    return Mask(rng.choice(LOSSY), None if rng.random() < 0.5 else rng.uniform(0, LARGEST_KEPT))
+
+
+def count_mask_bits(prior: Prior, words: Tensor, grids: Sequence[Tensor], rng: random.Random) -> Tensor:
+    """The table int32 (1024,) that the edge bits are coded with, counted on what encoders keep of token grids."""
+    kept = [masked(prior, words, grid, draw_mask(rng))[0] for grid in grids]
+    return torch.from_numpy(count_table([bits.numpy() for bits in kept]))
