@@ -167,7 +167,7 @@ def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch
             return run
 
     cpu = providers.find("cpu")
-    monkeypatch.setattr(providers, "find", lambda name: Inexact())
+    monkeypatch.setattr(providers, "find", lambda name, engines: Inexact())
     inexact = Codec(tiny_path)
     caught = 0
     for _ in range(20):
