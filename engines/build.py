@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from uigc.engines import device, inspector, plan, precision
+from uigc.engines import inspector, plan, precision
 from uigc.engines.backend import Backend
 from uigc.engines.profile import Profile, Shape
 from uigc.engines.sidecar import Sidecar, describe
@@ -57,10 +57,7 @@ def build(
     if cache is not None:
         timings = bytes(config.get_timing_cache().serialize())
         files.replace(cache, lambda part: part.write_bytes(timings))
-    products = _products(trt, network)
-    counts = plan.completed(plan.census(blob), len(products) * len(shapes))
-    if "unknown" in counts and device.problem() is None:
-        counts = inspector.census(backend, blob, products, sidecar.options["tf32"])
+    counts = _census(backend, blob, _products(trt, network), len(shapes), sidecar.options["tf32"])
     precision.check(source.graph, source.precision, counts)
     return blob, replace(
         sidecar,
@@ -113,6 +110,13 @@ def _use_timings(backend: Backend, config: Any, path: Path) -> None:
     cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
     backend.checked(cache, f"read {path}", "remove that file")
     backend.checked(config.set_timing_cache(cache, ignore_mismatch=False), f"use {path}", "remove that file")
+
+
+def _census(backend: Backend, blob: bytes, products: list[str], profiles: int, tf32: bool) -> dict[str, int]:
+    """Products by precision, from the plan where it is built ahead of time, else by the inspector on this GPU."""
+    if backend.targets():
+        return plan.completed(plan.census(blob), len(products) * profiles)
+    return inspector.census(backend, blob, products, tf32)
 
 
 def _products(trt: Any, network: Any) -> list[str]:

@@ -5,6 +5,7 @@ What is in here needs a GPU; ``docs/ENGINES.md`` says what of it has not run on 
 
 from __future__ import annotations
 
+import threading
 import weakref
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ class Executor:
     """An engine with one input and one output, as the runtime's ``Graph``: arrays of the host in and out.
 
     An output belongs to the caller; the executor never writes to it again. Device memory belongs to the executor, and
-    is freed by :meth:`close`, at the end of a ``with`` block, or when the executor is collected. One thread at a time.
+    is freed by :meth:`close`, at the end of a ``with`` block, or when the executor is collected. Threads take turns.
     """
 
     def __init__(self, backend: Backend, plan: bytes, sidecar: Sidecar, kernels: Path | None = None) -> None:
@@ -46,6 +47,7 @@ class Executor:
         self.output = names[modes.index(trt.TensorIOMode.OUTPUT)]
         self.dtypes = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
         self._lanes: dict[int, _Lane] = {}
+        self._turn = threading.Lock()
         self._owned = ExitStack()
         self.stream = self.cuda.stream()
         self._owned.callback(self.cuda.end_stream, self.stream)
@@ -59,7 +61,8 @@ class Executor:
             raise ProviderError(
                 f"The engine of {self.label} takes {self.dtypes[self.input]} and was given {value.dtype}; convert it."
             )
-        return self._lane(value.shape).run(np.ascontiguousarray(value))
+        with self._turn:
+            return self._lane(value.shape).run(np.ascontiguousarray(value))
 
     def close(self) -> None:
         """Free all device memory; the executor cannot be called any more."""

@@ -48,6 +48,14 @@ class TensorRT:
         return self._found("decoder", preferred) or self._found("encoder", preferred) or ("fp16",)
 
     @property
+    def batch(self) -> int:
+        """Most pictures that go through the engines together."""
+        if self.engines is None or not self.verified:
+            return 1
+        found = sidecar.Sidecar.read(sidecar.plan_path(self.engines, "stage0", self.verified[0]))
+        return min(int(profile["batch"]) for profile in found.profiles)
+
+    @property
     def verified(self) -> tuple[str, ...]:
         return self._found("stage0", ("int8", "fp16"))
 

@@ -72,6 +72,7 @@ class Engine:
     def __init__(self, trt: TensorRT, facts: dict[str, Any]) -> None:
         self.cuda, self.profiles, self.broken = trt.cuda, [tuple(map(tuple, p)) for p in facts["profiles"]], False
         self.session = onnxruntime.InferenceSession(facts["onnx"], providers=["CPUExecutionProvider"])
+        self.kind, self.layers = facts["kind"], facts["layers"]
         tensors = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self.names = [tensor.name for tensor in tensors]
         self.types = [{"tensor(float)": np.float32, "tensor(int32)": np.int32}[tensor.type] for tensor in tensors]
@@ -89,6 +90,11 @@ class Engine:
 
     def get_tensor_profile_shape(self, name: str, index: int) -> tuple[tuple[int, ...], ...]:
         return self.profiles[index]
+
+    def create_engine_inspector(self) -> SimpleNamespace:
+        word = {"int8": "Int8", "half": "Half", "float": "Float"}.get(self.kind, self.kind)
+        layers = [{"Name": f"{name} + more", "Weights": {"Type": word}} for name in self.layers]
+        return SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": layers}))
 
     def create_runtime_config(self) -> SimpleNamespace:
         kernels = SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda known: known == b"kernels")
@@ -109,6 +115,7 @@ class TensorRT(ModuleType):
     TensorIOMode = IntEnum("TensorIOMode", {"INPUT": 1, "OUTPUT": 2})
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=0)
     BuilderFlag, ProfilingVerbosity = SimpleNamespace(TF32="tf32"), SimpleNamespace(DETAILED=2)
+    LayerInformationFormat = SimpleNamespace(JSON=1)
     LayerType = SimpleNamespace(CONVOLUTION="Conv", DECONVOLUTION="ConvTranspose", MATRIX_MULTIPLY="MatMul")
 
     class ILogger:
@@ -188,7 +195,10 @@ class Builder:
             for i in range(network.num_layers)
             for p in range(len(self.profiles))
         ]
-        facts = json.dumps({"onnx": network.path, "profiles": self.profiles})
+        layers = [network.get_layer(index).name for index in range(network.num_layers)]
+        facts = json.dumps({"onnx": network.path, "profiles": self.profiles, "kind": kind, "layers": layers})
+        if not hasattr(self.trt, "ComputeCapability"):
+            return f"\n{facts}".encode()  # whose plans hold no text
         return "\n".join([*lines, facts]).encode()
 
 
