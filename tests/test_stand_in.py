@@ -1,0 +1,67 @@
+"""The stand-in for a GPU has no call that the real packages lack, so neither has what is tested on it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from tests import fake_gpu
+from tests.conftest import ROOT
+from tests.fake_cuda import Cuda
+
+trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this system")
+runtime = pytest.importorskip("cuda.bindings.runtime")
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+def test_calls_of_cuda() -> None:
+    for name in public(Cuda) - {"put"}:
+        real = getattr(runtime, name)
+        if not inspect.isfunction(getattr(Cuda, name)):
+            continue
+        (signature,) = re.findall(rf"^{name}\((.*)\)$", str(real.__doc__), re.MULTILINE)[:1]
+        wanted = len([part for part in signature.split(",") if part.strip()])
+        assert len(inspect.signature(getattr(Cuda, name)).parameters) - 1 == wanted, f"{name}({signature})"
+
+
+def test_every_call_of_cuda_is_in_the_stand_in() -> None:
+    source = (ROOT / "engines" / "device.py").read_text(encoding="utf-8")
+    for name in set(re.findall(r'"(cuda[A-Z]\w+)"|runtime\.(cuda[A-Z]\w+)', source)):
+        found = "".join(name)
+        owner = runtime.cudaDeviceAttr if found.startswith("cudaDevAttr") else runtime
+        assert hasattr(owner, found), found
+    assert hasattr(runtime.cudaMemcpyKind, "cudaMemcpyHostToDevice")
+    assert hasattr(runtime.cudaMemcpyKind, "cudaMemcpyDeviceToHost")
+    assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
+    assert hasattr(runtime.cudaError_t, "cudaErrorInsufficientDriver")
+
+
+def test_calls_of_tensorrt() -> None:
+    assert public(fake_gpu.Context) <= set(dir(trt.IExecutionContext))
+    assert public(fake_gpu.Engine) | {"num_io_tensors", "num_optimization_profiles"} <= set(dir(trt.ICudaEngine))
+    assert public(fake_gpu.Builder) <= set(dir(trt.Builder))
+    assert public(fake_gpu.TensorRT) - {"Runtime"} <= set(dir(trt))
+    for kind, names in {
+        trt.Runtime: ("deserialize_cuda_engine",),
+        trt.OnnxParser: ("parse_from_file", "num_errors", "get_error"),
+        trt.EngineInspector: ("get_engine_information",),
+        trt.IOptimizationProfile: ("set_shape",),
+        trt.IRuntimeConfig: ("cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"),
+        trt.IRuntimeCache: ("serialize", "deserialize"),
+        trt.ITimingCache: ("serialize",),
+        trt.CudaGraphStrategy: ("WHOLE_GRAPH_CAPTURE",),
+        trt.ProfilingVerbosity: ("DETAILED",),
+        trt.LayerInformationFormat: ("JSON",),
+        trt.TensorIOMode: ("INPUT", "OUTPUT"),
+        trt.IBuilderConfig: (
+            "set_flag", "clear_flag", "set_compute_capability", "num_compute_capabilities", "add_optimization_profile",
+            "create_timing_cache", "set_timing_cache", "get_timing_cache", "profiling_verbosity",
+        ),
+    }.items():  # fmt: skip
+        assert set(names) <= set(dir(kind)), kind.__name__
+    assert trt.nptype(trt.int32) is not None
