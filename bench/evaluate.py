@@ -55,6 +55,7 @@ class Yardstick:
     def __init__(self, networks: Path | None) -> None:
         self.fingerprint: str | None = None
         self._lpips = self._dists = None
+        self._reference: tuple[Tensor, list[Tensor]] = (torch.zeros(0), [])
         if networks is not None:
             if not networks.is_file():
                 raise InputError(f"There is no file {networks}; give --networks the weights of LPIPS and DISTS.")
@@ -77,8 +78,14 @@ class Yardstick:
             round(8 * len(coded.data) / (width * height), 6),
             round(min(float(psnr(back, reference)), BEST_PSNR), 4),
             round(float(self._lpips(back, reference)), 5) if self._lpips else None,
-            round(float(self._dists(back, reference)), 5) if self._dists else None,
+            round(self._structure(self._dists, back, reference), 5) if self._dists else None,
         )
+
+    def _structure(self, dists: DISTS, back: Tensor, reference: Tensor) -> float:
+        """DISTS; the features of a picture, the dearest part, are computed once for all settings."""
+        if not torch.equal(self._reference[0], reference):
+            self._reference = reference, dists.features(reference)
+        return float(dists.distance(dists.features(back), self._reference[1]))
 
 
 def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
