@@ -180,7 +180,7 @@ def test_refusals(
 
 def loss(bundle: Bundle, precision: str, pixels: np.ndarray) -> tuple[float, float]:
     """dB of PSNR that a decoder loses to float32 on the tokens of a picture, and its mean difference in 255ths."""
-    full, other = Codec(bundle), Codec(bundle, pixel_precision=precision)
+    full, other = (Codec(bundle, pixel_precision=each) for each in ("fp32", precision))
     grid = full.tokenize(pixels)
     exact, changed, original = (each.astype(float) for each in (full.paint(grid), other.paint(grid), pixels))
     errors = [np.square(picture - original).mean() for picture in (exact, changed)]
