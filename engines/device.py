@@ -77,8 +77,10 @@ class Cuda:
         self.call("cudaStreamBeginCapture", stream, mode)
         try:
             work()
-        finally:
-            graph = self.call("cudaStreamEndCapture", stream)
+        except BaseException:
+            self.runtime.cudaStreamEndCapture(stream)  # whatever its status: why the work failed is what counts
+            raise
+        graph = self.call("cudaStreamEndCapture", stream)
         try:
             return self.call("cudaGraphInstantiate", graph, 0)
         finally:
