@@ -52,20 +52,20 @@ def target(name: str, codec: Codec, mask: str) -> Target:
     """A .uigc file, a picture, or a size such as 768x512, to which the sample is scaled."""
     size = re.fullmatch(r"(\d+)x(\d+)", name)
     if size and not Path(name).exists():
-        pixels = sample(int(size[1]), int(size[2]), codec.max_pixels)
+        pixels = sample(int(size[1]), int(size[2]), codec.limits.check)
     else:
         data = files.read(name)
         if data.startswith(bitstream.MAGIC):
             return Target(name, data, None)
-        pixels = image.read(data, max_pixels=codec.max_pixels)
+        pixels = image.read(data, check_size=codec.limits.check)
     return Target(name, codec.compress(pixels, mask), pixels)
 
 
-def sample(width: int, height: int, max_pixels: int) -> Pixels:
+def sample(width: int, height: int, check_size: Callable[[int, int], None]) -> Pixels:
     """The photograph that ships, uint8 (height, width, 3), scaled to a size."""
     from PIL import Image
 
-    bitstream.check_size(width, height, max_pixels)
+    check_size(width, height)
     with Image.open(SAMPLE) as picture:
         return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
 

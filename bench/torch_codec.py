@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from uigc.export.modules.checkpoint import frozen_prior, load_tokenizer
+from uigc.export.modules.interface import ImageToTokens, TokensToImage
 from uigc.export.modules.prior import Stage
-from uigc.export.modules.tokenizer import ImageToTokens, TokensToImage
 from uigc.runtime import Bundle, Codec
 from uigc.runtime.pixels import PixelNetworks
 from uigc.runtime.providers import Graph

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uigc.export.half import half
-from uigc.export.modules.checkpoint import TrainedPrior
+from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
+from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.export.modules.tokenizer import Tokenizer
 from uigc.export.precision import variants
 from uigc.export.proof import Domain, prove_file, token_domain
-from uigc.export.trace import OPSET, Spec, compare, is_stage, specs, trace
+from uigc.export.trace import OPSET, Spec, TraceError, compare, is_stage, specs, trace
 from uigc.export.weights import WeightStore, externalize, name_weights, resolve
 from uigc.runtime import manifest as layout
 from uigc.runtime.bundle import Bundle
@@ -42,7 +42,7 @@ class Written:
 
 
 def write_bundle(
-    tokenizer: Tokenizer, trained: TrainedPrior, out: Path, pictures: list[NDArray[np.uint8]], force: bool, say: Say
+    tokenizer: VQTokenizer, trained: TrainedPrior, out: Path, pictures: list[NDArray[np.uint8]], force: bool, say: Say
 ) -> Written:
     """Export to the folder ``out``; nothing is left there unless every graph agreed with its module.
 
@@ -55,7 +55,12 @@ def write_bundle(
             f"The prior predicts {prior.config.codebook} words and the tokenizer has {tokenizer.config.codebook}; "
             "train both in the same folder."
         )
-    if not bool(tokenizer.quantizer.fitted):
+    if trained.tokens not in (None, token_fingerprint(tokenizer)):
+        raise InputError(
+            "The prior was trained on the tokens of another tokenizer; train it again on this one, or give the one "
+            "that it was trained on."
+        )
+    if not tokenizer.quantizer.ready:
         raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
     _round_to_half(tokenizer)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,15 +86,18 @@ def _check_free(out: Path, force: bool) -> None:
 
 def _round_to_half(module: nn.Module) -> None:
     """Pixel networks ship in half precision; what is compared and measured is what ships."""
-    for value in module.state_dict().values():
-        if value.is_floating_point():
-            value.copy_(value.half().float())
+    state = module.state_dict()
+    module.load_state_dict({n: v.half().float() if v.is_floating_point() else v for n, v in state.items()})
 
 
 def _write(
-    tokenizer: Tokenizer, prior: Prior, mask_table: NDArray[np.int32], folder: Path, pictures: list[NDArray[np.uint8]],
+    tokenizer: VQTokenizer,
+    prior: Prior,
+    mask_table: NDArray[np.int32],
+    folder: Path,
+    pictures: list[NDArray[np.uint8]],
     say: Say,
-) -> bytes:  # fmt: skip
+) -> bytes:
     tables = {layout.CODER_TABLE: weight_table(), layout.MASK_TABLE: mask_table.astype(np.int32)}
     parameters = {**_state("prior.", prior), **_state("tokenizer.", tokenizer)}
     store = WeightStore({**parameters, **tables})
@@ -117,9 +125,8 @@ def _write(
             entry = {**_file_entry(path), "nodes": len(model.graph.node)}
             if is_stage(spec):
                 entry["proof"] = _certificate(path, domain, entry["sha256"], weights["sha256"], say)
-            say(f"comparing {path.name} with its module")
-            compare(spec, str(path), inputs, precision)
-            entries[spec.name]["precisions"][precision] = entry
+            if _agrees(spec, path, inputs, precision, say):
+                entries[spec.name]["precisions"][precision] = entry
     identity = prior_id(
         sorted((name, array) for name, array in parameters.items() if name.startswith("prior.")),
         tables,
@@ -131,6 +138,21 @@ def _write(
     return Bundle.load(folder).prior_id  # what was written is what the runtime takes
 
 
+def _agrees(spec: Spec, path: Path, inputs: list[Tensor], precision: str, say: Say) -> bool:
+    """Compare a graph with its module; raises if it is wrong, but where only half precision is too narrow for a pixel
+    network's numbers, the graph is removed, and others remain."""
+    say(f"comparing {path.name} with its module")
+    try:
+        compare(spec, str(path), inputs, precision)
+    except TraceError as error:
+        if precision != "fp16" or is_stage(spec):
+            raise
+        path.unlink()
+        say(f"left out {path.name}, because half precision is too narrow for these weights: {error}")
+        return False
+    return True
+
+
 def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:
     """What a module computes with: its state without the running sums that only training needs."""
     skipped = ("quantizer.sums", "quantizer.counts", "quantizer.fitted")
@@ -138,7 +160,7 @@ def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:
     return {prefix + name: value.numpy() for name, value in state.items() if name not in skipped}
 
 
-def _inputs(spec: Spec, tokenizer: Tokenizer, prior: Prior, pictures: list[NDArray[np.uint8]]) -> list[Tensor]:
+def _inputs(spec: Spec, tokenizer: VQTokenizer, prior: Prior, pictures: list[NDArray[np.uint8]]) -> list[Tensor]:
     """Real inputs of a graph at several sizes, and its example, which is a batch of two."""
     images = [_image(picture) for picture in pictures]
     if spec.name == "encoder":
@@ -195,7 +217,7 @@ def _interface(model: onnx.ModelProto) -> dict[str, Any]:
 
 
 def _manifest(
-    tokenizer: Tokenizer, prior: Prior, identity: bytes, graphs: dict[str, Any], weights: dict[str, Any]
+    tokenizer: VQTokenizer, prior: Prior, identity: bytes, graphs: dict[str, Any], weights: dict[str, Any]
 ) -> dict[str, Any]:
     config = prior.config
     return {
@@ -211,7 +233,7 @@ def _manifest(
             "config": config.to_json(),
         },
         "schedule": prior.schedule.to_json(),
-        "tokenizer": tokenizer.config.to_json(),
+        "tokenizer": tokenizer.config.stated(),
         "opset": OPSET,
         "graphs": graphs,
         "weights": weights,

@@ -8,14 +8,16 @@ import sys
 from pathlib import Path
 
 from uigc.runtime.cli import Command
-from uigc.runtime.errors import DependencyError
+from uigc.runtime.errors import DependencyError, InputError
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="folder of a training run")
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="folder of a training run")
     parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="folder to write")
+    text = "take the tokenizer from here instead: another run's folder, or the checkpoint of an f16 VQGAN"
+    parser.add_argument("--tokenizer", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -28,6 +30,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer
+    from uigc.export.modules.taming import load_vqgan
     from uigc.runtime import image
     from uigc.runtime.demo import SAMPLE
 
@@ -35,10 +38,16 @@ def _run(arguments: argparse.Namespace) -> None:
         if not arguments.quiet:
             print(text, file=sys.stderr)
 
+    run, source = arguments.checkpoint, arguments.tokenizer or arguments.checkpoint
+    if run.is_file():
+        raise InputError(
+            f"{run} is a file, and the folder of a training run was expected; to begin a run on a VQGAN's checkpoint: "
+            f"uigc import-vqgan {run} -o RUN."
+        )
     picture = image.read(SAMPLE.read_bytes())
     written = write_bundle(
-        load_tokenizer(arguments.checkpoint),
-        load_prior(arguments.checkpoint),
+        load_tokenizer(source) if source.is_dir() else load_vqgan(source),
+        load_prior(run),
         arguments.output,
         [picture, picture[:200, :333]],
         arguments.force,

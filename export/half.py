@@ -1,8 +1,8 @@
 """Half-precision graphs of encoder and pixel decoder.
 
-Pixels are tolerant, so everything is float16 except what loses digits there: the norms' mean squares and roots, and the
-cosines among which the encoder takes the largest. Graphs are typed throughout, as TensorRT wants them; inputs and
-outputs keep their types.
+Pixels are tolerant, so everything is float16 except what loses digits there: the norms' mean squares and roots, group
+norms, softmax, and the cosines or distances among which the encoder takes the best. Graphs are typed throughout, as
+TensorRT wants them; inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from uigc.export.editor import Editor
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _WIDE = {"ReduceMean", "Sqrt", "Reciprocal", "ArgMax", "Softmax", "InstanceNormalization", "GroupNormalization"}
 _PREPARING = {"Mul", "Add", "Conv"}
+_LEFT = {"Resize": slice(1, None)}
+"""Inputs that stay float32 by the operators' definition: here, the scales."""
 _SUFFIX = {FLOAT: "float", HALF: "half"}
 
 
@@ -38,7 +40,8 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
         node = NodeProto()
         node.CopyFrom(original)
         kind = FLOAT if original.name in wide else HALF
-        node.input[:] = [taken(name, kind) if types.get(name) == FLOAT else name for name in node.input]
+        left = set(node.input[_LEFT.get(node.op_type, slice(0))])
+        node.input[:] = [name if name in left or types.get(name) != FLOAT else taken(name, kind) for name in node.input]
         if node.op_type == "Cast" and types[node.output[0]] == FLOAT:
             node.attribute[0].i = kind
         for index, name in enumerate(node.output):

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uigc.export.modules.interface import ImageToTokens, TokensToImage, VQTokenizer
 from uigc.export.modules.prior import Prior, Stage
-from uigc.export.modules.tokenizer import ImageToTokens, Tokenizer, TokensToImage
 from uigc.export.tidy import tidy
 from uigc.runtime.errors import UigcError
 from uigc.runtime.manifest import PATCH
@@ -43,7 +43,7 @@ class Spec:
     dynamic: Mapping[int, tuple[str, int]]
 
 
-def specs(tokenizer: Tokenizer, prior: Prior) -> list[Spec]:
+def specs(tokenizer: VQTokenizer, prior: Prior) -> list[Spec]:
     """Encoder, every stage, decoder, in the order in which a file passes them."""
     window = prior.config.window
     grid = torch.randint(prior.config.codebook, (2, 2 * window, 3 * window), dtype=torch.int32)
@@ -131,22 +131,20 @@ def _difference(
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
         return f"{found.dtype} {found.shape} instead of {wanted.dtype} {wanted.shape}"
     if isinstance(spec.module, ImageToTokens):
-        worst = _worst_cosine(spec.module, value, found)
+        worst = _shortfall(spec.module, value, found)
         limit = HALF_COSINE_TOLERANCE if half else PIXEL_TOLERANCE
-        return f"a token's cosine is {worst} below the best" if worst > limit else None
+        return None if worst <= limit else f"a token's cosine is {worst} below the best"
     if isinstance(spec.module, TokensToImage):
         errors = np.abs(wanted.astype(np.float64) - found.astype(np.float64))
         if half:
-            return f"pixels are off by {errors.mean()}" if errors.mean() > HALF_PIXEL_TOLERANCE else None
-        return f"a pixel is off by {errors.max()}" if errors.max() > PIXEL_TOLERANCE else None
+            return None if errors.mean() <= HALF_PIXEL_TOLERANCE else f"pixels are off by {errors.mean()}"
+        return None if errors.max() <= PIXEL_TOLERANCE else f"a pixel is off by {errors.max()}"
     different = int((wanted != found).sum())
     return f"{different} of {wanted.size} logits are different" if different else None
 
 
-def _worst_cosine(module: ImageToTokens, image: Tensor, found: NDArray[np.generic]) -> float:
-    """How far the cosine of a chosen word is below that of the best: float encoders break near ties either way."""
+def _shortfall(module: ImageToTokens, image: Tensor, found: NDArray[np.generic]) -> float:
+    """How far the worst chosen word is behind the best one: float encoders break near ties either way."""
     with torch.no_grad():
-        latents = torch.nn.functional.normalize(module.encoder(image), dim=1)
-        cosines = module.quantizer.cosines(latents)
-        chosen = cosines.gather(1, torch.from_numpy(found.astype(np.int64))[:, None])[:, 0]
-        return float((cosines.amax(1) - chosen).max())
+        tokens = torch.from_numpy(found.astype(np.int64))
+        return float(module.quantizer.shortfall(module.encoder(image), tokens).max())

@@ -59,14 +59,14 @@ def _truncated(length: int, wanted: int | None = None) -> DamagedError:
     return DamagedError(f"The file is truncated: it ends after {length} bytes and {expected}; fetch it again.")
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuse pictures that the format, or this codec's limit, does not admit."""
+def check_size(width: int, height: int, max_pixels: int, reason: str = "") -> None:
+    """Refuse pictures that the format, or this codec's limit, does not admit; ``reason`` is told with the limit."""
     if width < 1 or height < 1:
         raise TooLargeError(f"The picture is {width}x{height} pixels and at least 1x1 is needed; give a picture.")
     if max(width, height) > MAX_SIDE or width * height > max_pixels:
         raise TooLargeError(
-            f"The picture is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are taken; "
-            "scale it down or raise --max-pixels."
+            f"The picture is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are taken"
+            f"{reason}; scale it down or raise --max-pixels."
         )
 
 

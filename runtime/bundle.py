@@ -74,6 +74,11 @@ class Bundle:
     def patch(self) -> int:
         return int(self.manifest["patch"])
 
+    @property
+    def local(self) -> bool:
+        """Whether encoder and pixel decoder give for a tile with a halo what they give for the whole picture."""
+        return bool(self.manifest.get("tokenizer", {}).get("local", True))
+
     def precisions(self, name: str) -> list[str]:
         """In which precisions the graph ``encoder``, ``stage0`` ... or ``decoder`` is there."""
         return list(self.manifest["graphs"][name]["precisions"])

@@ -17,7 +17,7 @@ from uigc.runtime.errors import DependencyError, ExitCode, UigcError
 GROUP = "uigc.commands"
 _ORDER = (
     "compress", "decompress", "info", "doctor", "verify", "demo",
-    "export", "calibrate", "build", "evaluate", "profile",
+    "import-vqgan", "export", "calibrate", "build", "evaluate", "profile",
 )  # fmt: skip
 
 

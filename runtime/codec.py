@@ -17,6 +17,7 @@ from uigc.runtime import bitstream, mask, providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.errors import InputError, OtherPriorError, UigcError, UsageError, attempt, through, whole
+from uigc.runtime.limits import Limits
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.many import in_batches
 from uigc.runtime.mask import Mask, MaskMode
@@ -31,10 +32,8 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
 File = tuple[bitstream.Header, bytes]
-BATCH_PIXELS = 1 << 23  # of all pictures of a batch, because memory grows with them
 DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
-MAX_PIXELS = 1 << 25  # an 8K picture; larger ones must be asked for, because memory grows with them
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,20 @@ class Codec:
         provider: str = providers.DEFAULT,
         threads: int | None = None,
         optimization: str = "all",
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
         precision: str | None = None,
         pixel_precision: str | None = None,
         engines: Path | str | None = None,
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
         ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
-        graphs (``all``, ``extended``, ``basic``, ``off``); ``precision``: of the prior's graphs, ``fp32``, ``fp16`` or
-        ``int8``, None for the fastest on that provider. None of them changes a symbol. ``pixel_precision``: of encoder
-        and pixel decoder, None for the provider's choice; it changes pixels, and which words an encoder finds.
-        ``engines``: folder that ``uigc build`` wrote, for the providers that run engines."""
+        graphs (``all``, ``extended``, ``basic``, ``off``); ``max_pixels``: refuse larger pictures, None for 2^25, or
+        2^22 if the bundle's tokenizer looks at the whole picture; ``precision``: of the prior's graphs, ``fp32``,
+        ``fp16`` or ``int8``, None for the fastest on that provider. None of them changes a symbol.
+        ``pixel_precision``: of encoder and pixel decoder, None for the provider's choice; it changes pixels, and which
+        words an encoder finds. ``engines``: folder that ``uigc build`` wrote, for the providers that run engines."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        self.max_pixels = max_pixels
+        self.limits = Limits(self.bundle.local, max_pixels)
         if optimization not in OPTIMIZATIONS:
             raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
         runner = providers.find(provider, None if engines is None else Path(engines))
@@ -181,7 +181,7 @@ class Codec:
         if isinstance(image, UigcError):
             raise image
         pixels = _pixels(image)
-        bitstream.check_size(pixels.shape[1], pixels.shape[0], self.max_pixels)
+        self.limits.check(pixels.shape[1], pixels.shape[0])
         return pixels
 
     def _encode_batch(self, pictures: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
@@ -238,7 +238,7 @@ class Codec:
                     f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
                     "give --bundle the one that wrote it."
                 )
-            bitstream.check_size(header.width, header.height, self.max_pixels)
+            self.limits.check(header.width, header.height)
         return header, payload
 
     def _pixels_of(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
@@ -275,7 +275,7 @@ class Codec:
 
     def _batch(self, asked: int | None, height: int, width: int) -> int:
         """How many pictures of a size go through the networks together."""
-        return min(self._most if asked is None else asked, max(1, BATCH_PIXELS // (height * width)))
+        return min(self._most if asked is None else asked, self.limits.batch(width, height))
 
 
 def _cropped(pixels: Pixels, header: bitstream.Header) -> Pixels:

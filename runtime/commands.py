@@ -66,13 +66,13 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     text = "of encoder and pixel decoder; changes pixels (default: the provider's choice)"
     parser.add_argument("--pixel-precision", choices=("fp32", "fp16", "int8"), help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 33554432)")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 2^25)")
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def make_codec(arguments: argparse.Namespace) -> Codec:
-    from uigc.runtime.codec import MAX_PIXELS, Codec
+    from uigc.runtime.codec import Codec
 
     for name, largest in (("threads", 1024), ("max_pixels", 1 << 28)):
         value = getattr(arguments, name)
@@ -82,7 +82,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         arguments.bundle,
         arguments.provider,
         threads=arguments.threads,
-        max_pixels=arguments.max_pixels or MAX_PIXELS,
+        max_pixels=arguments.max_pixels,
         precision=arguments.precision,
         pixel_precision=arguments.pixel_precision,
         engines=arguments.engines,
@@ -139,7 +139,7 @@ def _compress(arguments: argparse.Namespace) -> None:
     source, target = _pair(arguments.names)
     files.check_free(target, arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read(source), arguments.background, codec.max_pixels)
+    pixels = image.read(files.read(source), arguments.background, codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         data = codec.compress(pixels, mask, progress)
     files.write(target, data, arguments.force)

@@ -28,7 +28,7 @@ def compress(arguments: argparse.Namespace, mask: Mask) -> None:
     _each(
         arguments,
         ".uigc",
-        lambda name: image.read(files.read(name), arguments.background, codec.max_pixels),
+        lambda name: image.read(files.read(name), arguments.background, codec.limits.check),
         lambda pictures: codec.compress_many(pictures, mask, arguments.batch, jobs),
         lambda data: data,
     )

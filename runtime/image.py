@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
-from uigc.runtime.bitstream import check_size
 from uigc.runtime.errors import InputError, OutputError
 
 Pixels = NDArray[np.uint8]
@@ -30,14 +29,15 @@ _OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read(data: bytes, background: str | None = None, max_pixels: int | None = None) -> Pixels:
-    """Encoded picture -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`. Larger ones than ``max_pixels`` are not decoded."""
+def read(data: bytes, background: str | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
+    """Encoded picture -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`. ``check_size`` is called with width and height
+    before anything is decoded, and raises for what is too large."""
     if not data:
         raise InputError("The input is empty, and a picture was expected; check how it was written.")
     try:
         with _unlimited(), Image.open(io.BytesIO(data)) as image:
-            if max_pixels is not None:
-                check_size(*image.size, max_pixels)
+            if check_size is not None:
+                check_size(*image.size)
             image.load()
             return to_srgb(image, background)
     except UnidentifiedImageError:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from uigc.runtime.coder import FARTHEST
 from uigc.runtime.errors import BundleError, UigcError
@@ -63,6 +63,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     assert isinstance(graphs, dict)
     if manifest.get("patch") != PATCH:
         yield f"patch is {manifest.get('patch')} and {PATCH} is needed"
+    yield from _tokenizer_faults(manifest.get("tokenizer", {}))
     try:
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
     except (BundleError, KeyError, TypeError, ValueError) as error:
@@ -89,13 +90,24 @@ def graph_names(schedule: Schedule) -> list[str]:
     return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
 
 
+def is_codebook_size(words: object) -> TypeGuard[int]:
+    """Whether the coder and the file format take a codebook of that many words."""
+    return isinstance(words, int) and 4 <= words <= 4096 and not words & (words - 1)
+
+
+def _tokenizer_faults(tokenizer: Any) -> Iterator[str]:
+    local = tokenizer.get("local", True) if isinstance(tokenizer, dict) else None
+    if not isinstance(local, bool):
+        yield "tokenizer.local is neither true nor false"
+
+
 def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
     config = prior.get("config")
     if not isinstance(config, dict):
         yield "prior.config is missing"
         return
     codebook, window = prior.get("codebook"), prior.get("window")
-    if not isinstance(codebook, int) or codebook & (codebook - 1) or not 4 <= codebook <= 4096:
+    if not is_codebook_size(codebook):
         yield f"the codebook has {codebook} words and a power of two from 4 to 4096 is needed"
     elif (prior.get("unknown"), prior.get("pad")) != (codebook, codebook + 1):
         yield f"prior.unknown and prior.pad are not {codebook} and {codebook + 1}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import TINY_PRIOR, tiny_modules
-from uigc.export import trace
+from uigc.export import bundle, trace
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
@@ -89,6 +91,23 @@ def test_a_wrong_trace_is_refused(tiny_path: Path, tmp_path: Path) -> None:
                 trace.compare(spec, str(tiny_path / f"{spec.name}.fp32.onnx"), [spec.example])
 
 
+def test_half_precision_that_is_too_narrow_is_left_out(tiny_path: Path, tmp_path: Path) -> None:
+    tokenizer, trained = tiny_modules(0)
+    (spec,) = (spec for spec in trace.specs(tokenizer, trained.prior.freeze()) if spec.name == "decoder")
+    with torch.no_grad():
+        tokenizer.decoder.layers[0].bias.fill_(torch.inf)  # pixels that are no numbers agree with none
+    said: list[str] = []
+    for precision in ("fp16", "fp32"):
+        shutil.copy(tiny_path / f"decoder.{precision}.onnx", tmp_path)
+    shutil.copy(tiny_path / "weights.safetensors", tmp_path)
+    path = tmp_path / "decoder.fp16.onnx"
+    assert not bundle._agrees(spec, path, [spec.example], "fp16", said.append)
+    assert not path.exists()
+    assert "left out decoder.fp16.onnx" in said[-1]
+    with pytest.raises(trace.TraceError, match="off by nan"):
+        bundle._agrees(spec, tmp_path / "decoder.fp32.onnx", [spec.example], "fp32", said.append)
+
+
 def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     tokenizer, _ = tiny_modules(0)
     other = TrainedPrior(
@@ -96,6 +115,9 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="32 words"):
         write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
+    trained = dataclasses.replace(tiny_modules(0)[1], tokens="of another")
+    with pytest.raises(InputError, match="tokens of another tokenizer"):
+        write_bundle(tokenizer, trained, tmp_path / "bundle", [], False, lambda text: None)
     tokenizer.quantizer.fitted.fill_(False)
     with pytest.raises(InputError, match="no codebook"):
         write_bundle(tokenizer, tiny_modules(0)[1], tmp_path / "bundle", [], False, lambda text: None)

@@ -10,8 +10,8 @@ import pytest
 
 from uigc.runtime import Codec, bitstream
 from uigc.runtime.cases import context
-from uigc.runtime.codec import BATCH_PIXELS
 from uigc.runtime.errors import DamagedError, InexactError, InputError, NotOursError, UigcError, UsageError, whole
+from uigc.runtime.limits import BATCH_PIXELS
 from uigc.runtime.many import in_batches
 from uigc.runtime.spans import Recorder, recording
 

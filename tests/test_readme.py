@@ -20,7 +20,8 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-NEED_MORE = ("uigc export", "uigc calibrate")  # a training run, a bundle to write to: they have tests of their own
+# A checkpoint, a training run, a bundle to write to: they have tests of their own.
+NEED_MORE = ("uigc import-vqgan", "uigc export", "uigc calibrate")
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -17,6 +17,7 @@ from PIL import Image
 from tests.conftest import outside
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.runtime.errors import InputError
 from uigc.runtime.pictures import is_held_out
 from uigc.runtime.schedule import quincunx
 from uigc.training.masks import draw_lost
@@ -133,7 +134,7 @@ def test_a_finished_run_is_left_alone_and_another_is_not_resumed(photos: Path, t
 
 
 def test_no_photographs(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="No picture"):
+    with pytest.raises(InputError, match="No picture"):
         Photos(tmp_path, torch.device("cpu"), 64)
 
 

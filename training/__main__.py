@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
-from uigc.runtime.manifest import PATCH
+from uigc.runtime.errors import UigcError
+from uigc.runtime.manifest import PATCH, is_codebook_size
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
@@ -19,7 +21,7 @@ TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 
 def _power_of_two(text: str) -> int:
     value = int(text)
-    if value & (value - 1) or not 4 <= value <= 4096:
+    if not is_codebook_size(value):
         raise argparse.ArgumentTypeError(f"{value} is no power of two from 4 to 4096")
     return value
 
@@ -87,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = _parser().parse_args()
+    try:
+        _run(_parser().parse_args())
+    except UigcError as error:
+        print(f"uigc.training: {error}", file=sys.stderr)
+        raise SystemExit(int(error.exit_code)) from None
+
+
+def _run(arguments: argparse.Namespace) -> None:
     options = RunOptions(
         photos=arguments.photos,
         out=arguments.out,

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uigc.runtime import image as image_file
-from uigc.runtime.errors import UigcError
+from uigc.runtime.errors import InputError, UigcError
 from uigc.runtime.pictures import is_held_out, sources
 
 
@@ -41,7 +41,7 @@ class Photos:
         self.training = [image for name, image in fitting if not is_held_out(name)]
         self.held_out = [image for name, image in fitting if is_held_out(name)] or self.training[:1]
         if not self.training:
-            raise SystemExit(
+            raise InputError(
                 f"No picture of at least {smallest} pixels was found in {source}; "
                 "give a folder of pictures, a folder of tar files, or a tar file."
             )

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from uigc.bench.metrics import order0
 from uigc.export.modules import dyadic, floating
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
+from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
-from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime import files
 from uigc.runtime.manifest import PATCH
 from uigc.runtime.schedule import quincunx
@@ -37,7 +37,7 @@ SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
 BRIGHTNESS = (0.85, 1.15)
 
 
-def _grids(tokenizer: Tokenizer, images: list[Tensor], rng: random.Random, variants: int = 1) -> list[Tensor]:
+def token_grids(tokenizer: VQTokenizer, images: list[Tensor], rng: random.Random, variants: int = 1) -> list[Tensor]:
     """Token grids int64 (h, w), ``variants`` of each picture, each cut at a random phase; the first as it is, the
     others augmented."""
     grids = []
@@ -63,7 +63,7 @@ def augmented(picture: Tensor, rng: random.Random) -> Tensor:
 
 
 def _tokenized(
-    options: RunOptions, tokenizer: Tokenizer, fingerprint: str, variants: int
+    options: RunOptions, tokenizer: VQTokenizer, fingerprint: str, variants: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Training grids and held-out grids, computed once and kept in ``tokens.pt``."""
     subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed, variants]
@@ -75,8 +75,8 @@ def _tokenized(
         with torch.no_grad():
             state = {
                 "subject": subject,
-                "training": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.training, rng, variants)],
-                "held_out": [grid.to(torch.int16) for grid in _grids(tokenizer, photos.held_out, rng)],
+                "training": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.training, rng, variants)],
+                "held_out": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.held_out, rng)],
             }
         files.replace(kept, lambda part: torch.save(state, part))
     return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]]
@@ -188,7 +188,7 @@ def train(
     with averaged(run):
         chosen = run.rng.sample(grids, min(MASK_PICTURES, len(grids)))
         mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
-    save_prior(options.out, run.average.state, prior, mask_table, name)
+    save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime.manifest import PATCH
 from uigc.training.masks import draw_mask, masked
 
@@ -28,7 +28,7 @@ class Cut:
     tokens: Tensor
 
 
-def cut(tokenizer: Tokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Cut:
+def cut(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Cut:
     """A photograph uint8 (3, H, W) cut at a random phase, under a random mask that loses tokens."""
     _, height, width = image.shape
     top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
@@ -39,7 +39,7 @@ def cut(tokenizer: Tokenizer, prior: Prior, image: Tensor, rng: random.Random) -
     return Cut(image, grid.to(torch.int16))
 
 
-def cuts(tokenizer: Tokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Cut]:
+def cuts(tokenizer: VQTokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Cut]:
     return [cut(tokenizer, prior, image, rng) for image in tqdm(images, desc="regenerating", unit="images")]
 
 

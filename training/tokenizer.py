@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
+from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
+from uigc.runtime.errors import InputError
 from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_picture
 from uigc.training.photos import Photos, centre, crops
@@ -95,7 +97,7 @@ def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> 
     tokenizer.quantizer.fit(torch.cat(latents))
 
 
-def evaluate(tokenizer: Tokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
+def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
     """Mean figures of the tokenizer alone on the middle ``size`` pixels of each picture, and the words it used."""
     lpips = LPIPS(networks) if networks else None
     dists = DISTS(networks) if networks else None
@@ -113,26 +115,36 @@ def evaluate(tokenizer: Tokenizer, images: list[Tensor], networks: Networks | No
     return {**{key: round(mean(values), 4) for key, values in figures.items() if values}, "words_used": len(used)}
 
 
-def sample(tokenizer: Tokenizer, image: Tensor, size: int) -> Tensor:
+def sample(tokenizer: VQTokenizer, image: Tensor, size: int) -> Tensor:
     """The middle of a picture and its reconstruction, side by side: (3, size, 2 * size)."""
     picture = centre(image, size)
     back = tokenizer.decoder(tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(picture))))
     return torch.cat([picture[0], back[0]], 2)
 
 
-def halves(tokenizer: Tokenizer, compiled: bool) -> tuple[Network, Network]:
+def halves(tokenizer: VQTokenizer, compiled: bool) -> tuple[Network, Network]:
     """Encoder and pixel decoder, compiled if asked for; they share the tokenizer's weights either way."""
     if compiled:
         return torch.compile(tokenizer.encoder), torch.compile(tokenizer.decoder)
     return tokenizer.encoder, tokenizer.decoder
 
 
-def report(run: Run, tokenizer: Tokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
+def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
     """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
     with averaged(run):
         figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
         save_picture(run.options.out / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
     run.report(**figures)
+
+
+def _started(folder: Path) -> Tokenizer:
+    tokenizer = load_tokenizer(folder)
+    if not isinstance(tokenizer, Tokenizer):
+        raise InputError(
+            f"The tokenizer of {folder} is of the kind {tokenizer.config.kind!r}, which this recipe cannot train "
+            "further; the recipe 'decoder' can."
+        )
+    return tokenizer
 
 
 def train(
@@ -151,7 +163,7 @@ def train(
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
-    tokenizer = (load_tokenizer(start) if start else Tokenizer(config)).to(device)
+    tokenizer = (_started(start) if start else Tokenizer(config)).to(device)
     config = tokenizer.config
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(networks.to(device) if networks else None, weights)

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uigc.export.modules import dyadic, floating
+from uigc.export.modules.interface import Config, VQTokenizer
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.export.modules.vqgan import VQGAN, VQGANConfig
 from uigc.runtime import files
 from uigc.runtime.bundle import PRIOR_PREFIX, Bundle
 from uigc.runtime.errors import InputError
@@ -47,7 +49,17 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path} is no trained {path.stem} ({error}); train it again.") from None
 
 
-def token_fingerprint(tokenizer: Tokenizer) -> str:
+def make_tokenizer(stated: Mapping[str, Any]) -> VQTokenizer:
+    """A tokenizer of a stated configuration, with weights yet to be loaded; without a ``kind`` it is one of ours."""
+    kind = stated.get("kind", TokenizerConfig.kind)
+    if kind == TokenizerConfig.kind:
+        return Tokenizer(TokenizerConfig.from_json(stated))
+    if kind == VQGANConfig.kind:
+        return VQGAN(VQGANConfig.from_json(stated))
+    raise InputError(f"There is no tokenizer of the kind {kind!r}, only {TokenizerConfig.kind} and {VQGANConfig.kind}.")
+
+
+def token_fingerprint(tokenizer: VQTokenizer) -> str:
     """Changes whenever the tokens do: a hash of encoder and codebook, hexadecimal. The pixel decoder is not in it."""
     digest = hashlib.sha256()
     for name, value in sorted(tokenizer.state_dict().items()):
@@ -57,49 +69,57 @@ def token_fingerprint(tokenizer: Tokenizer) -> str:
     return digest.hexdigest()
 
 
-def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: TokenizerConfig) -> None:
-    _save(folder / TOKENIZER, state, {"tokenizer": config.to_json()})
+def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: Config) -> None:
+    _save(folder / TOKENIZER, state, {"tokenizer": config.stated()})
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path) -> VQTokenizer:
     """The tokenizer of a training run, or of a bundle, in evaluation mode."""
     if (folder / MANIFEST).is_file():
         return _bundled_tokenizer(Bundle.load(folder))
     state, metadata = _load(folder / TOKENIZER)
-    tokenizer = Tokenizer(TokenizerConfig.from_json(metadata["tokenizer"]))
+    tokenizer = make_tokenizer(metadata["tokenizer"])
     tokenizer.load_state_dict(state)
     return tokenizer.eval()
 
 
-def _bundled_tokenizer(bundle: Bundle) -> Tokenizer:
+def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
     """A bundle holds no running sums; they begin anew at its words."""
-    tokenizer = Tokenizer(TokenizerConfig.from_json(bundle.manifest["tokenizer"]))
+    tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
     names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX)]
     state = {
         name.removeprefix(TOKENIZER_PREFIX): torch.from_numpy(bundle.weights.read(name).astype("float32"))
         for name in names
     }
     tokenizer.load_state_dict({**tokenizer.state_dict(), **state})
-    tokenizer.quantizer.sums.copy_(tokenizer.quantizer.words)
-    tokenizer.quantizer.fitted.fill_(True)
+    if isinstance(tokenizer, Tokenizer):
+        tokenizer.quantizer.sums.copy_(tokenizer.quantizer.words)
+        tokenizer.quantizer.fitted.fill_(True)
     return tokenizer.eval()
 
 
 def save_prior(
-    folder: Path, state: Mapping[str, Tensor], prior: Prior, mask_table: Tensor, name: str = "prior"
+    folder: Path,
+    state: Mapping[str, Tensor],
+    prior: Prior,
+    mask_table: Tensor,
+    name: str = "prior",
+    tokens: str | None = None,
 ) -> None:
     """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.mask.count_table`); ``name``:
-    ``prior``, or ``twin`` for one of float blocks."""
-    metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json()}
+    ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of what it was trained on."""
+    metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "tokens": tokens}
     _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)
 
 
 @dataclass(frozen=True)
 class TrainedPrior:
-    """A prior in evaluation mode, not yet frozen, and the mask's table int32 (1024,)."""
+    """A prior in evaluation mode, not yet frozen, the mask's table int32 (1024,), and the fingerprint of the tokens
+    that it was trained on, if it is known."""
 
     prior: Prior
     mask_table: Tensor
+    tokens: str | None = None
 
 
 def _prior_config(stated: Mapping[str, Any], source: Path) -> PriorConfig:
@@ -133,4 +153,4 @@ def load_prior(folder: Path, twin: bool = False) -> TrainedPrior:
     table = state.pop(MASK_TABLE)
     prior = Prior(config, schedule, floating if twin else dyadic)
     prior.load_state_dict(state)
-    return TrainedPrior(prior.eval(), table.to(torch.int32))
+    return TrainedPrior(prior.eval(), table.to(torch.int32), metadata.get("tokens"))

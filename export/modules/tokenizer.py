@@ -8,32 +8,30 @@ Codewords are low-dimensional and l2-normalized (ViT-VQGAN, ICLR 2022), so that 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uigc.export.modules.interface import Codebook, Config, VQTokenizer, lost_score
+
 SHUFFLE = 4
 
 
 @dataclass(frozen=True)
-class TokenizerConfig:
+class TokenizerConfig(Config):
     """``widths`` are the channels at 1/4, 1/8 and 1/16 of the resolution, ``encoder_blocks`` and ``decoder_blocks``
     the residual blocks there; ``codebook`` words of ``dim`` dimensions."""
 
-    codebook: int = 512
+    kind: ClassVar[str] = "uigc"
+    local: ClassVar[bool] = True
+
     dim: int = 12
     widths: tuple[int, int, int] = (96, 192, 256)
     encoder_blocks: tuple[int, int, int] = (1, 2, 3)
     decoder_blocks: tuple[int, int, int] = (2, 3, 4)
-
-    def to_json(self) -> dict[str, object]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, data: dict[str, object]) -> TokenizerConfig:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})  # type: ignore[arg-type]
 
 
 class Residual(nn.Module):
@@ -106,7 +104,7 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x, dim=1)
 
 
-class Quantizer(nn.Module):
+class Quantizer(Codebook):
     """Codebook of unit vectors; a latent becomes the word with the largest cosine.
 
     The words follow moving averages of the latents assigned to them (VQ-VAE, NeurIPS 2017, appendix A.1), and unused
@@ -120,7 +118,6 @@ class Quantizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         words = unit(torch.randn(config.codebook, config.dim))
-        self.words: Tensor
         self.sums: Tensor
         self.counts: Tensor
         self.fitted: Tensor
@@ -134,13 +131,16 @@ class Quantizer(nn.Module):
         """Codewords enter the decoder with this length."""
         return math.sqrt(self.words.shape[1])
 
-    def assign(self, latents: Tensor) -> Tensor:
-        """latents (B, dim, h, w) -> tokens int64 (B, h, w)."""
-        return self.cosines(latents).argmax(1)
+    @property
+    def ready(self) -> bool:
+        return bool(self.fitted)
 
-    def cosines(self, latents: Tensor) -> Tensor:
-        """latents (B, dim, h, w) -> products with every word (B, codebook, h, w), cosines up to the latents' length."""
+    def scores(self, latents: Tensor) -> Tensor:
+        """Products with every word: cosines up to the latents' length."""
         return F.conv2d(latents, self.words[:, :, None, None])
+
+    def shortfall(self, latents: Tensor, tokens: Tensor) -> Tensor:
+        return lost_score(self.scores(F.normalize(latents, dim=1)), tokens)
 
     def look_up(self, tokens: Tensor) -> Tensor:
         """tokens (B, h, w) -> codewords (B, dim, h, w)."""
@@ -189,33 +189,13 @@ class Quantizer(nn.Module):
         return words.view(batch, height, width, dim).permute(0, 3, 1, 2) * self.scale, loss
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(VQTokenizer):
+    config: TokenizerConfig
+    quantizer: Quantizer
+
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.quantizer = Quantizer(config)
         self.decoder = Decoder(config)
-
-
-class ImageToTokens(nn.Module):
-    """Encoder and quantizer as exported: image (B, 3, H, W) in [0, 1] -> tokens int32 (B, H/16, W/16)."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.encoder, self.quantizer = tokenizer.encoder, tokenizer.quantizer
-
-    def forward(self, image: Tensor) -> Tensor:
-        tokens: Tensor = self.quantizer.assign(self.encoder(image))
-        return tokens.to(torch.int32)
-
-
-class TokensToImage(nn.Module):
-    """Codebook and pixel decoder as exported: tokens int32 (B, h, w) -> image (B, 3, 16h, 16w) in [0, 1]."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.quantizer, self.decoder = tokenizer.quantizer, tokenizer.decoder
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return torch.clamp(self.decoder(self.quantizer.look_up(tokens)), 0, 1)

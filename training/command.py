@@ -1,0 +1,108 @@
+"""The subcommand ``uigc import-vqgan``. PyTorch is imported when it runs, not before."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uigc.runtime.cli import Command
+from uigc.runtime.errors import InputError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from uigc.export.modules.vqgan import VQGAN
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    text = ".ckpt, .pth or .safetensors of an f16 VQGAN in the layout of taming-transformers"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=text)
+    parser.add_argument("-o", "--output", metavar="RUN", type=Path, required=True, help="folder of the run to begin")
+    parser.add_argument("--words", metavar="K", type=int, help="reduce the codebook to K words; needs --photos")
+    text = "folder of pictures or tar files, or a tar file, on which the use of words is counted"
+    parser.add_argument("--photos", metavar="PHOTOS", type=Path, help=text)
+    parser.add_argument("--photo-limit", metavar="N", type=int, help="count on at most N photographs")
+    parser.add_argument("--device", help="where the photographs are encoded (default: a GPU if there is one)")
+    parser.add_argument("--force", action="store_true", help="replace the tokenizer of RUN if it has one")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from uigc.export.modules.checkpoint import TOKENIZER, save_tokenizer
+    from uigc.export.modules.taming import described, load_vqgan
+
+    _check(arguments)
+    target = arguments.output / TOKENIZER
+    if target.exists() and not arguments.force:
+        raise OutputError(f"{target} exists; give --force to replace it, or another folder.")
+    vqgan = load_vqgan(arguments.checkpoint)
+    _say(arguments, f"{arguments.checkpoint}: {described(vqgan.config)}")
+    vqgan = _with_fewer_words(vqgan, arguments) if arguments.words else _whole(vqgan, arguments.checkpoint)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(arguments.output, vqgan.state_dict(), vqgan.config)
+    _say(arguments, f"{target}: {vqgan.config.codebook} words; train a prior on it with: python -m uigc.training prior")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from uigc.runtime.manifest import is_codebook_size
+
+    if arguments.words is not None and not is_codebook_size(arguments.words):
+        raise UsageError(f"--words is {arguments.words}, and a power of two from 4 to 4096 is needed; give another.")
+    if arguments.words is not None and arguments.photos is None:
+        raise UsageError("--words needs --photos, on which the use of words is counted; give a folder of photographs.")
+    if arguments.words is None and (arguments.photos or arguments.photo_limit or arguments.device):
+        raise UsageError("--photos, --photo-limit and --device serve --words alone; give --words, or leave them out.")
+
+
+def _whole(vqgan: VQGAN, path: Path) -> VQGAN:
+    from uigc.runtime.manifest import is_codebook_size
+
+    words = vqgan.config.codebook
+    if not is_codebook_size(words):
+        raise InputError(
+            f"{path} has {words} words, and a power of two from 4 to 4096 is needed; reduce them with, for example, "
+            "--words 256 --photos PHOTOS."
+        )
+    return vqgan
+
+
+def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
+    """Count the words' use on the photographs that are not held out, and reduce them."""
+    import os
+    import random
+
+    import torch
+
+    if arguments.quiet:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which is now
+    from uigc.runtime.manifest import PATCH
+    from uigc.training.photos import Photos
+    from uigc.training.prior import token_grids
+    from uigc.training.words import reduced, use
+
+    words, wanted = vqgan.config.codebook, arguments.words
+    if wanted >= words:
+        raise UsageError(f"--words is {wanted} and the codebook has {words}; give fewer, or leave --words out.")
+    try:
+        device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise UsageError(f"There is no device {arguments.device!r}; give cpu or cuda.") from None
+    photos = Photos(arguments.photos, device, PATCH, arguments.photo_limit)
+    with torch.no_grad():
+        grids = token_grids(vqgan.to(device), photos.training, random.Random(0))
+    counts = use(grids, words)
+    centres, kept = reduced(vqgan.quantizer.words, counts, wanted)
+    _say(
+        arguments,
+        f"{int((counts > 0).sum())} of {words} words occur in {len(grids)} photographs; {wanted} words in their place "
+        f"keep {kept:.0%} of the variance",
+    )
+    return vqgan.cpu().with_words(centres)
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.quiet:
+        print(text, file=sys.stderr)
+
+
+import_vqgan = Command("take a trained VQGAN as the tokenizer of a new run", _configure, _run)
