@@ -78,7 +78,7 @@ class Codec:
         self.precision = self.bundle.choose(("stage0",), precision, runner.precisions)
         self.pixel_precision = self.bundle.choose(("encoder", "decoder"), pixel_precision, runner.pixel_precisions)
 
-        self._most: int = getattr(runner, "batch", 1)
+        self._most: int = getattr(runner, "batch", 1)  # providers need not say
         loading = Lock()
 
         @cache

@@ -47,8 +47,11 @@ class OnnxRuntime:
         precisions: tuple[str, ...],
         pixel_precisions: tuple[str, ...],
         threads: tuple[int | None, ...],
+        batch: int = 1,
     ) -> None:
-        """``threads``: the thread counts under which it is verified, besides its own choice."""
+        """``threads``: the thread counts under which it is verified, besides its own choice; ``batch``: how many
+        pictures of one size it takes together, where there are many and nothing is asked for."""
+        self.batch = batch
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
         self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
         levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
@@ -94,4 +97,4 @@ class OnnxRuntime:
 
 
 CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("fp32",), threads=(1, 2))
-CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,))
+CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,), batch=8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from uigc.bench import latency, peer, report, scaling
+from uigc.bench import latency, peer, report, scaling, throughput
 from uigc.bench.torch_codec import torch_codec
 from uigc.bench.turns import Times, take_turns
 from uigc.runtime import Bundle, Codec
@@ -115,3 +115,13 @@ def test_the_plot(tmp_path: Path) -> None:
     points = [{"width": side, "height": side, **point} for side in (100, 200, 300)]
     scaling.plot({"points": points, "slope": 0.0, "processor": "any", "date": "today"}, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ways_through_many_files(tiny: Codec, tiny_path: Path) -> None:
+    asked = throughput.ways(2, [1, 3])
+    assert [(way.jobs, way.threads) for way in asked] == [(1, 2), (2, 2), (2, 1)] * 2
+    data = tiny.compress(np.zeros((40, 40, 3), np.uint8))
+    rows = throughput.measure(Bundle.load(tiny_path), "cpu", asked, data, 4, 1)
+    assert [(row["jobs"], row["batch"]) for row in rows] == [(1, 1), (2, 1), (2, 1), (1, 3), (2, 3), (2, 3)]
+    assert rows[0]["speedup"] == 1
+    assert all(row["pictures_per_second"] > 0 for row in rows)
