@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     codecs |= pytorch(bundle, not arguments.no_compile)
     sizes, peers = [], None
     for width, height in arguments.size:
-        picture = sample(width, height, width * height)
+        picture = sample(width, height)
         data = next(iter(codecs.values()))[1].compress(picture, arguments.mask)
         rows: list[dict[str, Any]] = []
         peer = Peer(arguments.compressai, picture, arguments.threads) if arguments.compressai else None

@@ -52,7 +52,8 @@ def target(name: str, codec: Codec, mask: str) -> Target:
     """A .uigc file, a picture, or a size such as 768x512, to which the sample is scaled."""
     size = re.fullmatch(r"(\d+)x(\d+)", name)
     if size and not Path(name).exists():
-        pixels = sample(int(size[1]), int(size[2]), codec.limits.check)
+        codec.limits.check(int(size[1]), int(size[2]))
+        pixels = sample(int(size[1]), int(size[2]))
     else:
         data = files.read(name)
         if data.startswith(bitstream.MAGIC):
@@ -61,11 +62,10 @@ def target(name: str, codec: Codec, mask: str) -> Target:
     return Target(name, codec.compress(pixels, mask), pixels)
 
 
-def sample(width: int, height: int, check_size: Callable[[int, int], None]) -> Pixels:
+def sample(width: int, height: int) -> Pixels:
     """The photograph that ships, uint8 (height, width, 3), scaled to a size."""
     from PIL import Image
 
-    check_size(width, height)
     with Image.open(SAMPLE) as picture:
         return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
 

@@ -36,7 +36,7 @@ RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
 def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
     """A file of a size: the sample, side by side as often as it takes."""
     patch = codec.bundle.patch
-    tile = sample(40 * patch, 24 * patch, codec.limits.check)
+    tile = sample(40 * patch, 24 * patch)
     down, across = -(-height // tile.shape[0]), -(-width // tile.shape[1])
     tokens = np.tile(codec.tokenize(tile), (down, across))[: -(-height // patch), : -(-width // patch)]
     pixels = np.tile(tile, (down, across, 1))[:height, :width]

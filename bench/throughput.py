@@ -75,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
     width, height = map(int, arguments.size.split("x"))
-    data = Codec(bundle, arguments.provider).compress(sample(width, height, width * height))
+    data = Codec(bundle, arguments.provider).compress(sample(width, height))
     asked = ways(arguments.cores, arguments.batch)
     rows = measure(bundle, arguments.provider, asked, data, arguments.count, arguments.repeats)
     for way, row in zip(asked, rows, strict=True):

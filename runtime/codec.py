@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from uigc.runtime import bitstream, mask, providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
-from uigc.runtime.errors import InputError, OtherPriorError, UigcError, UsageError, attempt, through, whole
+from uigc.runtime.errors import OtherPriorError, UigcError, UsageError, attempt, through, whole
 from uigc.runtime.limits import Limits
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.many import in_batches
+from uigc.runtime.many import check_counts, in_batches
 from uigc.runtime.mask import Mask, MaskMode
-from uigc.runtime.pixels import PixelNetworks, padded
+from uigc.runtime.pixels import PixelNetworks, as_pixels, padded
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.spans import span
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
@@ -122,7 +122,7 @@ class Codec:
     ) -> Iterator[bytes | UigcError]:
         """As :meth:`compress` for each of many pictures, lazily and in order; see :meth:`decompress_many`."""
         choice = Mask.of(mask)
-        _check_counts(batch, jobs)
+        check_counts(batch, jobs)
         return in_batches(
             images,
             prepare=self._accepted,
@@ -143,7 +143,7 @@ class Codec:
         that the coder of one works while the networks of another run. Only what is under way is held in memory.
         Neither changes a byte or a symbol.
         """
-        _check_counts(batch, jobs)
+        check_counts(batch, jobs)
         return in_batches(
             files,
             prepare=lambda data: self._unpack(whole(data)),
@@ -180,7 +180,7 @@ class Codec:
     def _accepted(self, image: Pixels | Image | UigcError) -> Pixels:
         if isinstance(image, UigcError):
             raise image
-        pixels = _pixels(image)
+        pixels = as_pixels(image)
         self.limits.check(pixels.shape[1], pixels.shape[0])
         return pixels
 
@@ -291,20 +291,3 @@ def _checked(grid: Tokens | UigcError, reader: SymbolReader) -> Tokens:
 def _check(grid: Tokens) -> int:
     """16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
     return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF
-
-
-def _check_counts(batch: int | None, jobs: int) -> None:
-    if jobs < 1 or (batch is not None and batch < 1):
-        raise UsageError(f"Batches of {batch} and {jobs} jobs were asked for; give at least 1 of both.")
-
-
-def _pixels(image: Pixels | Image) -> Pixels:
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(
-                f"An array of {image.dtype} {image.shape} is not a picture; give uint8 (height, width, 3) in sRGB."
-            )
-        return image
-    from uigc.runtime.image import to_srgb
-
-    return to_srgb(image)

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 
-from uigc.runtime.errors import UigcError, attempt
+from uigc.runtime.errors import UigcError, UsageError, attempt
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -18,6 +18,12 @@ Numbered = tuple[int, P]
 Outcomes = Sequence[R | UigcError]
 
 REACH = 4  # how many batches ahead others of the same key are looked for
+
+
+def check_counts(batch: int | None, jobs: int) -> None:
+    """Refuse numbers that make no sense, before anything is done."""
+    if jobs < 1 or (batch is not None and batch < 1):
+        raise UsageError(f"Batches of {batch} and {jobs} jobs were asked for; give at least 1 of both.")
 
 
 def in_batches(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.errors import InputError
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]
 Tokens = NDArray[np.int32]
@@ -63,3 +68,16 @@ def _from_network(pixels: NDArray[np.float32]) -> Pixels:
     """float32 (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
     rounded = np.rint(np.clip(pixels, 0, 1) * np.float32(255)).astype(np.uint8)
     return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+
+
+def as_pixels(image: Pixels | Image) -> Pixels:
+    """The picture as uint8 (H, W, 3) sRGB; refuses other arrays."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(
+                f"An array of {image.dtype} {image.shape} is not a picture; give uint8 (height, width, 3) in sRGB."
+            )
+        return image
+    from uigc.runtime.image import to_srgb
+
+    return to_srgb(image)
