@@ -22,6 +22,7 @@ from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.precision import variants
 from uigc.export.proof import Domain, prove_file, token_domain
+from uigc.export.reach import halos
 from uigc.export.trace import OPSET, Spec, TraceError, compare, is_stage, specs, trace
 from uigc.export.weights import WeightStore, externalize, name_weights, resolve
 from uigc.runtime import manifest as layout
@@ -114,10 +115,12 @@ def _write(
     (folder / layout.WEIGHTS).write_bytes(store.serialize())
     file = TensorFile(folder / layout.WEIGHTS)
     weights = _file_entry(folder / layout.WEIGHTS)
-    entries = {}
+    entries, reach = {}, halos(tokenizer)
     for spec, precisions in graphs:
         inputs = _inputs(spec, tokenizer, prior, pictures)
         entries[spec.name] = {**_interface(precisions["fp32"]), "precisions": {}}
+        if spec.name in reach:
+            entries[spec.name]["halo"] = reach[spec.name]
         for precision, model in precisions.items():
             resolve(model, file)
             path = folder / f"{spec.name}.{precision}.onnx"

@@ -14,7 +14,7 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="folder of a training run")
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="folder of a training run, or a bundle")
     parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="folder to write")
     text = "take the tokenizer from here instead: another run's folder, or the checkpoint of an f16 VQGAN"
     parser.add_argument("--tokenizer", metavar="CHECKPOINT", type=Path, help=text)

@@ -51,3 +51,10 @@ class Editor:
         del graph.initializer[:]
         graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in needed)
         return self.model
+
+
+def types(model: onnx.ModelProto) -> dict[str, int]:
+    """Types of all tensors, as ONNX numbers them."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.input, *graph.value_info, *graph.output)}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}

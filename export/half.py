@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from uigc.export.editor import Editor
+from uigc.export.editor import Editor, types
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _WIDE = {"ReduceMean", "Sqrt", "Reciprocal", "ArgMax", "Softmax", "InstanceNormalization", "GroupNormalization"}
@@ -22,9 +22,9 @@ _SUFFIX = {FLOAT: "float", HALF: "half"}
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
     """A float32 graph with one input and one output in float16."""
-    editor, types, wide = Editor(model), _types(model), _wide(model)
-    have = {entry.name: FLOAT for entry in model.graph.input if types[entry.name] == FLOAT}
-    results = {entry.name for entry in model.graph.output if types[entry.name] == FLOAT}
+    editor, kinds, wide = Editor(model), types(model), _wide(model)
+    have = {entry.name: FLOAT for entry in model.graph.input if kinds[entry.name] == FLOAT}
+    results = {entry.name for entry in model.graph.output if kinds[entry.name] == FLOAT}
 
     def taken(name: str, kind: int) -> str:
         """``name`` as that type."""
@@ -41,11 +41,11 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
         node.CopyFrom(original)
         kind = FLOAT if original.name in wide else HALF
         left = set(node.input[_LEFT.get(node.op_type, slice(0))])
-        node.input[:] = [name if name in left or types.get(name) != FLOAT else taken(name, kind) for name in node.input]
-        if node.op_type == "Cast" and types[node.output[0]] == FLOAT:
+        node.input[:] = [name if name in left or kinds.get(name) != FLOAT else taken(name, kind) for name in node.input]
+        if node.op_type == "Cast" and kinds[node.output[0]] == FLOAT:
             node.attribute[0].i = kind
         for index, name in enumerate(node.output):
-            if types.get(name) == FLOAT:
+            if kinds.get(name) == FLOAT:
                 have[name] = kind
                 if name in results and kind == HALF:
                     node.output[index] = f"{name}.half"
@@ -54,12 +54,6 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
             if have[name] == HALF:
                 editor.once("Cast", [f"{name}.half"], name, to=FLOAT)
     return editor.finish()
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.input, *graph.value_info, *graph.output)}
-    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def _wide(model: onnx.ModelProto) -> set[str]:

@@ -1,6 +1,6 @@
 """Precision variants of a stage's graph that mean exactly the same.
 
-``fp32`` is what was traced. ``fp16`` casts the operands of every MatMul to half and back, which providers with tensor
+``fp32`` is what was traced. ``fp16`` casts the operands of every product to half and back, which providers with tensor
 cores fuse into half-precision operands with float32 sums. ``int8`` writes explicit QuantizeLinear and DequantizeLinear
 around every product with weights. Products of two activations stay in float: int8 kernels of CPUs without VNNI saturate
 when both operands have 8 bits. Each variant is proven anew (:mod:`uigc.export.proof`).
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from uigc.export.editor import Editor
+from uigc.export.lift import lifted
 from uigc.export.proof import Domain, Proof, prove
 from uigc.export.proof.values import ZERO_STEP, lowest_bits
 from uigc.export.weights import INT8_PREFIX
@@ -26,11 +27,11 @@ Array = NDArray[np.generic]
 
 
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Operands of every MatMul as half, sums as float32: Cast to half, Cast to float, MatMul."""
+    """Operands of every product as half, sums as float32: Cast to half, Cast to float, MatMul or Gemm."""
     editor = Editor(model)
     for node in model.graph.node:
-        if node.op_type == "MatMul":
-            node = _copy(node, (_through_half(editor, name) for name in node.input))
+        if node.op_type in ("MatMul", "Gemm"):
+            node = _copy(node, [*(_through_half(editor, name) for name in node.input[:2]), *node.input[2:]])
         editor.nodes.append(node)
     return editor.finish()
 
@@ -50,6 +51,7 @@ def int8(model: onnx.ModelProto, inputs: Domain) -> onnx.ModelProto:
     Where an operand is int8 by proof, quantizing it is no rounding. Rounding and clipping that made it so is what
     QuantizeLinear does, and is left to it.
     """
+    model = lifted(model)
     proof, editor = prove(model, inputs), Editor(model)
     for node in model.graph.node:
         if node.op_type == "MatMul" and editor.array(node.input[1]) is not None:

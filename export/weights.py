@@ -1,7 +1,7 @@
 """One safetensors file for all graphs: every initializer becomes external data at its offset in that file.
 
-Tensors that half precision holds exactly are stored so and cast back in the graph, where a provider folds the cast
-when it loads. Equal tensors are stored once, under the name that the PyTorch module gives them.
+Large tensors that half precision holds exactly are stored so and cast back in the graph, where a provider folds the
+cast when it loads. Equal tensors are stored once, under the name that the PyTorch module gives them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from uigc.runtime.manifest import WEIGHTS
 from uigc.runtime.safetensors import TensorFile
 
 SMALLEST_EXTERNAL = 64  # elements; smaller constants stay in the graph
+SMALLEST_HALF = 1 << 15  # elements; of smaller tensors half precision would save less than its casts cost
 _ONNX_TYPES = {
     "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "int8": TensorProto.INT8,
+    "bool": TensorProto.BOOL,
 }
 INT8_PREFIX = "int8."
 """Of the names of quantized weights: not the prior's own, which begin with ``prior.`` and make its id."""
@@ -32,8 +34,8 @@ Array = NDArray[np.generic]
 
 
 def compact(array: Array) -> Array:
-    """The smallest of float16 and float32 that holds a float32 array exactly; other types as they are."""
-    if array.dtype != np.float32:
+    """A large float32 array as float16 if that holds it exactly; others as they are."""
+    if array.dtype != np.float32 or array.size < SMALLEST_HALF:
         return array
     half = array.astype(np.float16)
     return half if np.array_equal(half.astype(np.float32), array) else array
@@ -52,8 +54,8 @@ class WeightStore:
 
     @staticmethod
     def _key(array: Array) -> tuple[str, tuple[int, ...], bytes]:
-        if array.dtype == np.float16:
-            array = array.astype(np.float32)
+        if array.dtype == np.float16 and (array.ndim == 2 or array.size >= SMALLEST_HALF):
+            array = array.astype(np.float32)  # the same weights; a second copy of a bias is cheaper than its cast
         return str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes()
 
     def find(self, array: Array) -> tuple[str, bool] | None:

@@ -37,8 +37,12 @@ class Bundle:
     schedule: Schedule
 
     @classmethod
-    def load(cls, path: Path | str | None = None) -> Bundle:
-        """Read and validate; all faults are reported in one error."""
+    def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
+        """Read and validate; all faults are reported in one error.
+
+        ``recompute``: whether the prior's id is derived from the weights again. A codec leaves it out to start sooner:
+        the hashes of all files are checked in any case, and so the id is the one that the exporter derived from them.
+        """
         folder = Path(path) if path is not None else default_path()
         manifest = layout.read(folder)
         faults = list(layout.faults(folder, manifest))
@@ -46,7 +50,8 @@ class Bundle:
             raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
         bundle = cls(folder, manifest, schedule)
-        bundle._check_prior_id()
+        if recompute:
+            bundle._check_prior_id()
         return bundle
 
     @property
@@ -78,6 +83,13 @@ class Bundle:
     def local(self) -> bool:
         """Whether encoder and pixel decoder give for a tile with a halo what they give for the whole picture."""
         return bool(self.manifest.get("tokenizer", {}).get("local", True))
+
+    @property
+    def halos(self) -> dict[str, int]:
+        """How many tokens around a tile its inside depends on, for those of ``encoder`` and ``decoder`` that are local
+        (of others, or if the exporter did not say, nothing)."""
+        graphs = {name: self.manifest["graphs"][name].get("halo") for name in ("encoder", "decoder")}
+        return {name: halo for name, halo in graphs.items() if halo is not None}
 
     def precisions(self, name: str) -> list[str]:
         """In which precisions the graph ``encoder``, ``stage0`` ... or ``decoder`` is there."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from uigc.runtime import bitstream, mask, providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.errors import OtherPriorError, UigcError, UsageError, attempt, through, whole
+from uigc.runtime.graphs import Graphs
 from uigc.runtime.limits import Limits
 from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.many import check_counts, in_batches
@@ -25,6 +25,8 @@ from uigc.runtime.pixels import PixelNetworks, as_pixels, padded
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.spans import span
 from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
+from uigc.runtime.tiles import DEFAULT_MEMORY, tokens_within, windows_within
+from uigc.runtime.tune import preferred
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,36 +63,36 @@ class Codec:
         precision: str | None = None,
         pixel_precision: str | None = None,
         engines: Path | str | None = None,
+        max_memory: int = DEFAULT_MEMORY,
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
         ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
         graphs (``all``, ``extended``, ``basic``, ``off``); ``max_pixels``: refuse larger pictures, None for 2^25, or
         2^22 if the bundle's tokenizer looks at the whole picture; ``precision``: of the prior's graphs, ``fp32``,
-        ``fp16`` or ``int8``, None for the fastest on that provider. None of them changes a symbol.
+        ``fp16`` or ``int8``, None for the fastest (see ``uigc doctor --tune``). None of them changes a symbol.
         ``pixel_precision``: of encoder and pixel decoder, None for the provider's choice; it changes pixels, and which
-        words an encoder finds. ``engines``: folder that ``uigc build`` wrote, for the providers that run engines."""
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        words an encoder finds. ``engines``: folder that ``uigc build`` wrote, for the providers that run engines.
+        ``max_memory``: bytes that the networks may use, about; larger pictures are worked on in parts, equally."""
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self.limits = Limits(self.bundle.local, max_pixels)
         if optimization not in OPTIMIZATIONS:
             raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
         runner = providers.find(provider, None if engines is None else Path(engines))
         options = ProviderOptions(threads, optimization)
-        self.precision = self.bundle.choose(("stage0",), precision, runner.precisions)
-        self.pixel_precision = self.bundle.choose(("encoder", "decoder"), pixel_precision, runner.pixel_precisions)
-
+        best, stages, pixels = partial(preferred, self.bundle, provider), ["stage0"], ["encoder", "decoder"]
+        self.precision = self.bundle.choose(stages, precision, best("precision", runner.precisions, stages))
+        offered = best("pixel_precision", runner.pixel_precisions, pixels)
+        self.pixel_precision = self.bundle.choose(pixels, pixel_precision, offered)
         self._most: int = getattr(runner, "batch", 1)  # providers need not say
-        loading = Lock()
 
-        @cache
         def load(name: str) -> Graph:
             chosen = self.precision if name.startswith("stage") else self.pixel_precision
             return runner.load(self.bundle.graph(name, chosen), options)
 
-        def load_once(name: str) -> Graph:
-            with loading:
-                return load(name)
-
-        self.networks = PixelNetworks(load_once, self.bundle.patch)
+        self._graphs = Graphs(load)
+        self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
+        tokens, config = tokens_within(max_memory), self.bundle.manifest["prior"]["config"]
+        self.networks = PixelNetworks(self._graphs, self.bundle.patch, tokens, self.bundle.halos)
         self._mask_table = self.bundle.table(MASK_TABLE)
         self.prior = StagedPrior(
             self.bundle.schedule,
@@ -98,7 +100,9 @@ class Codec:
             self.bundle.window,
             self.bundle.unknown,
             self.bundle.pad,
-            lambda stage: load_once(f"stage{stage}"),
+            lambda stage: self._graphs(self._stages[stage]),
+            windows_within(max_memory, config["window"], config["heads"], config["width"]),
+            config["layers"] // 2,
         )
 
     def compress(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
@@ -185,9 +189,8 @@ class Codec:
         return pixels
 
     def _encode_batch(self, pictures: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
-        progress("encoder", 0, 1)
-        grids = self.networks.tokenize(pictures)
-        progress("encoder", 1, 1)
+        self._graphs.ahead(["encoder", *self._stages])
+        grids = self.networks.tokenize(pictures, progress)
         return self._encode_grids(list(grids), pictures, choice, progress)
 
     def _encode_grids(
@@ -243,10 +246,9 @@ class Codec:
 
     def _pixels_of(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
         """The pictures of files whose grids have one size."""
+        self._graphs.ahead([*self._stages, "decoder"])
         grids = self._grids_of(files, progress)
-        progress("decoder", 0, 1)
-        pictures = through(self.networks.paint, grids)
-        progress("decoder", 1, 1)
+        pictures = through(lambda good: self.networks.paint(good, progress), grids)
         return [
             painted if isinstance(painted, UigcError) else _cropped(painted, header)
             for painted, (header, _) in zip(pictures, files, strict=True)

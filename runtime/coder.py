@@ -8,6 +8,8 @@ tables over 32 do not, and the product of the two is the same distribution.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import constriction
@@ -21,6 +23,7 @@ TOTAL = 1 << 24  # the coder's probabilities are multiples of 1/TOTAL
 LOGIT_STEPS = 32  # logits are integers in steps of 1/32 nat
 FARTHEST = 448  # logits farther than 14 nats below the best are treated alike
 CHECK_WORDS = 256
+ROWS = 32  # of logits that are worked on at a time
 
 Ints = NDArray[np.int64]
 Symbols = NDArray[np.int32]
@@ -62,23 +65,36 @@ class TokenModel:
     """The distribution of tokens given integer logits, for one codebook and one weight table."""
 
     def __init__(self, table: NDArray[np.int32], codebook: int) -> None:
-        self._table = table.astype(np.int64)
         self.codebook, self.low = codebook, low_digits(codebook)
+        # Integers all the same: the sums of up to 32 weights below 2^19 fit float32's 24 bits.
+        self._table = table.astype(np.float32 if self.low <= 32 else np.float64)
 
-    def _digits(self, logits: NDArray[np.int32]) -> Ints:
-        """Weights (n, high, low) of logits (n, codebook)."""
-        distance = np.minimum(logits.max(axis=1, keepdims=True) - logits, FARTHEST)
-        return self._table.take(distance).reshape(len(logits), self.codebook // self.low, self.low)
+    def _high(self, logits: NDArray[np.int32]) -> Ints:
+        """Weights (n, high digits) of logits (n, codebook): sums over the low digits. A few rows at a time stay in the
+        cache, and in memory that need not be asked for again and again."""
+        sums = np.empty((len(logits), self.codebook // self.low), dtype=self._table.dtype)
+        distance = np.empty((ROWS, self.codebook), dtype=np.intp)
+        weights = np.empty((ROWS, self.codebook), dtype=self._table.dtype)
+        for begin in range(0, len(logits), ROWS):
+            rows = logits[begin : begin + ROWS]
+            far, taken = distance[: len(rows)], weights[: len(rows)]
+            np.subtract(rows.max(axis=1, keepdims=True), rows, out=far)
+            self._table.take(far, out=taken, mode="clip")  # what is farther than the table's end has its last weight
+            np.einsum("nhl->nh", taken.reshape(len(rows), -1, self.low), out=sums[begin : begin + ROWS])
+        return sums.astype(np.int64)
+
+    def _low(self, logits: NDArray[np.int32], high: Symbols) -> Ints:
+        """Weights (n, low digits) under the high digits."""
+        rows = logits.reshape(len(logits), -1, self.low)[np.arange(len(logits)), high]
+        return self._table.take(logits.max(axis=1, keepdims=True) - rows, mode="clip").astype(np.int64)
 
     def encode(self, writer: SymbolWriter, logits: NDArray[np.int32], tokens: Symbols) -> None:
         """Append tokens (n,) under logits (n, codebook): all high digits, then all low ones."""
         if len(tokens) == 0:
             return
         with span("tables"):
-            weights = self._digits(logits)
             high, low = tokens // self.low, tokens % self.low
-            high_rows = frequencies(weights.sum(axis=2))
-            low_rows = frequencies(weights[np.arange(len(tokens)), high])
+            high_rows, low_rows = frequencies(self._high(logits)), frequencies(self._low(logits, high))
         with span("range coding"):
             writer.write(high, high_rows)
             writer.write(low, low_rows)
@@ -88,21 +104,20 @@ class TokenModel:
         if len(logits) == 0:
             return np.empty(0, dtype=np.int32)
         with span("tables"):
-            weights = self._digits(logits)
-            rows = frequencies(weights.sum(axis=2))
+            rows = frequencies(self._high(logits))
         with span("range coding"):
             high = reader.read(rows)
         with span("tables"):
-            rows = frequencies(weights[np.arange(len(logits)), high])
+            rows = frequencies(self._low(logits, high))
         with span("range coding"):
             low = reader.read(rows)
         return high * np.int32(self.low) + low
 
     def cost(self, logits: NDArray[np.int32], tokens: Symbols) -> float:
         """Bits that coding tokens (n,) takes, without rounding of the tables; for statistics."""
-        weights = self._digits(logits).reshape(len(logits), -1)
-        chosen = weights[np.arange(len(tokens)), tokens]
-        return float(-np.log2(chosen / weights.sum(axis=1)).sum())
+        sums, high = self._high(logits).sum(axis=1), tokens // self.low
+        chosen = self._low(logits, high)[np.arange(len(tokens)), tokens % self.low]
+        return float(-np.log2(chosen / sums).sum())
 
 
 def _uniform(count: int, size: int) -> NDArray[np.float32]:
@@ -159,13 +174,15 @@ class SymbolReader:
 
     def read(self, rows: NDArray[np.float32]) -> Symbols:
         """One symbol a row of ``rows`` (n, k): int32 (n,)."""
-        symbols: Symbols = self._guard(lambda: self._decoder.decode(_FAMILY, rows))
-        return symbols
+        with _guarded():
+            symbols: Symbols = self._decoder.decode(_FAMILY, rows)
+            return symbols
 
-    def read_one(self, model: Any) -> int:
-        """One symbol under a prebuilt model (see :func:`binary_models`)."""
-        symbol: int = self._guard(lambda: self._decoder.decode(model))
-        return symbol
+    @contextmanager
+    def one_by_one(self) -> Iterator[Callable[[Any], int]]:
+        """A function that reads one symbol under a prebuilt model (see :func:`binary_model`)."""
+        with _guarded():
+            yield self._decoder.decode
 
     def expect_check(self, value: int) -> None:
         """Read the 16-bit check and compare it."""
@@ -176,15 +193,16 @@ class SymbolReader:
                 "provider did not compute the prior exactly; decode with --provider cpu and report the provider."
             )
 
-    @staticmethod
-    def _guard(decode: Any) -> Any:
-        try:
-            return decode()
-        except AssertionError:  # "invalid for the employed entropy model": the tables are not the encoder's
-            raise InexactError(
-                "The payload does not fit the prior's probabilities although the file is undamaged, which means that "
-                "the provider did not compute the prior exactly; decode with --provider cpu and report the provider."
-            ) from None
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    try:
+        yield
+    except AssertionError:  # "invalid for the employed entropy model": the tables are not the encoder's
+        raise InexactError(
+            "The payload does not fit the prior's probabilities although the file is undamaged, which means that "
+            "the provider did not compute the prior exactly; decode with --provider cpu and report the provider."
+        ) from None
 
 
 def binary_rows(ones: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -193,7 +211,6 @@ def binary_rows(ones: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.stack([TOTAL - one - 1, one - 1], axis=1), dtype=np.float32)
 
 
-def binary_models(table: NDArray[np.int64]) -> list[Any]:
-    """One prebuilt model a context, for symbols whose context depends on the symbol before."""
-    model = constriction.stream.model.Categorical
-    return [model(row, perfect=False) for row in binary_rows(table)]
+def binary_model(row: NDArray[np.float32]) -> Any:
+    """A row of :func:`binary_rows` as a prebuilt model, for symbols whose context depends on the symbol before."""
+    return constriction.stream.model.Categorical(row, perfect=False)

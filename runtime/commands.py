@@ -67,14 +67,17 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixel-precision", choices=("fp32", "fp16", "int8"), help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 2^25)")
+    text = "megabytes that the networks may use, about; larger pictures are worked on in parts (default: 2048)"
+    parser.add_argument("--max-memory", type=int, metavar="MB", help=text)
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def make_codec(arguments: argparse.Namespace) -> Codec:
     from uigc.runtime.codec import Codec
+    from uigc.runtime.tiles import DEFAULT_MEMORY
 
-    for name, largest in (("threads", 1024), ("max_pixels", 1 << 28)):
+    for name, largest in (("threads", 1024), ("max_pixels", 1 << 28), ("max_memory", 1 << 22)):
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= largest:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are taken; give another.")
@@ -86,6 +89,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         precision=arguments.precision,
         pixel_precision=arguments.pixel_precision,
         engines=arguments.engines,
+        max_memory=arguments.max_memory << 20 if arguments.max_memory else DEFAULT_MEMORY,
     )
 
 
@@ -201,6 +205,12 @@ def _info(arguments: argparse.Namespace) -> None:
 def _doctor(arguments: argparse.Namespace) -> None:
     from uigc.runtime import doctor
 
+    if arguments.tune:
+        from uigc.runtime import tune
+        from uigc.runtime.bundle import Bundle
+
+        with ProgressLine(arguments.json) as line:
+            tune.tune(Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line)
     doctor.report(arguments.bundle, arguments.json, arguments.prove)
 
 
@@ -209,6 +219,11 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prove", action="store_true", help="prove the prior's graphs exact again (needs uigc[export])"
     )
+    text = "measure which precision of the prior is the fastest here, and keep it as the default (see docs/CLI.md)"
+    parser.add_argument("--tune", action="store_true", help=text)
+    parser.add_argument("--provider", default="cpu", metavar="NAME", help="what to tune (default: cpu)")
+    text = "with --tune: precisions of encoder and pixel decoder that may become the default, too; they change pixels"
+    parser.add_argument("--allow-pixels", choices=("fp32", "fp16", "int8"), nargs="+", default=[], help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime import providers
+from uigc.runtime import providers, tune
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import package_version
 from uigc.runtime.errors import DependencyError, ProviderError, UigcError
@@ -78,6 +78,33 @@ def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | Non
     return findings, None
 
 
+def _nodes(bundle: Bundle) -> dict[str, str]:
+    """How many nodes the graphs of each precision have."""
+    graphs = bundle.manifest["graphs"]
+    counts: dict[str, list[str]] = {}
+    for name, graph in graphs.items():
+        for precision, variant in graph["precisions"].items():
+            counts.setdefault(precision, []).append(f"{name} {variant.get('nodes', '?')}")
+    return {precision: ", ".join(each) for precision, each in counts.items()}
+
+
+def _tuned(bundle: Bundle) -> dict[str, str]:
+    """What was measured on this machine (``uigc doctor --tune``), for each provider."""
+    found = {name: tune.kept(bundle, name) for name in providers.names()}
+    return {
+        name: ", ".join(
+            f"{what}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
+            for what, key, times in (
+                ("prior", "precision", "milliseconds"),
+                ("pixel networks", "pixel_precision", "pixel_milliseconds"),
+            )
+            if key in choice and times in choice
+        )
+        for name, choice in found.items()
+        if choice
+    }
+
+
 def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
     """All findings, and the first one that keeps the codec from working."""
     findings: dict[str, Any] = {
@@ -105,6 +132,9 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
     if bundle:
         findings["proof"], problem = _proof(bundle, prove)
     findings["providers"] = _providers(bundle)
+    if bundle:
+        findings["nodes"] = _nodes(bundle)
+        findings["tuned"] = _tuned(bundle)
     if "runs" not in findings["providers"].values():
         problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
     return findings, problem

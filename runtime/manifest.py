@@ -137,6 +137,9 @@ def _graph_faults(name: str, graph: Any) -> Iterator[str]:
         found = [(v.get("name"), v.get("dtype")) for v in values] if isinstance(values, list) else []
         if found != [(tensor, dtypes[tensor])]:
             yield f"the {side} of {name!r} are {found} and {tensor} {dtypes[tensor]} is needed"
+    halo = graph.get("halo")
+    if halo is not None and (not isinstance(halo, int) or halo < 0):
+        yield f"the halo of {name!r} is {halo!r} and a number of tokens is needed"
     precisions = _variants(graph)
     if "fp32" not in precisions or not set(precisions) <= set(PRECISIONS):
         yield f"{name!r} comes as {', '.join(precisions) or 'nothing'}: fp32 is needed, and only {PRECISIONS} are known"

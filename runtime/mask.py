@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.coder import SymbolReader, SymbolWriter, binary_models, binary_rows
+from uigc.runtime.coder import SymbolReader, SymbolWriter, binary_model, binary_rows
 from uigc.runtime.errors import UsageError
 from uigc.runtime.schedule import Schedule
 
@@ -93,6 +94,26 @@ def _block_sums(values: NDArray[np.int32 | np.int64], size: int) -> NDArray[np.i
     return np.add.reduceat(rows, np.arange(0, values.shape[1], size), axis=1)
 
 
+def _gradients(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sobel magnitudes (|across| + |down|, of the luma) summed over blocks of ``size`` x ``size``, and their numbers of
+    pixels; blocks at the border may be cut off. A row of blocks at a time stays in the cache."""
+    height, width = image.shape[:2]
+    tops, lefts = np.arange(0, height, size), np.arange(0, width, size)
+    sums = np.empty((len(tops), len(lefts)), dtype=np.int64)
+    for index, top in enumerate(tops):
+        rows = image[np.arange(top - 1, min(top + size, height) + 1).clip(0, height - 1)]
+        luma = np.empty((len(rows), width + 2), dtype=np.int32)
+        luma[:, 1:-1] = rows[..., 0] * np.int32(299) + rows[..., 1] * np.int32(587) + rows[..., 2] * np.int32(114)
+        luma[:, 0], luma[:, -1] = luma[:, 1], luma[:, -2]
+        smooth_rows = luma[:-2] + 2 * luma[1:-1] + luma[2:]
+        smooth_columns = luma[:, :-2] + 2 * luma[:, 1:-1] + luma[:, 2:]
+        magnitude = np.abs(smooth_rows[:, 2:] - smooth_rows[:, :-2])
+        magnitude += np.abs(smooth_columns[2:] - smooth_columns[:-2])
+        sums[index] = np.add.reduceat(magnitude.sum(axis=0, dtype=np.int64), lefts)
+    tall, wide = (np.minimum(starts + size, end) - starts for starts, end in ((tops, height), (lefts, width)))
+    return sums, tall[:, None] * wide
+
+
 def edge_blocks(image: NDArray[np.uint8], patch: int, share: float | None = None) -> Bits:
     """Edge bits (ceil(h/2), ceil(w/2)) of a picture uint8 (H, W, 3) whose sides are h and w patches.
 
@@ -100,17 +121,7 @@ def edge_blocks(image: NDArray[np.uint8], patch: int, share: float | None = None
     mean; or is among the largest, of which there is the given ``share`` (0..1). Only the encoder runs this; it is done
     in integers all the same, so that every machine writes the same file.
     """
-    red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
-    luma = 299 * red + 587 * green + 114 * blue
-    padded = np.pad(luma, 1, mode="edge")
-    smooth_rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
-    smooth_columns = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-    across = smooth_rows[:, 2:] - smooth_rows[:, :-2]
-    down = smooth_columns[2:] - smooth_columns[:-2]
-    magnitude = np.abs(across) + np.abs(down)
-    size = BLOCK * patch
-    sums, pixels = _block_sums(magnitude, size), _block_sums(np.ones_like(magnitude), size)
-    return _largest(sums, pixels, share)
+    return _largest(*_gradients(image, BLOCK * patch), share)
 
 
 def lost_blocks(tokens: Tokens, regenerated: Tokens, words: NDArray[np.int64], share: float | None = None) -> Bits:
@@ -190,14 +201,30 @@ def write_bits(writer: SymbolWriter, bits: Bits, table: NDArray[np.int32]) -> No
 
 def read_bits(reader: SymbolReader, shape: tuple[int, int], table: NDArray[np.int32]) -> Bits:
     """The inverse of :func:`write_bits`."""
-    models = binary_models(table.astype(np.int64))
     rows, columns = shape
+    models = _Models(binary_rows(table.astype(np.int64)))
     framed = np.zeros((rows + _REACH, columns + 2 * _REACH), dtype=np.int64).tolist()
-    for row in range(rows):
-        second, first, here = framed[row], framed[row + 1], framed[row + 2]
-        for column in range(columns):
-            context = 0
-            for bit in (*second[column + 1 : column + 4], *first[column : column + 5], *here[column : column + 2]):
-                context = context * 2 + bit
-            here[column + 2] = reader.read_one(models[context])
+    with reader.one_by_one() as read:
+        for row in range(rows):
+            second, first, here = framed[row], framed[row + 1], framed[row + 2]
+            # Three, five and two bits of the rows, which move on by one a column; the frame around them is 0.
+            high, middle, low = second[2], first[2] * 2 + first[3], 0
+            for column in range(columns):
+                high = (high * 2 + second[column + 3]) & 7
+                middle = (middle * 2 + first[column + 4]) & 31
+                bit = read(models[high << 7 | middle << 2 | low])
+                low = (low * 2 + bit) & 3
+                here[column + 2] = bit
     return np.array(framed, dtype=bool)[_REACH:, _REACH:-_REACH]
+
+
+class _Models(dict[int, Any]):
+    """Prebuilt models by their context, made when they are first needed: a picture needs few."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def __missing__(self, context: int) -> Any:
+        model = self[context] = binary_model(self._rows[context])
+        return model

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from uigc.runtime.binding import BoundSession
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.manifest import PRECISIONS
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
@@ -21,12 +22,15 @@ _LEVELS = {
 
 
 class _Session:
-    def __init__(self, session: Any, name: str) -> None:
+    def __init__(self, session: Any, name: str, device: str | None) -> None:
         self._session, self._name = session, name
         self._input: str = session.get_inputs()[0].name
+        self._bound = BoundSession(session, device) if device else None
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         try:
+            if self._bound is not None:
+                return self._bound(value)
             output: NDArray[Any] = self._session.run(None, {self._input: value})[0]
             return output
         except Exception as error:  # onnxruntime raises a dozen unrelated types
@@ -48,10 +52,12 @@ class OnnxRuntime:
         pixel_precisions: tuple[str, ...],
         threads: tuple[int | None, ...],
         batch: int = 1,
+        device: str | None = None,
     ) -> None:
         """``threads``: the thread counts under which it is verified, besides its own choice; ``batch``: how many
-        pictures of one size it takes together, where there are many and nothing is asked for."""
-        self.batch = batch
+        pictures of one size it takes together, where there are many and nothing is asked for; ``device``: where inputs
+        and outputs have their places, None if that is the memory of the host."""
+        self.batch, self.device = batch, device
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
         self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
         levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
@@ -79,6 +85,8 @@ class OnnxRuntime:
         settings.log_severity_level = 3
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
+        # Every graph has its own threads; those of one would go on spinning on the cores that the next one needs.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = onnxruntime.GraphOptimizationLevel
         settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
         try:
@@ -93,8 +101,10 @@ class OnnxRuntime:
                 f"onnxruntime did not start {self.execution_provider} and offered {session.get_providers()} instead; "
                 f"check the device and its driver, or ask for another provider than {self.name!r}."
             )
-        return _Session(session, self.name)
+        return _Session(session, self.name, self.device)
 
 
 CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("fp32",), threads=(1, 2))
-CUDA = OnnxRuntime("cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,), batch=8)
+CUDA = OnnxRuntime(
+    "cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,), batch=8, device="cuda"
+)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from uigc.runtime.errors import InputError
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
+from uigc.runtime.stages import Progress, silent
+from uigc.runtime.tiles import Band, tiles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,55 +25,99 @@ Tokens = NDArray[np.int32]
 @dataclass(frozen=True)
 class PixelNetworks:
     """``load`` gives the graphs ``encoder``, float32 (batch, 3, H, W) in [0, 1] -> int32 (batch, h, w), and
-    ``decoder``, which goes back; a token stands for ``patch`` x ``patch`` pixels."""
+    ``decoder``, which goes back; a token stands for ``patch`` x ``patch`` pixels.
+
+    Pictures of more than ``most`` tokens are worked on in tiles, if ``halos`` says of the graph how many tokens around
+    a tile its inside depends on."""
 
     load: Callable[[str], Graph]
     patch: int
+    most: int = 1 << 40
+    halos: Mapping[str, int] = field(default_factory=dict)
 
-    def tokenize(self, pictures: list[Pixels]) -> Tokens:
+    def tokenize(self, pictures: list[Pixels], progress: Progress = silent) -> Tokens:
         """Pictures uint8 (H, W, 3), their grids of one size -> tokens int32 (n, ceil(H / patch), ceil(W / patch)); the
         borders are padded by replication."""
+        height, width = (-(-side // self.patch) for side in pictures[0].shape[:2])
+        if len(pictures) > (few := self._together(height * width)):
+            return np.concatenate([self.tokenize(part, progress) for part in _parts(pictures, few)])
+        with span("image in"):
+            wholes = [padded(pixels, self.patch) for pixels in pictures]
+        result = np.empty((len(wholes), height, width), dtype=np.int32)
+
+        def work(rows: Band, columns: Band) -> None:
+            seen = self._pixels(rows, columns)
+            tokens = self._tokens([pixels[seen] for pixels in wholes])
+            result[:, rows.begin : rows.end, columns.begin : columns.end] = tokens[:, rows.inside, columns.inside]
+
+        self._in_tiles("encoder", height, width, work, progress)
+        return result
+
+    def paint(self, grids: list[Tokens], progress: Progress = silent) -> list[Pixels]:
+        """Grids int32 (h, w) of one size -> the picture of each, uint8 (patch * h, patch * w, 3)."""
+        if len(grids) > (few := self._together(grids[0].size)):
+            return [picture for part in _parts(grids, few) for picture in self.paint(part, progress)]
+        tokens, patch = np.stack(grids), self.patch
+        _, height, width = tokens.shape
+        pictures = [np.empty((height * patch, width * patch, 3), dtype=np.uint8) for _ in grids]
+
+        def work(rows: Band, columns: Band) -> None:
+            planes = self._planes(np.ascontiguousarray(tokens[:, rows.low : rows.high, columns.low : columns.high]))
+            with span("image out") as step:
+                for picture, plane in zip(pictures, planes, strict=True):
+                    own = picture[rows.begin * patch : rows.end * patch, columns.begin * patch : columns.end * patch]
+                    _from_network(plane[:, _scaled(rows.inside, patch), _scaled(columns.inside, patch)], own)
+                    step.moved(own.nbytes)
+
+        self._in_tiles("decoder", height, width, work, progress)
+        return pictures
+
+    def _together(self, tokens: int) -> int:
+        """How many pictures of so many tokens go through a network at a time: tiles are for single ones."""
+        return max(1, self.most // tokens)
+
+    def _in_tiles(
+        self, name: str, height: int, width: int, work: Callable[[Band, Band], None], progress: Progress
+    ) -> None:
+        halo = self.halos.get(name)
+        most = height * width if halo is None else max(self.most, 1)
+        parts = tiles(height, width, most, halo or 0)
+        for done, part in enumerate(parts):
+            progress(name, done, len(parts))
+            work(*part)
+        progress(name, len(parts), len(parts))
+
+    def _pixels(self, rows: Band, columns: Band) -> tuple[slice, slice]:
+        return _scaled(slice(rows.low, rows.high), self.patch), _scaled(slice(columns.low, columns.high), self.patch)
+
+    def _tokens(self, pictures: list[Pixels]) -> Tokens:
         encoder = self.load("encoder")
         with span("image in") as step:
-            planes = np.concatenate([_to_network(padded(pixels, self.patch)) for pixels in pictures])
+            planes = np.concatenate([_to_network(pixels) for pixels in pictures])
             step.moved(planes.nbytes)
         with span("encoder", runs_on=encoder) as step:
             tokens: Tokens = encoder(planes)
             step.moved(planes.nbytes + tokens.nbytes)
         return tokens
 
-    def paint(self, grids: list[Tokens]) -> list[Pixels]:
-        """Grids int32 (h, w) of one size -> the picture of each, uint8 (patch * h, patch * w, 3)."""
+    def _planes(self, tokens: Tokens) -> NDArray[np.float32]:
         decoder = self.load("decoder")
         with span("decoder", runs_on=decoder) as step:
-            tokens = np.stack(grids)
             planes = decoder(tokens)
             step.moved(tokens.nbytes + planes.nbytes)
-        with span("image out") as step:
-            pictures = [_from_network(picture) for picture in planes]
-            step.moved(sum(picture.nbytes for picture in pictures))
-        return pictures
+        return planes
 
 
-def padded(pixels: Pixels, patch: int) -> Pixels:
-    """A picture (H, W, 3) extended to whole patches by replication of its last row and column."""
-    height, width = pixels.shape[:2]
-    return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+def _parts(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
 
 
-def _to_network(image: Pixels) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)
-
-
-def _from_network(pixels: NDArray[np.float32]) -> Pixels:
-    """float32 (3, H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    rounded = np.rint(np.clip(pixels, 0, 1) * np.float32(255)).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(1, 2, 0))
+def _scaled(part: slice, patch: int) -> slice:
+    return slice(part.start * patch, part.stop * patch)
 
 
 def as_pixels(image: Pixels | Image) -> Pixels:
-    """The picture as uint8 (H, W, 3) sRGB; refuses other arrays."""
+    """A picture as uint8 (H, W, 3) sRGB: such an array, or a PIL image."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
@@ -81,3 +127,25 @@ def as_pixels(image: Pixels | Image) -> Pixels:
     from uigc.runtime.image import to_srgb
 
     return to_srgb(image)
+
+
+def padded(pixels: Pixels, patch: int) -> Pixels:
+    """A picture (H, W, 3) extended to whole patches by replication of its last row and column."""
+    height, width = pixels.shape[:2]
+    if height % patch == width % patch == 0:
+        return pixels
+    return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+
+
+def _to_network(image: Pixels) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+    planes /= np.float32(255)
+    return planes
+
+
+def _from_network(pixels: NDArray[np.float32], out: Pixels) -> None:
+    """float32 (3, H, W) in [0, 1] -> uint8 (H, W, 3), written to ``out``."""
+    scaled = np.clip(pixels, 0, 1)
+    scaled *= np.float32(255)
+    out[...] = np.rint(scaled, out=scaled).transpose(1, 2, 0)

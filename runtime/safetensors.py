@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from uigc.runtime.errors import BundleError
 
-_DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1", "U8": "<u1", "F64": "<f8"}
+_DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U8": "<u1",
+    "F64": "<f8",
+    "BOOL": "?",
+}
 _HEADER_LIMIT = 1 << 24
 
 

@@ -18,6 +18,7 @@ from uigc.runtime.errors import UigcError, whole
 from uigc.runtime.providers import Graph
 from uigc.runtime.schedule import Schedule
 from uigc.runtime.spans import span
+from uigc.runtime.tiles import in_window_rows
 
 Tokens = NDArray[np.int32]
 Bits = NDArray[np.bool_]
@@ -51,7 +52,9 @@ class _Walk:
 @dataclass(frozen=True)
 class StagedPrior:
     """``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) -> logits int32
-    (batch, asked, codebook); the logits of a picture are the same in every batch."""
+    (batch, asked, codebook); the logits of a picture are the same in every batch. Of pictures of more than ``most``
+    windows, rows of windows are worked on in turn, with ``halo`` rows around them, which is as far as their logits
+    depend on others."""
 
     schedule: Schedule
     model: TokenModel
@@ -59,6 +62,8 @@ class StagedPrior:
     unknown: int
     pad: int
     load: Callable[[int], Graph]
+    most: int = 1 << 40
+    halo: int = 0
 
     def encode(self, tokens: Tokens, sent: Bits, writer: SymbolWriter, progress: Progress = silent) -> Tokens:
         """Write the ``sent`` tokens of a grid (h, w); returns the grid that a decoder ends with."""
@@ -146,13 +151,24 @@ class StagedPrior:
             tokens = np.stack([walk.context for walk in walks])
             step.moved(tokens.nbytes)
         with span("network", runs_on=graph) as step:
-            batch = graph(tokens)
+            batch = self._logits(graph, tokens, stage)
             step.moved(tokens.nbytes + batch.nbytes)
         for walk, logits in zip(walks, batch, strict=True):
             try:
                 self._step(stage, walk, logits)
             except UigcError as error:
                 walk.failure = error
+
+    def _logits(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
+        """Logits (batch, asked, codebook) of grids (batch, H, W), in parts if they are large."""
+        asked = (
+            len(self.schedule.stages[stage]) * self.window * tokens.shape[2] // self.schedule.tile**2
+        )  # a window row
+        parts = []
+        for band, rows in in_window_rows(tokens, self.window, self.most, self.halo):
+            logits = graph(np.ascontiguousarray(tokens[:, rows]))
+            parts.append(logits[:, band.inside.start * asked : band.inside.stop * asked])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
         """One picture's stage: its context gains the tokens that are sent, its result those that are lost as well."""
@@ -173,7 +189,9 @@ class StagedPrior:
     def _padded(self, grid: Tokens, value: int) -> Tokens:
         """A grid extended at the bottom and the right to whole windows."""
         height, width = grid.shape
-        return np.pad(grid, ((0, -height % self.window), (0, -width % self.window)), constant_values=value)
+        padded = np.full((height + -height % self.window, width + -width % self.window), value, dtype=np.int32)
+        padded[:height, :width] = grid
+        return padded
 
     def _sent(self, sent: Bits, stage: int) -> Bits:
         return self.schedule.gather(self._padded(sent.astype(np.int32), 0), stage) == 1

@@ -104,28 +104,33 @@ def test_every_parameter_learns() -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_shifted_windows_connect_neighbours_only() -> None:
-    layout, shift = Layout(2, 3, 4), 2
+def test_shifted_windows_connect_neighbours_only(prior: Prior) -> None:
+    layout = Layout(2, 2, 3, 4, 1)
     rows, columns, side = layout.tall * layout.side, layout.wide * layout.side, layout.side
-    mask = layout.mask(shift, 1, torch.zeros(()))[:, 0].bool()
-    tiles = torch.arange(rows * columns).view(1, rows, columns, 1)
-    windows = layout.shifted(layout.windows(tiles), shift)
-    rolled = tiles.roll((-shift, -shift), (1, 2))
-    assert torch.equal(layout.grid(windows), rolled)
-    assert torch.equal(layout.shifted(windows, -shift), layout.windows(tiles))
-    for window, tiles_of_window in enumerate(windows[0, :, :, 0]):
-        for i, a in enumerate(tiles_of_window.tolist()):
-            for j, b in enumerate(tiles_of_window.tolist()):
-                dy, dx = abs(a // columns - b // columns), abs(a % columns - b % columns)
-                assert bool(mask[window, i, j]) == (dy < side and dx < side)
+    moves, mask = prior._moves(layout, 0), layout.far(prior.near0)[:, 0]
+    grid = layout.grid(mask)
+    where = torch.empty(grid.numel(), dtype=torch.long)
+    where[grid.flatten()] = torch.arange(grid.numel())  # of each row: its place in the picture
+    half = side // 2
+    assert torch.equal(layout.windows(grid.roll((half, half), (1, 2))), moves.there)
+    assert torch.equal(moves.there[moves.back], torch.arange(grid.numel()))
+    assert torch.equal(moves.there[moves.out].flatten(), grid.flatten())
+    windows = where[moves.there].view(layout.batch, layout.tall * layout.wide, side * side)
+    for batch, grids in enumerate(windows - torch.arange(2)[:, None, None] * rows * columns):
+        for window, tiles in enumerate(grids.tolist()):
+            for i, a in enumerate(tiles):
+                for j, b in enumerate(tiles):
+                    dy, dx = abs(a // columns - b // columns), abs(a % columns - b % columns)
+                    assert bool(mask[window, i, j]) == (dy < side and dx < side), (batch, window)
 
 
 def test_a_layout_keeps_what_is_inside_a_tile_together() -> None:
-    layout = Layout(2, 2, 2)
-    x = torch.arange(4 * 4 * 3 * 2).view(1, 4, 4, 6)  # 3 tokens of 2 channels a tile
-    windows = layout.windows(x).view(1, 4, 12, 2)
-    assert torch.equal(windows[0, 1, :3].flatten(), x[0, 0, 2])
-    assert torch.equal(layout.shifted(windows, 1)[0, 0, :3].flatten(), x[0, 1, 1])
+    layout = Layout(2, 2, 2, 2, 3)
+    grid = layout.grid(torch.zeros(()))
+    assert grid.shape == (2, 4, 4, 3)
+    assert grid[1, 0, 2].tolist() == [60, 61, 62]  # second grid, second window, first tile
+    assert grid[0, 3, 1].tolist() == [33, 34, 35]  # third window, last row of tiles
+    assert torch.equal(layout.windows(grid), torch.arange(96))
 
 
 def test_weights_have_seven_bits_and_powers_of_two() -> None:

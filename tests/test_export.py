@@ -18,7 +18,7 @@ from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
-from uigc.export.weights import WeightStore, compact
+from uigc.export.weights import SMALLEST_HALF, WeightStore, compact
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.safetensors import TensorFile
 from uigc.runtime.schedule import quincunx
@@ -155,8 +155,10 @@ def test_weights_are_stored_once_and_exactly() -> None:
     assert store.add("graph.a", matrix) == ("module.weight", False)
     assert store.add("graph.b", matrix.T.copy()) == ("module.weight", True)
     assert store.add("graph.c", matrix + 1) == ("graph.c", False)
-    assert compact(matrix).dtype == np.float16
-    assert compact(np.array([1 / 3], np.float32)).dtype == np.float32
+    large = np.zeros(SMALLEST_HALF, np.float32)
+    assert compact(large).dtype == np.float16
+    assert compact(large + np.float32(1 / 3)).dtype == np.float32
+    assert compact(matrix).dtype == np.float32  # a cast would cost more
 
 
 def test_checkpoints_come_back(tmp_path: Path) -> None:

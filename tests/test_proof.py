@@ -26,7 +26,11 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "exp": ([node("Exp", "x", "y")], {}, (0, 9), "'the_Exp_y' is not proven exact: the operator rounds"),
     "softmax": ([node("Softmax", "x", "y")], {}, (0, 9), "operator rounds"),
     "sqrt": ([node("Sqrt", "x", "y")], {}, (0, 9), "operator rounds"),
-    "mean": ([node("ReduceMean", "x", "y")], {}, (0, 9), "operator rounds"),
+    "mean of nothing named": ([node("ReduceMean", "x", "y")], {}, (0, 9), "not given as a constant"),
+    "mean of seven": (
+        [node("Slice", "x one seven one", "s"), node("ReduceMean", "s one", "y")],
+        {"one": np.array([1]), "seven": np.array([8])}, (0, 9), "it divides by 7",
+    ),
     "unknown": ([node("CumSum", "x axis", "y")], {"axis": np.array(1)}, (0, 9), "no rule"),
     "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "no constant power of two"),
     "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "no constant power of two"),
@@ -63,6 +67,15 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "table too short": (
         [node("Gather", "c tokens", "y")], {"c": np.arange(9, dtype=np.float32)}, (0, 9), "0 to 9 and the table has 9",
     ),
+    "rows looked up from behind": ([node("Gather", "x tokens", "y")], {}, (-1, 9), "length of axis 0"),
+    "scaled product": ([node("Gemm", "x c", "y", alpha=0.5)], {"c": WEIGHT}, (0, 9), "scales its operands"),
+    "turned rows": ([node("Gemm", "x x", "y", transA=1)], {}, (0, 9), "first operand is transposed"),
+    "turned variable": ([node("Gemm", "x x", "y", transB=1)], {}, (0, 9), "no constant matrix"),
+    "sum onto a product": (
+        [node("Mul", "x big", "m"), node("Gemm", "x c m", "y", transB=1)], {"c": WEIGHT, "big": f32(2**18)},
+        (-128, 127), r"sums reach.*2\^24",
+    ),
+    "mean too large": ([node("ReduceMean", "x a", "y")], {"a": np.array([1])}, (0, 2**22), "partial sums"),
     "scale of three": ([node("QuantizeLinear", "x c zero", "y")], {"c": f32(3), "zero": i8()}, (0, 9), "power of two"),
     "half scale": (
         [node("QuantizeLinear", "x one zero", "q"), node("DequantizeLinear", "q h zero", "y")],
@@ -107,6 +120,14 @@ MENDED: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
     ),
     "divided by four": ([node("Div", "x c", "y")], {"c": f32(4)}),
     "divided by powers": ([node("Div", "x c", "y")], {"c": np.array([[1.0], [4.0]] * 32, np.float32)}),
+    "product and bias": ([node("Gemm", "x c b", "y", transB=1)], {"c": WEIGHT, "b": WEIGHT[0]}),
+    "product onto rows": ([node("Gemm", "x c x", "y")], {"c": WEIGHT}),
+    "mean of eight": ([node("ReduceMean", "x a", "y", keepdims=0)], {"a": np.array([-1])}),
+    "rows in another order": (
+        [node("Shape", "x", "s", start=0, end=1), node("Squeeze", "s", "n"), node("Range", "zero n one", "i"),
+         node("Gather", "x i", "y")],
+        {"zero": np.array(0), "one": np.array(1)},
+    ),
     "fixed": ([node("Mul", "x c", "m"), node("Round", "m", "r"), node("Clip", "r l h", "y")],
               {"c": f32(0.375), "l": f32(-5), "h": f32(40)}),
 }  # fmt: skip

@@ -40,7 +40,7 @@ def test_reciprocals_are_those_of_the_modules() -> None:
     assert np.array_equal(reciprocals(CONTEXT_LIMIT), table * 2**24)
 
 
-@pytest.mark.parametrize(("width", "heads", "window"), [(64, 2, 16), (32, 4, 8), (16, 4, 16)])
+@pytest.mark.parametrize(("width", "heads", "window"), [(64, 2, 16), (32, 4, 8), (16, 4, 16), (16, 2, 4), (16, 2, 12)])
 def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None:
     torch.manual_seed(width)
     prior = Prior(PriorConfig(codebook=32, width=width, layers=3, heads=heads, expansion=4, window=window), quincunx())

@@ -70,3 +70,76 @@ def test_shapes_are_stated_where_they_can_be(target: list[str | int], stated: li
     for batch, rows in ((1, 1), (2, 5)):
         x = np.random.default_rng(0).random((batch, rows, 6), np.float32)
         assert np.array_equal(value(tidied, x), value(model, x))
+
+
+def wordy() -> onnx.ModelProto:
+    """x ("rows", 8): rows in another order, products and what is added, means, slices of slices, a reshaped lookup."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["size"], start=0, end=1),
+        helper.make_node("Squeeze", ["size"], ["rows"]),
+        helper.make_node("Div", ["rows", "two"], ["half"]),
+        helper.make_node("Mul", ["half", "two"], ["again"]),
+        helper.make_node("Range", ["zero", "again", "one"], ["order"]),
+        helper.make_node("Reshape", ["order", "flat"], ["order_flat"]),
+        helper.make_node("Gather", ["x", "order_flat"], ["moved"], axis=0),
+        helper.make_node("Gemm", ["moved", "weight"], ["product"], transB=1),
+        helper.make_node("Add", ["moved", "product"], ["onto"]),
+        helper.make_node("ReduceSum", ["onto", "flat"], ["sums"], keepdims=1),
+        helper.make_node("Mul", ["sums", "eighth"], ["means"]),
+        helper.make_node("Slice", ["onto", "one_vector", "far", "axis0", "one_vector"], ["below"]),
+        helper.make_node("Slice", ["below", "one_vector", "far", "axis1", "one_vector"], ["corner"]),
+        helper.make_node("Gather", ["weight", "index"], ["looked"], axis=1),
+        helper.make_node("Reshape", ["looked", "matrix"], ["table"]),
+        helper.make_node("ReduceSum", ["corner"], ["first"], keepdims=0),
+        helper.make_node("ReduceSum", ["table"], ["second"], keepdims=0),
+        helper.make_node("Reshape", ["half", "flat"], ["half_vector"]),
+        helper.make_node("Cast", ["half_vector"], ["third"], to=FLOAT),
+        helper.make_node("Sum", ["means", "first", "second", "third"], ["y"]),
+    ]
+    constants = {
+        "two": np.array(2), "zero": np.array(0), "one": np.array(1), "flat": np.array([-1]), "axis0": np.array([0]),
+        "axis1": np.array([1]), "one_vector": np.array([1]), "far": np.array([2**63 - 1]),
+        "matrix": np.array([8, 2, 3]), "eighth": np.array(0.125, np.float32),
+        "weight": np.arange(64, dtype=np.float32).reshape(8, 8) - 30, "index": np.array([0, 5, 5, 1, 2, 7]),
+    }  # fmt: skip
+    known = {
+        "order": ["again"], "moved": ["again", 8], "product": ["again", 8], "onto": ["again", 8], "below": ["b", 8],
+        "looked": [8, 6], "table": [8, 2, 3],
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", FLOAT, ["rows", 8])],
+        [helper.make_tensor_value_info("y", FLOAT, ["again", 1])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        value_info=[
+            helper.make_tensor_value_info(name, INT64 if name == "order" else FLOAT, shape)
+            for name, shape in known.items()
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_two_nodes_become_one_where_one_says_it() -> None:
+    model = wordy()
+    tidied = tidy(model)
+    onnx.checker.check_model(tidied)
+    operators = [node.op_type for node in tidied.graph.node]
+    assert operators == [
+        "Shape", "Div", "Mul", "Squeeze", "Range", "Gather", "Gemm", "ReduceMean", "Slice", "Gather", "ReduceSum",
+        "ReduceSum", "Cast", "Sum",
+    ]  # fmt: skip
+    x = np.random.default_rng(0).integers(-9, 9, (6, 8)).astype(np.float32)
+    assert np.array_equal(value(tidied, x), value(model, x))
+
+
+def test_a_product_that_somebody_else_reads_stays_alone() -> None:
+    model = wordy()
+    for node in model.graph.node:
+        if node.op_type == "Sum":
+            node.input.append("product_sum")
+    model.graph.node.insert(9, helper.make_node("ReduceSum", ["product"], ["product_sum"], keepdims=0))
+    tidied = tidy(model)
+    assert [node.op_type for node in tidied.graph.node].count("Add") == 1
+    x = np.random.default_rng(1).integers(-9, 9, (4, 8)).astype(np.float32)
+    assert np.array_equal(value(tidied, x), value(model, x))

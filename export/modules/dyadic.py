@@ -113,20 +113,29 @@ def logits(x: Tensor) -> Tensor:
     return fix(x, -LOGIT_MAX, LOGIT_MAX)
 
 
+def share(tokens: int) -> float:
+    """What attention's sums over a window of ``tokens`` are multiplied by: they stay within 14 bits unclipped."""
+    return 2.0 ** -math.ceil(math.log2(tokens))
+
+
+def mask(allowed: Tensor) -> Tensor:
+    """What attention weights are multiplied by where ``allowed`` (..., tokens, tokens) says who may see whom."""
+    return torch.where(allowed, share(allowed.shape[-1]), 0.0)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """ReLU attention without row maximum, exponential or row sum.
 
     query, key, value: (batch, windows, heads, tokens, width) activations; scores: (heads, tokens, tokens) learned
-    biases; mask: (windows, 1, tokens, tokens) of 0 and 1, or None. Returns (batch, windows, heads, tokens, width): the
-    sums divided by the least power of two that is not below ``tokens``, so that they stay within 14 bits unclipped.
+    biases; mask: (windows, 1, tokens, tokens) as :func:`mask` makes it, or None. Returns (batch, windows, heads,
+    tokens, width): the sums times the :func:`share` of a token.
     """
     scale = 2.0 ** round(-0.5 * math.log2(query.shape[-1]))
     products = (query * (ACTIVATION**2 * scale / SCORE)) @ key.transpose(-1, -2)
     weights = fix(products + scores, 0, ACTIVATION_MAX)
     if mask is not None:
-        weights = weights * mask
-    share = 2.0 ** -math.ceil(math.log2(key.shape[-2]))
-    return rounded(weights @ (value * share))
+        return rounded((weights * mask) @ value)
+    return rounded(weights @ (value * share(key.shape[-2])))
 
 
 def row_step(weight: Tensor) -> Tensor:

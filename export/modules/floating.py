@@ -22,11 +22,16 @@ residual = logits = activation
 positive_activation = F.gelu
 
 
+def mask(allowed: Tensor) -> Tensor:
+    """What is added to the scores."""
+    return torch.where(allowed, 0.0, -1e4)
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention with the shapes of the dyadic one."""
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + scores
     if mask is not None:
-        logits = logits + (mask - 1) * 1e4
+        logits = logits + mask
     return torch.softmax(logits, -1) @ value
 
 

@@ -4,8 +4,8 @@ After the multi-stage transformer of UIGC (ICME 2024), built of dyadic blocks (s
 with attention in windows of 16x16 tokens that shift by half a window in every second block (after Swin, ICCV 2021) and
 a schedule of six stages over 4x4 tiles.
 
-A stage computes only on its *active* positions: those already known and those it asks for. Activations are held as
-(batch, windows, active positions of a window, width); a shift of the windows is a shift of whole tiles.
+A stage computes only on its *active* positions: those already known and those it asks for. They are the rows of one
+matrix, window by window; a shift of the windows is another order of the rows.
 """
 
 from __future__ import annotations
@@ -58,6 +58,23 @@ def relative_index(positions: list[tuple[int, int]], window: int) -> Tensor:
     return (dy * (2 * window - 1) + dx).to(torch.int32)
 
 
+def half(side: int) -> int:
+    """How many tiles windows of ``side`` tiles shift: half of them, rounded up."""
+    return side - side // 2
+
+
+def neighbours(above: Tensor, left: Tensor) -> Tensor:
+    """Which of n tokens of a shifted window may see each other: bool (2, 2, n, n), entry 0 of the first axis for the
+    first row of windows, of the second for their first column, entry 1 for the others.
+
+    Shifting brings the far edge of the grid next to the near one: in the first row of windows the tokens ``above``, in
+    the first column those ``left``, come from there, and see only each other.
+    """
+    same_row, same_column = (side[:, None] == side[None, :] for side in (above, left))
+    anywhere = torch.ones_like(same_row)
+    return torch.stack([torch.stack([same_row & same_column, same_row]), torch.stack([same_column, anywhere])])
+
+
 def local_scores(heads: int, window: int) -> Tensor:
     """Initial score biases (heads, (2 * window - 1)^2): every head prefers its neighbourhood, each at another reach."""
     axis = torch.arange(1 - window, window, dtype=torch.float32)
@@ -68,56 +85,58 @@ def local_scores(heads: int, window: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the positions of a grid lie in a tensor: ``tall`` x ``wide`` windows of ``side`` x ``side`` tiles.
+    """How tokens lie in the rows of a stream: grid by grid of the batch, window by window (``tall`` x ``wide`` of
+    them), tile by tile (``side`` x ``side`` of a window), and ``each`` tokens of a tile."""
 
-    Two forms change places: (batch, windows, tiles of a window, channels), in which tokens attend to each other, and
-    (batch, tile rows, tile columns, channels), in which windows shift. No tensor has more than eight dimensions, which
-    is all that TensorRT takes.
-    """
-
+    batch: int
     tall: int
     wide: int
     side: int
+    each: int
 
-    def grid(self, x: Tensor) -> Tensor:
-        """Windows to tile rows and columns."""
-        batch, channels = x.shape[0], x.shape[3]
-        x = x.view(batch, self.tall, self.wide, self.side, self.side, channels).permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, self.tall * self.side, self.wide * self.side, channels)
+    @property
+    def tokens(self) -> int:
+        """Of a window."""
+        return self.side * self.side * self.each
 
-    def windows(self, x: Tensor) -> Tensor:
-        """Tile rows and columns to windows."""
-        batch, channels = x.shape[0], x.shape[3]
-        x = x.view(batch, self.tall, self.side, self.wide, self.side, channels).permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(batch, self.tall * self.wide, self.side * self.side, channels)
+    def grid(self, like: Tensor) -> Tensor:
+        """The numbers of the rows where their tokens are in the picture: (batch, tile rows, tile columns, each)."""
+        shape = self.batch, self.tall, self.wide, self.side, self.side, self.each
+        rows = torch.arange(self.batch * self.tall * self.wide * self.tokens, device=like.device)
+        rows = rows.view(shape).permute(0, 1, 3, 2, 4, 5)
+        return rows.reshape(self.batch, self.tall * self.side, self.wide * self.side, self.each)
 
-    def shifted(self, x: Tensor, shift: int) -> Tensor:
-        """(batch, windows, n, width) with the windows moved down and right by ``shift`` tiles; n is whole tiles."""
-        batch, count, tokens, width = x.shape
-        tiles = self.side * self.side
-        x = self.windows(roll(self.grid(x.view(batch, count, tiles, tokens // tiles * width)), shift))
-        return x.view(batch, count, tokens, width)
+    def windows(self, grid: Tensor) -> Tensor:
+        """The inverse: a grid (batch, tile rows, tile columns, each) in the order of windows (rows,)."""
+        shape = self.batch, self.tall, self.side, self.wide, self.side, self.each
+        return grid.reshape(shape).permute(0, 1, 3, 2, 4, 5).flatten()
 
-    def mask(self, shift: int, active: int, like: Tensor) -> Tensor:
-        """Mask (windows, 1, n, n) of 0 and 1 after a shift; ``active`` tokens of each tile, n = side * side * active.
-
-        Shifting brings the far edge of the grid next to the near one; tokens of a window see each other only where
-        they were neighbours before. Only the last row and the last column of windows hold such.
-        """
-        lowest = (torch.arange(self.tall, device=like.device) >= self.tall - 1).to(like.dtype)
-        last = (torch.arange(self.wide, device=like.device) >= self.wide - 1).to(like.dtype)
-        beyond = (torch.arange(self.side, device=like.device) >= self.side - shift).to(like.dtype)
-        below = beyond[:, None, None].expand(-1, self.side, active).flatten()
-        right = beyond[None, :, None].expand(self.side, -1, active).flatten()
-        region = 2 * lowest[:, None, None] * below + last[:, None] * right
-        region = region.view(self.tall * self.wide, below.numel())
-        return (region[:, None, :, None] == region[:, None, None, :]).to(like.dtype)
+    def far(self, table: Tensor) -> Tensor:
+        """A table (2, 2, n, n), whose entry 0 of an axis is for the first row or column of windows and whose entry 1
+        for the others, as (windows, 1, n, n)."""
+        down, right = (torch.arange(count, device=table.device).clamp(max=1) for count in (self.tall, self.wide))
+        return table.index_select(0, down).index_select(1, right).view(-1, 1, self.tokens, self.tokens)
 
 
-def roll(x: Tensor, shift: int) -> Tensor:
-    """Rows and columns (dimensions 1 and 2) moved up and left by ``shift``; written out, it traces to static slices."""
-    x = torch.cat([x[:, shift:], x[:, :shift]], 1)
-    return torch.cat([x[:, :, shift:], x[:, :, :shift]], 2)
+@dataclass(frozen=True)
+class Moves:
+    """Rows of a stream in another order: ``there`` moves the windows up and left by half a window, ``back`` down and
+    right again; ``out`` (batch, asked) are the asked tokens in coding order, after the last block."""
+
+    there: Tensor
+    back: Tensor
+    out: Tensor
+
+
+def surrounded(grid: Tensor, margin: int) -> Tensor:
+    """A grid with ``margin`` rows and columns (dimensions 1 and 2) of its far edges around it, as on a torus."""
+    grid = torch.cat([grid[:, -margin:], grid, grid[:, :margin]], 1)
+    return torch.cat([grid[:, :, -margin:], grid, grid[:, :, :margin]], 2)
+
+
+def moved(x: Tensor, rows: Tensor) -> Tensor:
+    """``x[rows]``, as a lookup: its gradient is the fastest that PyTorch has."""
+    return F.embedding(rows, x)
 
 
 class Attention(nn.Module):
@@ -134,13 +153,14 @@ class Attention(nn.Module):
         self.norm = blocks.context_norm(config.width)
         self.out = blocks.Linear(config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        batch, windows, tokens, width = x.shape
-        qkv = self.activation(self.qkv(x)).view(batch, windows, tokens, 3, self.heads, width // self.heads)
-        query, key, value = (qkv.permute(3, 0, 1, 4, 2, 5)[part] for part in range(3))
+    def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
+        """Rows (rows, width), in the order of the layout -> what is added to them."""
+        width = x.shape[1]
+        shape = layout.batch, layout.tall * layout.wide, layout.tokens, 3 * self.heads, width // self.heads
+        query, key, value = self.activation(self.qkv(x)).view(shape).transpose(2, 3).split(self.heads, 2)
         scores = self.scores().index_select(1, index.flatten()).view(self.heads, *index.shape)
         context = self.attend(query, key, value, scores, mask)
-        out: Tensor = self.out(self.norm(context.transpose(2, 3).reshape(batch, windows, tokens, width)))
+        out: Tensor = self.out(self.norm(context.transpose(2, 3).reshape(-1, width)))
         return out
 
 
@@ -154,8 +174,8 @@ class Block(nn.Module):
         self.up = blocks.Linear(config.width, config.expansion * config.width, bias=True)
         self.down = blocks.Linear(config.expansion * config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.residual(x + self.attention(self.attention_norm(x), index, mask))
+    def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
+        x = self.residual(x + self.attention(self.attention_norm(x), layout, index, mask))
         hidden = self.positive_activation(self.up(self.mlp_norm(x)))
         return self.residual(x + self.down(hidden))
 
@@ -167,12 +187,7 @@ class Prior(nn.Module):
         """``blocks``: what it is built of; other than dyadic ones are for comparison."""
         super().__init__()
         self.config, self.schedule = config, schedule
-        self.residual, self.logits, self._freeze, self.logit = (
-            blocks.residual,
-            blocks.logits,
-            blocks.freeze,
-            blocks.LOGIT,
-        )
+        self.mask, self.logits, self._freeze, self.logit = blocks.mask, blocks.logits, blocks.freeze, blocks.LOGIT
         tile, width = schedule.tile, config.width
         self.tokens = blocks.residual_table(torch.randn(config.codebook + 2, width) * 0.7)
         self.places = blocks.residual_table(torch.randn(len(schedule) * tile * tile, width) * 0.1)
@@ -188,7 +203,7 @@ class Prior(nn.Module):
     def _indices(self, stage: int) -> dict[str, Tensor]:
         """What a stage looks up, for the n active positions of a window, tile by tile: ``active``, where they lie in
         the window (n,); ``place``, their rows in the table of places (n,); ``index``, their pairs' rows in the tables
-        of scores (n, n)."""
+        of scores (n, n); ``near``, which pairs are neighbours in a shifted window (see :func:`neighbours`)."""
         tile, window = self.schedule.tile, self.config.window
         positions = [
             (down + row, right + column)
@@ -202,6 +217,7 @@ class Prior(nn.Module):
             "active": (rows * window + columns).to(torch.int32),
             "place": place.to(torch.int32),
             "index": relative_index(positions, window),
+            "near": neighbours(rows // tile < half(window // tile), columns // tile < half(window // tile)),
         }
 
     def freeze(self) -> Prior:
@@ -212,23 +228,27 @@ class Prior(nn.Module):
         """tokens (batch, height, width), multiples of the window, with ``unknown`` and ``pad`` -> logits in
         steps of ``self.logit`` nats (batch, asked tokens in coding order, codebook)."""
         config, tile = self.config, self.schedule.tile
-        active, place, index = (getattr(self, f"{name}{stage}") for name in ("active", "place", "index"))
+        active, place, index, near = (getattr(self, f"{name}{stage}") for name in ("active", "place", "index", "near"))
         batch, height, width = tokens.shape
-        layout = Layout(height // config.window, width // config.window, config.window // tile)
-        windows = tokens.view(batch, layout.tall, config.window, layout.wide, config.window).permute(0, 1, 3, 2, 4)
-        windows = windows.reshape(batch, layout.tall * layout.wide, config.window**2).index_select(2, active)
-        x = self.residual(F.embedding(windows, self.tokens()) + self.places().index_select(0, place))
-        shift, each = layout.side // 2, len(self.schedule.active(stage))
-        mask = layout.mask(shift, each, x)
+        tall, wide = height // config.window, width // config.window
+        layout = Layout(batch, tall, wide, config.window // tile, len(self.schedule.active(stage)))
+        windows = tokens.view(batch, tall, config.window, wide, config.window).permute(0, 1, 3, 2, 4)
+        windows = windows.reshape(-1, config.window**2).index_select(1, active)
+        x = (F.embedding(windows, self.tokens()) + self.places().index_select(0, place)).view(-1, config.width)
+        moves, mask = self._moves(layout, stage), self.mask(layout.far(near))
         for layer, block in enumerate(self.blocks):
             if layer > 0:  # every second block's windows are shifted
-                x = layout.shifted(x, shift if layer % 2 else -shift)
-            x = block(x, index, mask if layer % 2 else None)
-        asked = x.view(*x.shape[:2], layout.side**2, each, config.width)[:, :, :, -len(self.schedule.stages[stage]) :]
-        grid = layout.grid(asked.flatten(3))
-        if len(self.blocks) % 2 == 0:
-            grid = roll(grid, -shift)
-        return self.logits(self.head(self.norm(grid.reshape(batch, -1, config.width))) + self.bias())
+                x = moved(x, moves.there if layer % 2 else moves.back)
+            x = block(x, layout, index, mask if layer % 2 else None)
+        return self.logits(self.head(self.norm(moved(x, moves.out))) + self.bias())
+
+    def _moves(self, layout: Layout, stage: int) -> Moves:
+        grid, shift = layout.grid(getattr(self, f"active{stage}")), half(layout.side)
+        around = surrounded(grid, shift)
+        down, up = around[:, : -2 * shift, : -2 * shift], around[:, 2 * shift :, 2 * shift :]
+        last = up if len(self.blocks) % 2 == 0 else grid
+        asked = last[..., -len(self.schedule.stages[stage]) :].reshape(layout.batch, -1)
+        return Moves(layout.windows(down), layout.windows(up), asked)
 
 
 class Stage(nn.Module):

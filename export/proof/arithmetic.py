@@ -105,6 +105,24 @@ def matmul(step: Step) -> Value:
     return made(a.dtype, exponent, low, high)
 
 
+def gemm(step: Step) -> Value:
+    """A MatMul and an Add in one; what is added to the products shares their steps, in whichever order."""
+    if float(step.attributes.get("alpha", 1.0)) != 1.0 or float(step.attributes.get("beta", 1.0)) != 1.0:
+        raise step.refusal("it scales its operands", "multiply by powers of two before it")
+    if step.attributes.get("transA", 0):
+        raise step.refusal("its first operand is transposed", "transpose it before")
+    weights, shapes = step.input(1), list(step.shapes)
+    if step.attributes.get("transB", 0):
+        if weights.constant is None or weights.constant.ndim != 2:
+            raise step.refusal("its transposed operand is no constant matrix", "transpose it before")
+        weights = replace(constant(weights.constant.T), dequantized=weights.dequantized)
+        shapes[1] = weights.constant.shape if weights.constant is not None else None
+    product = matmul(Step(step.operator, step.name, [step.input(0), weights], shapes[:2], {}, step.checks))
+    if step.optional(2) is None:
+        return product
+    return add(Step(step.operator, step.name, [product, step.input(2)], [None, shapes[2]], {}, step.checks))
+
+
 def _times_constant(a: Value, weight: Numbers) -> tuple[np.ndarray, Numbers, Numbers, Numbers]:
     """(step, low, high, largest partial sum) of each column of ``a @ weight``; weights are used as they are."""
     low, high = (np.broadcast_to(bound, weight.shape[:1])[:, None] for bound in (a.low, a.high))
@@ -140,6 +158,17 @@ def reduce_sum(step: Step) -> Value:
         return _integers(step, flat.low * count, flat.high * count)
     step.fits(value.dtype, flat.magnitude * count, flat.step, "partial sums", "sum fewer terms, or of fewer steps")
     return made(value.dtype, flat.step, flat.low * count, flat.high * count)
+
+
+def reduce_mean(step: Step) -> Value:
+    """A sum times a power of two: exact if the number of terms is one, in whichever order a provider computes it."""
+    total = reduce_sum(step)
+    axes = np.atleast_1d(np.asarray(step.input(1).constant))
+    count = int(np.prod([step.length(0, int(axis)) for axis in axes]))
+    if not total.is_float or count & (count - 1):
+        raise step.refusal(f"it divides by {count}", "take the mean of a power of two of floats")
+    factor = constant(np.array(1 / count, total.dtype))
+    return multiply(Step(step.operator, step.name, [total, factor], step.shapes, step.attributes, step.checks))
 
 
 def round_(step: Step) -> Value:
@@ -202,7 +231,8 @@ def compare(step: Step) -> Value:
 
 RULES: dict[str, Callable[[Step], Value]] = {
     "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide, "Mod": modulo, "MatMul": matmul,
-    "ReduceSum": reduce_sum, "Round": round_, "Clip": clip, "Relu": relu, "Abs": absolute, "Neg": negate,
+    "Gemm": gemm, "ReduceSum": reduce_sum, "ReduceMean": reduce_mean, "Round": round_, "Clip": clip, "Relu": relu,
+    "Abs": absolute, "Neg": negate,
     "Max": extreme, "Min": extreme,
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"), compare),
 }  # fmt: skip

@@ -38,17 +38,22 @@ def join(step: Step) -> Value:
 
 
 def gather(step: Step) -> Value:
-    """A lookup is exact if its index is an integer inside the table."""
+    """A lookup is exact if its index is an integer inside the table.
+
+    Along an axis of varying length it moves elements, as Slice does, and where to is not the proof's matter: that the
+    index lies inside shows when the graph is compared with its module, and providers refuse one that does not.
+    """
     data, index = step.input(0), step.input(1)
-    axis = int(step.attributes.get("axis", 0))
-    size = step.length(0, axis)
+    axis, shape = int(step.attributes.get("axis", 0)), step.shapes[0]
     low, high = float(index.low.min()), float(index.high.max())
+    if shape is not None and shape[axis] is None and low >= 0 and data.constant is None:
+        return replace(data.collapsed(), dequantized=data.dequantized)
+    size = step.length(0, axis)
     if low < -size or high >= size:
         raise step.refusal(
             f"its index runs from {low:.0f} to {high:.0f} and the table has {size} entries",
             "clip the index, or give the table an entry for each",
         )
-    shape = step.shapes[0]
     last = shape is not None and axis % len(shape) == len(shape) - 1
     return data.collapsed() if last else replace(data, constant=None, dequantized=None)
 

@@ -1,0 +1,58 @@
+"""Sessions of ONNX Runtime whose input and output have their places on a device, once for each size."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = 8  # whose places are kept; the one that was not used for the longest time goes first
+
+
+@dataclass(frozen=True)
+class _Place:
+    binding: Any
+    input: Any
+    output: Any
+
+
+class BoundSession:
+    """``session`` has one input and one output; ``device`` is ONNX Runtime's name of where it runs (``cuda``).
+
+    The input is copied to the same address every time and the output back from the same address, so that nothing is
+    allocated for a size that was seen before.
+    """
+
+    def __init__(self, session: Any, device: str) -> None:
+        self._session, self._device = session, device
+        self._input: str = session.get_inputs()[0].name
+        self._output: str = session.get_outputs()[0].name
+        self._places: OrderedDict[tuple[int, ...], _Place] = OrderedDict()
+        self._lock = Lock()
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        with self._lock:
+            place = self._places.pop(value.shape, None) or self._make(value)
+            self._places[value.shape] = place
+            if len(self._places) > SIZES:
+                self._places.popitem(last=False)
+            place.input.update_inplace(np.ascontiguousarray(value))
+            self._session.run_with_iobinding(place.binding)
+            return np.array(place.output.numpy())
+
+    def _make(self, value: NDArray[Any]) -> _Place:
+        """One run shows how large the output is."""
+        from onnxruntime import OrtValue
+
+        given = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self._device, 0)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, given)
+        binding.bind_output(self._output, self._device, 0)
+        self._session.run_with_iobinding(binding)
+        (taken,) = binding.get_outputs()
+        binding.bind_ortvalue_output(self._output, taken)
+        return _Place(binding, given, taken)

@@ -1,0 +1,38 @@
+"""Bound sessions, on the only device that is everywhere: the same results, from places that are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from uigc.runtime import Codec
+from uigc.runtime.binding import SIZES, BoundSession
+
+
+@pytest.fixture
+def session(tiny: Codec) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(tiny.bundle.graph("stage2")), providers=["CPUExecutionProvider"])
+
+
+def test_the_results_are_those_of_plain_sessions(session: onnxruntime.InferenceSession) -> None:
+    bound, rng = BoundSession(session, "cpu"), np.random.default_rng(0)
+    shapes = [(1, 8, 8), (2, 8, 16), (1, 8, 8), (2, 8, 16)]
+    inputs = [rng.integers(0, 18, shape, dtype=np.int32) for shape in shapes]
+    results = [bound(value) for value in inputs]
+    for value, result in zip(inputs, results, strict=True):  # later runs leave earlier results alone
+        assert np.array_equal(result, session.run(None, {"tokens": value})[0])
+    assert len(bound._places) == 2
+
+
+def test_places_are_made_once_for_a_size(session: onnxruntime.InferenceSession) -> None:
+    bound = BoundSession(session, "cpu")
+    value = np.zeros((1, 8, 8), np.int32)
+    bound(value)
+    place = bound._places[value.shape]
+    bound(value + 1)
+    assert bound._places[value.shape] is place
+    for wide in range(2, SIZES + 3):
+        bound(np.zeros((1, 8, 8 * wide), np.int32))
+    assert len(bound._places) == SIZES
+    assert value.shape not in bound._places

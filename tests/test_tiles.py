@@ -1,0 +1,125 @@
+"""Parts of a picture make the same whole: equal tokens, equal logits, pixels that differ by rounding at most."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import tiny_modules
+from uigc.export.reach import halos
+from uigc.runtime import Bundle, Codec
+from uigc.runtime.pixels import PixelNetworks
+from uigc.runtime.tiles import bands, tiles, tokens_within, windows_within
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize(("length", "most", "halo"), [(1, 1, 0), (50, 50, 7), (50, 20, 7), (97, 23, 5), (200, 17, 8)])
+def test_bands_cover_an_axis_once_and_see_their_halo(length: int, most: int, halo: int) -> None:
+    parts = bands(length, most, halo)
+    assert [part.begin for part in parts] == [0, *(part.end for part in parts[:-1])]
+    assert parts[-1].end == length
+    for part in parts:
+        assert part.end > part.begin
+        assert part.high - part.low <= most
+        assert part.low == max(0, part.begin - halo)
+        assert part.high == min(length, part.end + halo)
+        assert np.arange(part.low, part.high)[part.inside].tolist() == list(range(part.begin, part.end))
+
+
+def test_tiles_cover_a_grid_once_within_the_limit() -> None:
+    for height, width, most, halo in [(40, 60, 900, 5), (300, 20, 1000, 9), (20, 300, 1000, 9), (64, 64, 4096, 9)]:
+        seen = np.zeros((height, width), dtype=int)
+        parts = tiles(height, width, most, halo)
+        for rows, columns in parts:
+            seen[rows.begin : rows.end, columns.begin : columns.end] += 1
+            assert (rows.high - rows.low) * (columns.high - columns.low) <= max(most, (2 * halo + 8) ** 2)
+        assert (seen == 1).all()
+        assert (len(parts) > 1) == (height * width > most)
+
+
+def test_the_halo_is_how_far_thenetworks_look() -> None:
+    """One conv of the tiny decoder sees one token each way at 1/16, two of a block two; half and a quarter beyond."""
+    tokenizer, _ = tiny_modules(0)
+    found = halos(tokenizer)
+    assert found["decoder"] == 5  # 1 + 2 tokens, 2 halves, 3 quarters: 4.75
+    assert 3 <= found["encoder"] <= 5
+    tokenizer.decoder.layers.append(torch.nn.GroupNorm(1, 3))
+    assert halos(tokenizer)["decoder"] is None
+
+
+@pytest.fixture
+def parted(tiny: Codec) -> Codec:
+    """The same codec with hardly any memory."""
+    codec = Codec(tiny.bundle, threads=1, max_memory=1)
+    assert codec.prior.most == 1
+    return codec
+
+
+def test_pixels_and_tokens_of_tiles_are_those_of_the_whole(tiny: Codec, parted: Codec) -> None:
+    pixels = RNG.integers(0, 256, (37 * 16, 45 * 16, 3), dtype=np.uint8)
+    steps: list[tuple[str, int, int]] = []
+    grids = parted.networks.tokenize([pixels, pixels[::-1].copy()], lambda *step: steps.append(step))
+    assert np.array_equal(grids, tiny.networks.tokenize([pixels, pixels[::-1].copy()]))
+    assert len(steps) > 9
+    whole, parts = (codec.networks.paint(list(grids)) for codec in (tiny, parted))
+    for one, other in zip(whole, parts, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # a float's rounding, at the edge of a level
+
+
+def test_a_smaller_halo_would_show(tiny: Codec) -> None:
+    grid = RNG.integers(0, 16, (40, 40), dtype=np.int32)
+    whole = tiny.paint(grid).astype(int)
+    for name, halo in tiny.bundle.halos.items():
+        assert halo > 2, name
+    short = PixelNetworks(tiny._graphs, 16, 1, {"decoder": tiny.bundle.halos["decoder"] - 3})
+    assert np.abs(short.paint([grid])[0].astype(int) - whole).max() > 1
+
+
+@pytest.mark.parametrize("shape", [(40, 24), (24, 61), (96, 8)])
+def test_logits_of_rows_of_windows_are_those_of_the_whole(tiny: Codec, parted: Codec, shape: tuple[int, int]) -> None:
+    tokens = RNG.integers(0, tiny.bundle.pad + 1, (2, shape[0], shape[1] + -shape[1] % 8), dtype=np.int32)
+    for stage in range(6):
+        graph = tiny.prior.load(stage)
+        assert np.array_equal(parted.prior._logits(graph, tokens, stage), graph(tokens))
+
+
+def test_a_shorter_halo_of_windows_would_show(tiny: Codec) -> None:
+    from dataclasses import replace
+
+    tokens = RNG.integers(0, tiny.bundle.codebook, (1, 64, 16), dtype=np.int32)
+    blind = replace(tiny.prior, most=1, halo=0)
+    graph = tiny.prior.load(5)
+    assert not np.array_equal(blind._logits(graph, tokens, 5), graph(tokens))
+
+
+def test_files_do_not_depend_on_the_memory(tiny: Codec, parted: Codec) -> None:
+    pixels = np.repeat(np.repeat(RNG.integers(0, 256, (50, 30, 3), dtype=np.uint8), 9, 0), 9, 1)
+    for mask in ("entire", "edge_more"):
+        data = tiny.compress(pixels, mask)
+        assert parted.compress(pixels, mask) == data
+        assert np.array_equal(parted.decode_tokens(data), tiny.decode_tokens(data))
+        assert parted.decompress(data).shape == pixels.shape
+
+
+def test_memory_is_shared_out() -> None:
+    assert tokens_within(2 << 30) > 20_000
+    assert windows_within(2 << 30, 16, 4, 256) > windows_within(1 << 30, 16, 4, 256) > 50
+    assert tokens_within(0) == windows_within(0, 16, 4, 256) == 1
+
+
+def test_bundles_that_do_not_say_are_worked_on_whole(tiny: Codec) -> None:
+    manifest = {**tiny.bundle.manifest, "graphs": {name: dict(g) for name, g in tiny.bundle.manifest["graphs"].items()}}
+    for name in ("encoder", "decoder"):
+        del manifest["graphs"][name]["halo"]
+    bundle = Bundle(tiny.bundle.path, manifest, tiny.bundle.schedule)
+    assert bundle.halos == {}
+    steps: list[tuple[str, int, int]] = []
+    Codec(bundle, threads=1, max_memory=1).networks.paint(
+        [np.zeros((30, 30), np.int32)], lambda *step: steps.append(step)
+    )
+    assert steps == [("decoder", 0, 1), ("decoder", 1, 1)]
+    assert len(list(itertools.chain(tiles(30, 30, 900, 0)))) == 1

@@ -1,0 +1,96 @@
+"""The measured choice: kept for this machine and this bundle, a default and never more than that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uigc.runtime import Bundle, Codec, tune
+from uigc.runtime.doctor import examine
+from uigc.runtime.errors import InexactError
+from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.stages import silent
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tune, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(tune, "ROUNDS", 1)
+    monkeypatch.setattr(tune, "GRID", (8, 8))
+    monkeypatch.delenv(tune.IGNORE, raising=False)
+    return tmp_path / "cache"
+
+
+def rewrite(cache: Path, text: str) -> None:
+    (path,) = cache.iterdir()
+    path.write_text(text)
+
+
+def test_the_fastest_becomes_the_default(tiny: Codec, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = tiny.bundle
+    assert Codec(bundle).precision == "int8"  # the provider's choice
+    result = tune.tune(bundle, "cpu", [], silent)
+    assert set(result["milliseconds"]) == {"fp32", "fp16", "int8"}
+    assert result["milliseconds"][result["precision"]] == min(result["milliseconds"].values())
+    assert "pixel_precision" not in result
+    rewrite(cache, json.dumps({**result, "precision": "fp16"}))
+    assert Codec(bundle).precision == "fp16"
+    assert Codec(bundle, precision="fp32").precision == "fp32"  # what is asked for is not replaced
+    assert Codec(bundle).pixel_precision == "fp32"
+    findings, _ = examine(bundle.path)
+    assert findings["tuned"]["cpu"].startswith("prior: fp16 (fp32 ")
+    assert "stage5" in findings["nodes"]["int8"]
+    monkeypatch.setenv(tune.IGNORE, "0")
+    assert Codec(bundle).precision == "int8"
+
+
+def test_pixel_networks_only_in_what_is_allowed(tiny: Codec, cache: Path) -> None:
+    result = tune.tune(tiny.bundle, "cpu", ["fp16", "int8"], silent)
+    assert set(result["pixel_milliseconds"]) == {"fp16"}  # the tiny bundle is not calibrated
+    assert Codec(tiny.bundle).pixel_precision == "fp16"
+
+
+def test_another_bundle_or_other_packages_measure_for_themselves(
+    tiny: Codec, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune.tune(tiny.bundle, "cpu", [], silent)
+    assert tune.kept(tiny.bundle, "cpu")
+    assert not tune.kept(tiny.bundle, "cuda")
+    other = Bundle(tiny.bundle.path, {**tiny.bundle.manifest, "opset": 99}, tiny.bundle.schedule)
+    assert not tune.kept(other, "cpu")
+    monkeypatch.setattr(tune, "_version", lambda package: "9.9")
+    assert not tune.kept(tiny.bundle, "cpu")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"precision": "fp8"}', '{"precision": 5}'])
+def test_what_is_kept_may_be_broken(tiny: Codec, cache: Path, text: str) -> None:
+    tune.tune(tiny.bundle, "cpu", [], silent)
+    rewrite(cache, text)
+    assert Codec(tiny.bundle).precision == "int8"
+
+
+def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inexact:
+        def load(self, path: Path, options: ProviderOptions) -> Graph:
+            off = int("fp16" in path.name)
+            return lambda value: np.zeros((1, 4, 16), np.int32) + off
+
+    monkeypatch.setattr(tune.providers, "find", lambda name: Inexact())
+    with pytest.raises(InexactError, match="do not give the same logits"):
+        tune.tune(tiny.bundle, "cpu", [], silent)
+    assert not cache.exists()
+
+
+def test_the_cache_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tune.sys, "platform", "linux")
+    assert tune.cache_folder() == tmp_path / "uigc"
+    monkeypatch.setattr(tune.sys, "platform", "darwin")
+    assert tune.cache_folder().parts[-3:] == ("Library", "Caches", "uigc")
+    monkeypatch.setattr(tune.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert tune.cache_folder() == tmp_path / "uigc" / "Cache"
