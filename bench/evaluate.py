@@ -69,7 +69,7 @@ class Yardstick:
         height, width = pixels.shape[:2]
         if coded.pixels.shape != pixels.shape:
             raise InputError(f"{picture} came back with the shape {coded.pixels.shape} instead of {pixels.shape}.")
-        reference, back = _tensor(pixels), _tensor(coded.pixels)
+        reference, back = to_tensor(pixels), to_tensor(coded.pixels)
         return Record(
             picture,
             width,
@@ -88,7 +88,8 @@ class Yardstick:
         return float(dists.distance(dists.features(back), self._reference[1]))
 
 
-def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
