@@ -48,7 +48,8 @@ class BoundSession:
         """One run shows how large the output is."""
         from onnxruntime import OrtValue
 
-        given = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value), self._device, 0)
+        # A copy, because on a CPU the place is the array's own memory.
+        given = OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, given)
         binding.bind_output(self._output, self._device, 0)
