@@ -104,7 +104,7 @@ class OnnxRuntime:
         return _Session(session, self.name, self.device)
 
 
-CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("fp32",), threads=(1, 2))
+CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("int8", "fp32"), threads=(1, 2))
 CUDA = OnnxRuntime(
     "cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,), batch=8, device="cuda"
 )

@@ -105,7 +105,8 @@ class ReferencePrior:
 
     def _linear(self, x: Ints, name: str) -> Ints:
         """In steps of 2^-24 of what comes out."""
-        return x @ self._read(name).T
+        # einsum, since numpy's matmul of integers is several times slower.
+        return np.einsum("ni,oi->no", x, self._read(name))
 
     def _head(self, x: Ints) -> Ints:
         return rounded(self._linear(norm(x, RESIDUAL[1]), "head") + self._read("bias"), FRACTION).clip(*LOGIT)
@@ -150,6 +151,6 @@ class ReferencePrior:
     def _attend(self, query: Ints, key: Ints, value: Ints, bias: Ints, tokens: int) -> Ints:
         """query, key, value (heads, n, width of a head) -> context of that shape, divided by the least power of two
         that is not below ``tokens``."""
-        scores = query @ key.transpose(0, 2, 1) + (bias >> (FRACTION - self._score_bits))
+        scores = np.einsum("hqw,hkw->hqk", query, key) + (bias >> (FRACTION - self._score_bits))
         weights = rounded(scores, self._score_bits).clip(*POSITIVE)
-        return rounded(weights @ value, (tokens - 1).bit_length())
+        return rounded(np.einsum("hqk,hkw->hqw", weights, value), (tokens - 1).bit_length())

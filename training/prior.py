@@ -186,7 +186,7 @@ def train(
         return
     _report(run, held_out[:64])
     with averaged(run):
-        chosen = run.rng.sample(grids, min(MASK_PICTURES, len(grids)))
+        chosen = run.rng.sample(grids, 1 if twin else min(MASK_PICTURES, len(grids)))  # a twin encodes nothing
         mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
     save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
 
