@@ -68,13 +68,12 @@ def _whole(vqgan: VQGAN, path: Path) -> VQGAN:
 
 def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
     """Count the words' use on the photographs that are not held out, and reduce them."""
+    import contextlib
     import os
     import random
 
     import torch
 
-    if arguments.quiet:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which is now
     from uigc.runtime.manifest import PATCH
     from uigc.training.photos import Photos
     from uigc.training.prior import token_grids
@@ -87,8 +86,11 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
         device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise UsageError(f"There is no device {arguments.device!r}; give cpu or cuda.") from None
-    photos = Photos(arguments.photos, device, PATCH, arguments.photo_limit)
-    with torch.no_grad():
+    with contextlib.ExitStack() as stack:
+        if arguments.quiet:  # no progress bars
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        stack.enter_context(torch.no_grad())
+        photos = Photos(arguments.photos, device, PATCH, arguments.photo_limit)
         grids = token_grids(vqgan.to(device), photos.training, random.Random(0))
     counts = use(grids, words)
     centres, kept = reduced(vqgan.quantizer.words, counts, wanted)
