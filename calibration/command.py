@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 from uigc.runtime.cli import Command
-from uigc.runtime.errors import DependencyError
+from uigc.runtime.commands import require
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "safetensors")
 _METHODS = ("min-max", "percentile", "mse")  # those of ranges.py, which must not be imported for --help
@@ -41,11 +40,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"Calibrating needs packages that are missing ({', '.join(missing)}); run: pip install 'uigc[calibrate]'."
-        )
+    require("Calibrating", PACKAGES, "calibrate")
     from uigc.calibration import calibrate as calibration
 
     calibration.run(arguments)

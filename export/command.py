@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
 from uigc.runtime.cli import Command
-from uigc.runtime.errors import DependencyError, InputError
+from uigc.runtime.commands import require
+from uigc.runtime.errors import InputError
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
@@ -23,11 +23,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"Exporting needs packages that are missing ({', '.join(missing)}); run: pip install 'uigc[export]'."
-        )
+    require("Exporting", PACKAGES, "export")
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer
     from uigc.export.modules.taming import load_vqgan

@@ -16,6 +16,7 @@ from uigc.runtime import manifest as layout
 from uigc.runtime.errors import BundleError
 from uigc.runtime.identity import prior_id
 from uigc.runtime.manifest import CODEWORDS, TABLES, WEIGHTS
+from uigc.runtime.mask import in_steps
 from uigc.runtime.safetensors import TensorFile
 from uigc.runtime.schedule import Schedule
 
@@ -125,9 +126,8 @@ class Bundle:
 
     @cached_property
     def words(self) -> NDArray[np.int64]:
-        """The codebook (words, dim) in steps of 1/127 of its largest number: what an encoder weighs losses with."""
-        words = self.weights.read(CODEWORDS).astype(np.float64)
-        return np.rint(words * (127 / np.abs(words).max())).astype(np.int64)
+        """The codebook (words, dim) in whole steps: what an encoder weighs losses with."""
+        return in_steps(self.weights.read(CODEWORDS))
 
     def table(self, name: str) -> NDArray[np.int32]:
         return self.weights.read(name).astype(np.int32)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uigc.runtime.cli import Command
-from uigc.runtime.errors import UsageError
+from uigc.runtime.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from uigc.runtime.codec import Codec
@@ -71,6 +73,15 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-memory", type=int, metavar="MB", help=text)
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def require(doing: str, packages: Sequence[str], extra: str) -> None:
+    """Refuse a command whose packages are not installed; ``extra`` brings them."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"{doing} needs packages that are missing ({', '.join(missing)}); run: pip install 'uigc[{extra}]'."
+        )
 
 
 def make_codec(arguments: argparse.Namespace) -> Codec:

@@ -134,6 +134,12 @@ def lost_blocks(tokens: Tokens, regenerated: Tokens, words: NDArray[np.int64], s
     return _largest(losses, np.ones_like(losses), share)
 
 
+def in_steps(words: NDArray[np.floating]) -> NDArray[np.int64]:
+    """A codebook (words, dim) in whole steps of 1/127 of its largest number, as losses are weighed with."""
+    exact = words.astype(np.float64)
+    return np.rint(exact * (127 / np.abs(exact).max())).astype(np.int64)
+
+
 def _largest(sums: NDArray[np.int64], counts: NDArray[np.int64], share: float | None) -> Bits:
     """Where ``sums / counts`` is among the largest, of which there is a ``share``, or above the mean of all."""
     if share is not None:

@@ -12,7 +12,7 @@ from uigc.export.modules.checkpoint import frozen_prior
 from uigc.runtime import Codec, mask
 from uigc.runtime.manifest import CODEWORDS
 from uigc.runtime.mask import MODES, Mask
-from uigc.training.masks import count_mask_bits, masked, regenerate
+from uigc.training.masks import Masker, count_mask_bits, regenerate
 from uigc.training.regenerated import Cut, cuts, draw
 
 
@@ -35,7 +35,9 @@ def test_encoders_keep_the_same_blocks_in_training(tiny: Codec, sample: np.ndarr
     prior, words = frozen_prior(tiny.bundle), torch.from_numpy(tiny.bundle.weights.read(CODEWORDS)).float()
     for choice in (Mask.of("edge"), Mask.of("edge_more:0.2")):
         encoded = tiny.encode_tokens(tokens, pixels, choice)
-        kept, grid = masked(prior, words, torch.from_numpy(tokens), choice)
+        masker = Masker(prior, words, torch.from_numpy(tokens), choice)
+        kept = masker.kept()
+        grid = masker.back(kept)
         assert np.array_equal(grid.numpy(), encoded.grid)
         sent = mask.sent_tokens(choice.mode, kept.numpy(), tiny.bundle.schedule, *tokens.shape)
         assert np.array_equal(sent, encoded.sent)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uigc.export.modules.prior import Prior
-from uigc.runtime.mask import BLOCK, Mask, MaskMode, count_table, lost_blocks, sent_tokens
+from uigc.runtime.mask import BLOCK, Mask, MaskMode, block_shape, count_table, in_steps, lost_blocks, sent_tokens
 from uigc.runtime.schedule import Schedule
 
 LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]
@@ -72,26 +72,28 @@ def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, in
     return tiles.permute(0, 1, 3, 2, 4).reshape(batch, height, width)
 
 
-@torch.no_grad()
-def masked(prior: Prior, words: Tensor, tokens: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:
-    """What an encoder that is asked for ``mask`` keeps of a grid (h, w), and the grid that its decoder ends with.
+class Masker:
+    """What an encoder that is asked for ``mask`` does with a grid of tokens (h, w); ``words`` (codebook, dim)."""
 
-    ``words`` (codebook, dim). Returns the bits of the blocks (ceil(h/2), ceil(w/2)) and the grid (h, w).
-    """
-    rows, columns = tokens.shape
-    window = prior.config.window
-    border = (0, -columns % window, 0, -rows % window)
-    padded = F.pad(tokens.long(), border, value=prior.config.pad)[None]
+    def __init__(self, prior: Prior, words: Tensor, tokens: Tensor, mask: Mask) -> None:
+        self.prior, self.words, self.tokens, self.mask = prior, words, tokens, mask
+        rows, columns = tokens.shape
+        window = prior.config.window
+        self._border = (0, -columns % window, 0, -rows % window)
+        self._padded = F.pad(tokens.long(), self._border, value=prior.config.pad)[None]
 
-    def back(kept: Tensor) -> Tensor:
-        sent = torch.from_numpy(sent_tokens(mask.mode, kept.numpy(), prior.schedule, rows, columns))
-        return regenerate(prior, padded, F.pad(~sent[None].to(tokens.device), border, value=False))[0, :rows, :columns]
+    def kept(self) -> Tensor:
+        """Bits of the blocks (ceil(h/2), ceil(w/2)) that are sent whole."""
+        made = self.back(torch.zeros(block_shape(*self.tokens.shape), dtype=torch.bool))
+        steps = in_steps(self.words.cpu().numpy())
+        return torch.from_numpy(lost_blocks(self.tokens.cpu().numpy(), made.cpu().numpy(), steps, self.mask.share))
 
-    nothing = torch.zeros((-(-rows // BLOCK), -(-columns // BLOCK)), dtype=torch.bool)
-    steps = (words * (127 / words.abs().max())).round().long().cpu().numpy()
-    made = back(nothing).cpu().numpy()
-    kept = torch.from_numpy(lost_blocks(tokens.cpu().numpy(), made, steps, mask.share))
-    return kept, back(kept)
+    def back(self, kept: Tensor) -> Tensor:
+        """The grid (h, w) that a decoder ends with."""
+        rows, columns = self.tokens.shape
+        sent = torch.from_numpy(sent_tokens(self.mask.mode, kept.numpy(), self.prior.schedule, rows, columns))
+        lost = F.pad(~sent[None].to(self.tokens.device), self._border, value=False)
+        return regenerate(self.prior, self._padded, lost)[0, :rows, :columns]
 
 
 def draw_mask(rng: random.Random) -> Mask:
@@ -101,5 +103,5 @@ def draw_mask(rng: random.Random) -> Mask:
 
 def count_mask_bits(prior: Prior, words: Tensor, grids: Sequence[Tensor], rng: random.Random) -> Tensor:
     """The table int32 (1024,) that the edge bits are coded with, counted on what encoders keep of token grids."""
-    kept = [masked(prior, words, grid, draw_mask(rng))[0] for grid in grids]
+    kept = [Masker(prior, words, grid, draw_mask(rng)).kept() for grid in grids]
     return torch.from_numpy(count_table([bits.numpy() for bits in kept]))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.runtime.manifest import PATCH
-from uigc.training.masks import draw_mask, masked
+from uigc.training.masks import Masker, draw_mask
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def cut(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random)
     image = image[:, top : top + height // PATCH * PATCH, left : left + width // PATCH * PATCH]
     with torch.no_grad():
         tokens = tokenizer.quantizer.assign(tokenizer.encoder(image[None].float() / 255))[0]
-    _, grid = masked(prior, tokenizer.quantizer.words, tokens, draw_mask(rng))
-    return Cut(image, grid.to(torch.int16))
+    masker = Masker(prior, tokenizer.quantizer.words, tokens, draw_mask(rng))
+    return Cut(image, masker.back(masker.kept()).to(torch.int16))
 
 
 def cuts(tokenizer: VQTokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Cut]:
