@@ -33,7 +33,7 @@ class TraceError(UigcError):
 @dataclass(frozen=True)
 class Spec:
     """One graph to be: its module, an example input, the names of input and output, and the dynamic dimensions of the
-    input as {axis: (name, multiple)}."""
+    input as {axis: (name, multiple)}, each at most ``largest`` multiples."""
 
     name: str
     module: nn.Module
@@ -41,6 +41,7 @@ class Spec:
     input: str
     output: str
     dynamic: Mapping[int, tuple[str, int]]
+    largest: int = 4096
 
 
 def specs(tokenizer: VQTokenizer, prior: Prior) -> list[Spec]:
@@ -58,7 +59,10 @@ def specs(tokenizer: VQTokenizer, prior: Prior) -> list[Spec]:
             "tokens",
             {0: ("batch", 1), 2: ("height", PATCH), 3: ("width", PATCH)},
         ),
-        *(Spec(f"stage{k}", Stage(prior, k), grid, "tokens", "logits", windows) for k in range(len(prior.schedule))),
+        *(
+            Spec(f"stage{k}", Stage(prior, k), grid, "tokens", "logits", windows, len(prior.others))
+            for k in range(len(prior.schedule))
+        ),
         Spec(
             "decoder",
             TokensToImage(tokenizer),
@@ -78,7 +82,7 @@ def trace(spec: Spec) -> onnx.ModelProto:
     """The ONNX graph of a module, with dynamic dimensions, free of traces of the machine it was made on."""
     dimensions = {}
     for axis, (name, multiple) in spec.dynamic.items():
-        dimension = torch.export.Dim(name, min=1, max=4096)
+        dimension = torch.export.Dim(name, min=1, max=spec.largest)
         dimensions[axis] = multiple * dimension if multiple > 1 else dimension
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():

@@ -107,7 +107,7 @@ def test_every_parameter_learns() -> None:
 def test_shifted_windows_connect_neighbours_only(prior: Prior) -> None:
     layout = Layout(2, 2, 3, 4, 1)
     rows, columns, side = layout.tall * layout.side, layout.wide * layout.side, layout.side
-    moves, mask = prior._moves(layout, 0), layout.far(prior.near0)[:, 0]
+    moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others).flatten(0, 2)
     grid = layout.grid(mask)
     where = torch.empty(grid.numel(), dtype=torch.long)
     where[grid.flatten()] = torch.arange(grid.numel())  # of each row: its place in the picture

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     tokenizer = recipes.add_parser("tokenizer", help="encoder, codebook and pixel decoder")
     _add_common(tokenizer, batch=12)
     _add_pixels(tokenizer)
-    tokenizer.add_argument("--codebook", type=_power_of_two, help="words of the codebook (default: 512)")
+    tokenizer.add_argument("--codebook", type=_power_of_two, help="words of the codebook (default: 512, or those of --start)")
     tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run or bundle")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)
 
@@ -126,8 +126,7 @@ def _run(arguments: argparse.Namespace) -> None:
         decoder.train(options, arguments.crop, networks, weights, arguments.regenerated)
     else:
         shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
-        shape = replace(shape, codebook=arguments.codebook or shape.codebook)
-        tokenizer.train(options, shape, arguments.crop, networks, weights, arguments.start)
+        tokenizer.train(options, shape, arguments.crop, networks, weights, arguments.start, arguments.codebook)
 
 
 if __name__ == "__main__":

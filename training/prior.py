@@ -23,6 +23,7 @@ from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prio
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime import files
+from uigc.runtime.errors import InputError
 from uigc.runtime.manifest import PATCH
 from uigc.runtime.schedule import quincunx
 from uigc.training.loop import Run, RunOptions, averaged
@@ -140,6 +141,26 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
+def _started(folder: Path, twin: bool, tokenizer: VQTokenizer) -> Prior:
+    """The prior of a run or a bundle, for the words of another tokenizer: each begins as the nearest of its own."""
+    prior, theirs, ours = load_prior(folder, twin).prior, load_tokenizer(folder).quantizer.words, tokenizer.quantizer.words
+    if theirs.shape[1] != ours.shape[1]:
+        raise InputError(
+            f"The words of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run's have "
+            f"{ours.shape[1]}, so that none is like another; start from another prior, or leave out --start."
+        )
+    nearest = torch.cdist(ours.to(theirs), theirs).argmin(1)
+    special = torch.arange(len(theirs), len(theirs) + 2)  # unknown and padding
+    state = prior.state_dict()
+    state["tokens.weight"] = state["tokens.weight"][torch.cat([nearest, special])]
+    for name in ("head.weight", "bias.weight"):
+        state[name] = state[name][nearest]
+    config = replace(prior.config, codebook=len(ours))
+    renewed = Prior(config, prior.schedule, floating if twin else dyadic)
+    renewed.load_state_dict(state)
+    return renewed
+
+
 def train(
     options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None, variants: int = 1
 ) -> None:
@@ -147,23 +168,20 @@ def train(
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
     ``variants``: token grids of each photograph, all but the first augmented.
-    ``start``: folder of a run or a bundle whose prior this one goes on from; ``config`` is then its configuration.
+    ``start``: folder of a run or a bundle whose prior this one goes on from, also if its tokenizer has other words;
+    ``config`` is then its configuration.
     """
     name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
-    started = load_prior(start, twin).prior if start else None
-    config = started.config if started else replace(config, codebook=tokenizer.config.codebook)
-    if config.codebook != tokenizer.config.codebook:
-        raise SystemExit(
-            f"The prior of {start} predicts {config.codebook} words and the tokenizer of {options.out} has "
-            f"{tokenizer.config.codebook}; start from another, or leave out --start."
-        )
+    config = replace(config, codebook=tokenizer.config.codebook)
+    started = _started(start, twin, tokenizer) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
     prior = (started or Prior(config, quincunx(), floating if twin else dyadic)).to(device)
+    config = prior.config
     if not started:
         _start_from_frequencies(prior, grids)
     # TF32 is exact for dyadic operands, so there is nothing to lose.

@@ -7,7 +7,7 @@ DISTS and an adversary that looks at the same features.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -137,14 +137,19 @@ def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks 
     run.report(**figures)
 
 
-def _started(folder: Path) -> Tokenizer:
+def _started(folder: Path, codebook: int | None) -> Tokenizer:
+    """A trained tokenizer; with as many new words as ``codebook`` says, yet to be fitted, if it is not None."""
     tokenizer = load_tokenizer(folder)
     if not isinstance(tokenizer, Tokenizer):
         raise InputError(
             f"The tokenizer of {folder} is of the kind {tokenizer.config.kind!r}, which this recipe cannot train "
             "further; the recipe 'decoder' can."
         )
-    return tokenizer
+    if codebook is None:
+        return tokenizer
+    renewed = Tokenizer(replace(tokenizer.config, codebook=codebook))
+    renewed.encoder, renewed.decoder = tokenizer.encoder, tokenizer.decoder
+    return renewed
 
 
 def train(
@@ -154,16 +159,19 @@ def train(
     networks: Networks | None,
     weights: LossWeights = WEIGHTS,
     start: Path | None = None,
+    codebook: int | None = None,
 ) -> None:
     """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``.
 
     ``start``: folder of a run whose tokenizer this one goes on from; ``config`` is then its configuration.
+    ``codebook``: words, instead of those of ``config`` or of ``start``; the latter's are then fitted anew.
     """
     torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
-    tokenizer = (_started(start) if start else Tokenizer(config)).to(device)
+    config = replace(config, codebook=codebook or config.codebook)
+    tokenizer = (_started(start, codebook) if start else Tokenizer(config)).to(device)
     config = tokenizer.config
     tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = Loss(networks.to(device) if networks else None, weights)
@@ -175,7 +183,7 @@ def train(
     encode, decode = halves(tokenizer, options.compiled)
     checked = run.progress
     for _ in run.steps(options.batch, "images"):
-        if run.progress > QUANTIZE_AFTER and not bool(tokenizer.quantizer.fitted):
+        if not bool(tokenizer.quantizer.fitted) and (start or run.progress > QUANTIZE_AFTER):
             _fit_codebook(tokenizer, photos, run, size)
         batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
         with mixed_precision(device):

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.export.modules import dyadic
+from uigc.runtime.bitstream import MAX_SIDE
+from uigc.runtime.manifest import PATCH
 from uigc.runtime.schedule import Schedule
 
 # Raised whenever the arithmetic of the modules changes in a way that changes symbols; it is part of the prior's id.
@@ -64,7 +66,7 @@ def half(side: int) -> int:
 
 
 def neighbours(above: Tensor, left: Tensor) -> Tensor:
-    """Which of n tokens of a shifted window may see each other: bool (2, 2, n, n), entry 0 of the first axis for the
+    """Which of n tokens of a shifted window may see each other: bool (2, 2, 1, n, n), entry 0 of the first axis for the
     first row of windows, of the second for their first column, entry 1 for the others.
 
     Shifting brings the far edge of the grid next to the near one: in the first row of windows the tokens ``above``, in
@@ -72,7 +74,8 @@ def neighbours(above: Tensor, left: Tensor) -> Tensor:
     """
     same_row, same_column = (side[:, None] == side[None, :] for side in (above, left))
     anywhere = torch.ones_like(same_row)
-    return torch.stack([torch.stack([same_row & same_column, same_row]), torch.stack([same_column, anywhere])])
+    kinds = torch.stack([torch.stack([same_row & same_column, same_row]), torch.stack([same_column, anywhere])])
+    return kinds[:, :, None]
 
 
 def local_scores(heads: int, window: int) -> Tensor:
@@ -111,11 +114,11 @@ class Layout:
         shape = self.batch, self.tall, self.side, self.wide, self.side, self.each
         return grid.reshape(shape).permute(0, 1, 3, 2, 4, 5).flatten()
 
-    def far(self, table: Tensor) -> Tensor:
-        """A table (2, 2, n, n), whose entry 0 of an axis is for the first row or column of windows and whose entry 1
-        for the others, as (windows, 1, n, n)."""
-        down, right = (torch.arange(count, device=table.device).clamp(max=1) for count in (self.tall, self.wide))
-        return table.index_select(0, down).index_select(1, right).view(-1, 1, self.tokens, self.tokens)
+    def far(self, table: Tensor, others: Tensor) -> Tensor:
+        """A table (2, 2, ...), whose entry 0 of an axis is for the first row or column of windows and whose entry 1
+        for the others, for all of them (tall, wide, ...). ``others`` (at least as many,): 0, and then only 1."""
+        down, right = (others.narrow(0, 0, count) for count in (self.tall, self.wide))
+        return table.index_select(0, down).index_select(1, right)
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
         """Rows (rows, width), in the order of the layout -> what is added to them."""
         width = x.shape[1]
-        shape = layout.batch, layout.tall * layout.wide, layout.tokens, 3 * self.heads, width // self.heads
-        query, key, value = self.activation(self.qkv(x)).view(shape).transpose(2, 3).split(self.heads, 2)
+        shape = layout.batch, layout.tall, layout.wide, layout.tokens, 3 * self.heads, width // self.heads
+        query, key, value = self.activation(self.qkv(x)).view(shape).transpose(3, 4).split(self.heads, 3)
         scores = self.scores().index_select(1, index.flatten()).view(self.heads, *index.shape)
         context = self.attend(query, key, value, scores, mask)
-        out: Tensor = self.out(self.norm(context.transpose(2, 3).reshape(-1, width)))
+        out: Tensor = self.out(self.norm(context.transpose(3, 4).reshape(-1, width)))
         return out
 
 
@@ -196,6 +199,8 @@ class Prior(nn.Module):
         # The head begins small: random logits would have to be unlearned before anything else is learned.
         self.head = blocks.Linear(width, config.codebook, blocks.LOGIT, gain=0.1)
         self.bias = blocks.logit_table(torch.zeros(config.codebook))
+        most = MAX_SIDE // PATCH // config.window  # windows along a side of the largest picture of the format
+        self.register_buffer("others", torch.arange(most).clamp(max=1), persistent=False)
         for stage in range(len(schedule)):
             for name, table in self._indices(stage).items():
                 self.register_buffer(f"{name}{stage}", table, persistent=False)
@@ -235,7 +240,7 @@ class Prior(nn.Module):
         windows = tokens.view(batch, tall, config.window, wide, config.window).permute(0, 1, 3, 2, 4)
         windows = windows.reshape(-1, config.window**2).index_select(1, active)
         x = (F.embedding(windows, self.tokens()) + self.places().index_select(0, place)).view(-1, config.width)
-        moves, mask = self._moves(layout, stage), self.mask(layout.far(near))
+        moves, mask = self._moves(layout, stage), layout.far(self.mask(near), self.others)
         for layer, block in enumerate(self.blocks):
             if layer > 0:  # every second block's windows are shifted
                 x = moved(x, moves.there if layer % 2 else moves.back)

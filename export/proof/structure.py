@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -60,6 +61,15 @@ def gather(step: Step) -> Value:
 
 def shape(step: Step) -> Value:
     return whole("int64", *step.dimensions)
+
+
+def size(step: Step) -> Value:
+    """A dimension of which nothing is known may be that of several merged: within int64 is all that is said then."""
+    known = step.shapes[0]
+    if known is None or None in known:
+        return whole("int64", 0, 2.0**62)
+    count = math.prod(length or 0 for length in known)
+    return whole("int64", count, count)
 
 
 def arange(step: Step) -> Value:
@@ -152,6 +162,6 @@ MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand", "Spl
 
 RULES: dict[str, Callable[[Step], Value]] = {
     **dict.fromkeys(MOVES, move),
-    "Identity": identity, "Concat": join, "Where": join, "Gather": gather, "Shape": shape, "Range": arange,
-    "Cast": cast, "QuantizeLinear": quantize, "DequantizeLinear": dequantize,
+    "Identity": identity, "Concat": join, "Where": join, "Gather": gather, "Shape": shape, "Size": size,
+    "Range": arange, "Cast": cast, "QuantizeLinear": quantize, "DequantizeLinear": dequantize,
 }  # fmt: skip
