@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.binding import BoundSession
 from uigc.runtime.errors import ProviderError
-from uigc.runtime.manifest import PRECISIONS
+from uigc.runtime.manifest import PATCH, PRECISIONS
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 
 _LEVELS = {
@@ -19,6 +20,40 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+
+_LARGE = 1 << 12  # tokens, a picture of a megapixel
+_AS_REQUESTED = 1  # ONNX Runtime's number for it
+
+
+@cache
+def _common_arena() -> bool:
+    """Register one arena for the graphs of this process, which run in turn; each alone would keep what it once used.
+
+    It grows by what is asked for, not by powers of two. False if the process has registered another allocator.
+    """
+    import onnxruntime as ort
+
+    host = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        ort.create_and_register_allocator(host, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
+    except Exception:  # onnxruntime raises a dozen unrelated types
+        return False
+    return True
+
+
+def _run_options(value: NDArray[Any]) -> Any:
+    """After a large input the arena gives back what it holds: regions that one stage left are too small for the next.
+
+    ``value``: tokens (batch, h, w), or pictures (batch, 3, H, W).
+    """
+    positions = value.size if value.ndim == 3 else value.size // (3 * PATCH**2)
+    if positions < _LARGE:
+        return None
+    from onnxruntime import RunOptions
+
+    options = RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 class _Session:
@@ -31,7 +66,7 @@ class _Session:
         try:
             if self._bound is not None:
                 return self._bound(value)
-            output: NDArray[Any] = self._session.run(None, {self._input: value})[0]
+            output: NDArray[Any] = self._session.run(None, {self._input: value}, _run_options(value))[0]
             return output
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             raise ProviderError(
@@ -85,6 +120,9 @@ class OnnxRuntime:
         settings.log_severity_level = 3
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
+        # A plan of the memory for each size of input would take as much again as the arena holds for the first run.
+        settings.enable_mem_pattern = False
+        settings.add_session_config_entry("session.use_env_allocators", "1" if _common_arena() else "0")
         # Every graph has its own threads; those of one would go on spinning on the cores that the next one needs.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = onnxruntime.GraphOptimizationLevel

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Tokens = NDArray[np.int32]
+SMALLEST_TILE = 8  # tokens a side, without the halo
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ class PixelNetworks:
         result = np.empty((len(wholes), height, width), dtype=np.int32)
 
         def work(rows: Band, columns: Band) -> None:
-            seen = self._pixels(rows, columns)
-            tokens = self._tokens([pixels[seen] for pixels in wholes])
-            result[:, rows.begin : rows.end, columns.begin : columns.end] = tokens[:, rows.inside, columns.inside]
+            tokens = self._tokens([pixels[rows.seen(self.patch), columns.seen(self.patch)] for pixels in wholes])
+            result[:, rows.own(), columns.own()] = tokens[:, rows.inside(), columns.inside()]
 
         self._in_tiles("encoder", height, width, work, progress)
         return result
@@ -62,11 +62,11 @@ class PixelNetworks:
         pictures = [np.empty((height * patch, width * patch, 3), dtype=np.uint8) for _ in grids]
 
         def work(rows: Band, columns: Band) -> None:
-            planes = self._planes(np.ascontiguousarray(tokens[:, rows.low : rows.high, columns.low : columns.high]))
+            planes = self._planes(np.ascontiguousarray(tokens[:, rows.seen(), columns.seen()]))
             with span("image out") as step:
                 for picture, plane in zip(pictures, planes, strict=True):
-                    own = picture[rows.begin * patch : rows.end * patch, columns.begin * patch : columns.end * patch]
-                    _from_network(plane[:, _scaled(rows.inside, patch), _scaled(columns.inside, patch)], own)
+                    own = picture[rows.own(patch), columns.own(patch)]
+                    _from_network(plane[:, rows.inside(patch), columns.inside(patch)], own)
                     step.moved(own.nbytes)
 
         self._in_tiles("decoder", height, width, work, progress)
@@ -81,14 +81,11 @@ class PixelNetworks:
     ) -> None:
         halo = self.halos.get(name)
         most = height * width if halo is None else max(self.most, 1)
-        parts = tiles(height, width, most, halo or 0)
+        parts = tiles(height, width, most, halo or 0, SMALLEST_TILE)
         for done, part in enumerate(parts):
             progress(name, done, len(parts))
             work(*part)
         progress(name, len(parts), len(parts))
-
-    def _pixels(self, rows: Band, columns: Band) -> tuple[slice, slice]:
-        return _scaled(slice(rows.low, rows.high), self.patch), _scaled(slice(columns.low, columns.high), self.patch)
 
     def _tokens(self, pictures: list[Pixels]) -> Tokens:
         encoder = self.load("encoder")
@@ -110,10 +107,6 @@ class PixelNetworks:
 
 def _parts(items: list[Any], size: int) -> list[list[Any]]:
     return [items[begin : begin + size] for begin in range(0, len(items), size)]
-
-
-def _scaled(part: slice, patch: int) -> slice:
-    return slice(part.start * patch, part.stop * patch)
 
 
 def as_pixels(image: Pixels | Image) -> Pixels:

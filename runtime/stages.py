@@ -18,7 +18,7 @@ from uigc.runtime.errors import UigcError, whole
 from uigc.runtime.providers import Graph
 from uigc.runtime.schedule import Schedule
 from uigc.runtime.spans import span
-from uigc.runtime.tiles import in_window_rows
+from uigc.runtime.tiles import tiles
 
 Tokens = NDArray[np.int32]
 Bits = NDArray[np.bool_]
@@ -161,14 +161,19 @@ class StagedPrior:
 
     def _logits(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
         """Logits (batch, asked, codebook) of grids (batch, H, W), in parts if they are large."""
-        asked = (
-            len(self.schedule.stages[stage]) * self.window * tokens.shape[2] // self.schedule.tile**2
-        )  # a window row
-        parts = []
-        for band, rows in in_window_rows(tokens, self.window, self.most, self.halo):
-            logits = graph(np.ascontiguousarray(tokens[:, rows]))
-            parts.append(logits[:, band.inside.start * asked : band.inside.stop * asked])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        batch, window = len(tokens), self.window
+        tall, wide = (side // window for side in tokens.shape[1:])
+        parts = tiles(tall, wide, self.most // batch, self.halo, 1)
+        if len(parts) == 1:
+            return graph(tokens)
+        side, each = window // self.schedule.tile, len(self.schedule.stages[stage])
+        whole = np.empty((batch, tall * side, wide * side, each, self.model.codebook), np.int32)
+        for rows, columns in parts:
+            logits = graph(np.ascontiguousarray(tokens[:, rows.seen(window), columns.seen(window)]))
+            seen = (rows.high - rows.low) * side, (columns.high - columns.low) * side
+            inside = rows.inside(side), columns.inside(side)
+            whole[:, rows.own(side), columns.own(side)] = logits.reshape(batch, *seen, *whole.shape[3:])[:, *inside]
+        return whole.reshape(batch, -1, self.model.codebook)
 
     def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
         """One picture's stage: its context gains the tokens that are sent, its result those that are lost as well."""

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 DEFAULT_MEMORY = 2 << 30  # bytes that the networks may use, about
-TOKEN_BYTES = 96 << 10  # that encoder and pixel decoder use for a token, measured with ONNX Runtime on a CPU
-SMALLEST_TILE = 8  # tokens
+TOKEN_BYTES = 64 << 10  # that encoder and pixel decoder use for a token, measured with ONNX Runtime on a CPU
 
 
 @dataclass(frozen=True)
 class Band:
-    """Part of an axis: it is responsible for ``begin:end`` and looks at ``low:high``."""
+    """Part of an axis: it is responsible for ``begin:end`` and looks at ``low:high``; the slices are of an axis with
+    ``scale`` elements for each unit."""
 
     begin: int
     end: int
     low: int
     high: int
 
-    @property
-    def inside(self) -> slice:
+    def own(self, scale: int = 1) -> slice:
+        """What it is responsible for."""
+        return slice(scale * self.begin, scale * self.end)
+
+    def seen(self, scale: int = 1) -> slice:
+        """What it looks at."""
+        return slice(scale * self.low, scale * self.high)
+
+    def inside(self, scale: int = 1) -> slice:
         """Its own part of what it looks at."""
-        return slice(self.begin - self.low, self.end - self.low)
+        return slice(scale * (self.begin - self.low), scale * (self.end - self.low))
 
 
 def bands(length: int, most: int, halo: int) -> list[Band]:
@@ -37,11 +42,12 @@ def bands(length: int, most: int, halo: int) -> list[Band]:
     return [Band(begin, end, max(0, begin - halo), min(length, end + halo)) for begin, end in itertools.pairwise(edges)]
 
 
-def tiles(height: int, width: int, most: int, halo: int) -> list[tuple[Band, Band]]:
-    """A grid in tiles of at most ``most`` units, halos included, unless that is less than the halos need."""
+def tiles(height: int, width: int, most: int, halo: int, smallest: int) -> list[tuple[Band, Band]]:
+    """A grid in tiles of at most ``most`` units, halos included, unless that is less than the halos and an inside of
+    ``smallest`` units a side need."""
     if height * width <= most:
         return [(bands(height, height, 0)[0], bands(width, width, 0)[0])]
-    side = max(int(most**0.5), 2 * halo + SMALLEST_TILE)
+    side = max(int(most**0.5), 2 * halo + smallest)
     across = bands(width, max(side, most // height), halo)
     down = bands(height, max(side, most // max(band.high - band.low for band in across)), halo)
     return [(rows, columns) for rows in down for columns in across]
@@ -56,12 +62,3 @@ def windows_within(memory: int, window: int, heads: int, width: int) -> int:
     """How many windows at a time the prior may work on: three tensors of scores and ten of activations are alive."""
     tokens = window * window
     return max(1, memory // (4 * tokens * (3 * heads * tokens + 10 * width)))
-
-
-def in_window_rows(tokens: NDArray[np.int32], window: int, most: int, halo: int) -> Iterator[tuple[Band, slice]]:
-    """Grids (batch, H, W) in bands of rows of at most ``most`` windows: each band, in windows, and the rows to look
-    at."""
-    batch, height, width = tokens.shape
-    rows = max(most // (batch * (width // window)), 2 * halo + 1)
-    for band in bands(height // window, rows, halo):
-        yield band, slice(band.low * window, band.high * window)

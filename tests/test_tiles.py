@@ -27,15 +27,15 @@ def test_bands_cover_an_axis_once_and_see_their_halo(length: int, most: int, hal
         assert part.high - part.low <= most
         assert part.low == max(0, part.begin - halo)
         assert part.high == min(length, part.end + halo)
-        assert np.arange(part.low, part.high)[part.inside].tolist() == list(range(part.begin, part.end))
+        assert np.arange(part.low, part.high)[part.inside()].tolist() == list(range(part.begin, part.end))
 
 
 def test_tiles_cover_a_grid_once_within_the_limit() -> None:
     for height, width, most, halo in [(40, 60, 900, 5), (300, 20, 1000, 9), (20, 300, 1000, 9), (64, 64, 4096, 9)]:
         seen = np.zeros((height, width), dtype=int)
-        parts = tiles(height, width, most, halo)
+        parts = tiles(height, width, most, halo, 8)
         for rows, columns in parts:
-            seen[rows.begin : rows.end, columns.begin : columns.end] += 1
+            seen[rows.own(), columns.own()] += 1
             assert (rows.high - rows.low) * (columns.high - columns.low) <= max(most, (2 * halo + 8) ** 2)
         assert (seen == 1).all()
         assert (len(parts) > 1) == (height * width > most)
@@ -80,7 +80,7 @@ def test_a_smaller_halo_would_show(tiny: Codec) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (24, 61), (96, 8)])
-def test_logits_of_rows_of_windows_are_those_of_the_whole(tiny: Codec, parted: Codec, shape: tuple[int, int]) -> None:
+def test_logits_of_tiles_of_windows_are_those_of_the_whole(tiny: Codec, parted: Codec, shape: tuple[int, int]) -> None:
     tokens = RNG.integers(0, tiny.bundle.pad + 1, (2, shape[0], shape[1] + -shape[1] % 8), dtype=np.int32)
     for stage in range(6):
         graph = tiny.prior.load(stage)
@@ -122,4 +122,4 @@ def test_bundles_that_do_not_say_are_worked_on_whole(tiny: Codec) -> None:
         [np.zeros((30, 30), np.int32)], lambda *step: steps.append(step)
     )
     assert steps == [("decoder", 0, 1), ("decoder", 1, 1)]
-    assert len(list(itertools.chain(tiles(30, 30, 900, 0)))) == 1
+    assert len(list(itertools.chain(tiles(30, 30, 900, 0, 8)))) == 1
