@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
@@ -12,23 +13,27 @@ from numpy.typing import NDArray
 
 SIZES = 8  # whose places are kept; the one that was not used for the longest time goes first
 
+_NO_GRAPH = -1  # ONNX Runtime neither captures nor replays then
+
 
 @dataclass(frozen=True)
 class _Place:
     binding: Any
     input: Any
     output: Any
+    options: Any
 
 
 class BoundSession:
     """``session`` has one input and one output; ``device`` is ONNX Runtime's name of where it runs (``cuda``).
 
     The input is copied to the same address every time and the output back from the same address, so that nothing is
-    allocated for a size that was seen before.
+    allocated for a size that was seen before. ``captured``: the session captures CUDA graphs, one for each place.
     """
 
-    def __init__(self, session: Any, device: str) -> None:
-        self._session, self._device = session, device
+    def __init__(self, session: Any, device: str, captured: bool = False) -> None:
+        self._session, self._device, self._captured = session, device, captured
+        self._numbers = itertools.count(1)
         self._input: str = session.get_inputs()[0].name
         self._output: str = session.get_outputs()[0].name
         self._places: OrderedDict[tuple[int, ...], _Place] = OrderedDict()
@@ -41,7 +46,7 @@ class BoundSession:
             if len(self._places) > SIZES:
                 self._places.popitem(last=False)
             place.input.update_inplace(np.ascontiguousarray(value))
-            self._session.run_with_iobinding(place.binding)
+            self._session.run_with_iobinding(place.binding, place.options)
             return np.array(place.output.numpy())
 
     def _make(self, value: NDArray[Any]) -> _Place:
@@ -53,7 +58,17 @@ class BoundSession:
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, given)
         binding.bind_output(self._output, self._device, 0)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._options(_NO_GRAPH))
         (taken,) = binding.get_outputs()
         binding.bind_ortvalue_output(self._output, taken)
-        return _Place(binding, given, taken)
+        return _Place(binding, given, taken, self._options(next(self._numbers)))
+
+    def _options(self, graph: int) -> Any:
+        """Of a run that is captured, or replays, the CUDA graph of that number."""
+        if not self._captured:
+            return None
+        from onnxruntime import RunOptions
+
+        options = RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return options

@@ -57,10 +57,10 @@ def _run_options(value: NDArray[Any]) -> Any:
 
 
 class _Session:
-    def __init__(self, session: Any, name: str, device: str | None) -> None:
+    def __init__(self, session: Any, name: str, device: str | None, captured: bool) -> None:
         self._session, self._name = session, name
         self._input: str = session.get_inputs()[0].name
-        self._bound = BoundSession(session, device) if device else None
+        self._bound = BoundSession(session, device, captured) if device else None
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         try:
@@ -88,11 +88,13 @@ class OnnxRuntime:
         threads: tuple[int | None, ...],
         batch: int = 1,
         device: str | None = None,
+        captured: bool = False,
     ) -> None:
         """``threads``: the thread counts under which it is verified, besides its own choice; ``batch``: how many
         pictures of one size it takes together, where there are many and nothing is asked for; ``device``: where inputs
-        and outputs have their places, None if that is the memory of the host."""
-        self.batch, self.device = batch, device
+        and outputs have their places, None if that is the memory of the host; ``captured``: each size is captured as a
+        CUDA graph when it first comes, and replayed from then on."""
+        self.batch, self.device, self.captured = batch, device, captured
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
         self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
         levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
@@ -128,7 +130,8 @@ class OnnxRuntime:
         level = onnxruntime.GraphOptimizationLevel
         settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
         try:
-            session = onnxruntime.InferenceSession(str(path), settings, providers=[self.execution_provider])
+            provider = self.execution_provider, {"enable_cuda_graph": "1"} if self.captured else {}
+            session = onnxruntime.InferenceSession(str(path), settings, providers=[provider])
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             raise ProviderError(
                 f"The provider {self.name!r} could not load {path.name}: {str(error).splitlines()[0]}; "
@@ -139,10 +142,13 @@ class OnnxRuntime:
                 f"onnxruntime did not start {self.execution_provider} and offered {session.get_providers()} instead; "
                 f"check the device and its driver, or ask for another provider than {self.name!r}."
             )
-        return _Session(session, self.name, self.device)
+        return _Session(session, self.name, self.device, self.captured)
 
 
 CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("int8", "fp32"), threads=(1, 2))
-CUDA = OnnxRuntime(
-    "cuda", "gpu", "CUDAExecutionProvider", ("fp32",), ("fp32",), threads=(None,), batch=8, device="cuda"
-)
+_CUDA: dict[str, Any] = {
+    "extra": "gpu", "execution_provider": "CUDAExecutionProvider", "precisions": ("fp32",),
+    "pixel_precisions": ("fp32",), "threads": (None,), "batch": 8, "device": "cuda",
+}  # fmt: skip
+CUDA = OnnxRuntime("cuda", **_CUDA)
+CUDA_GRAPHS = OnnxRuntime("cuda-graphs", **_CUDA, captured=True)

@@ -107,13 +107,25 @@ class StagedPrior:
 
     def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits]) -> list[Tokens]:
         """The grids (h, w), of one size, that decoders would end with if the ``sent`` tokens of each were sent."""
+        first = self._first_lost(sent)
 
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
             padded = self._padded(tokens, self.pad)
-            return self._begin(bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)])
+            walk = self._begin(bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)])
+            for stage in range(first):
+                values = self.schedule.gather(padded, stage)
+                self.schedule.scatter(walk.context, stage, values)
+                self.schedule.scatter(walk.result, stage, values)
+            return walk
 
         walks = [showing(*picture) for picture in zip(grids, sent, strict=True)]
-        return [whole(end) for end in self._walk(walks, silent)]
+        return [whole(end) for end in self._walk(walks, silent, first)]
+
+    def _first_lost(self, sent: Sequence[Bits]) -> int:
+        """The first stage of which not all tokens are sent: what comes before need not be predicted to be known."""
+        lost = [self._padded((~bits).astype(np.int32), 0) for bits in sent]
+        stages = range(len(self.schedule))
+        return next((k for k in stages if any(self.schedule.gather(grid, k).any() for grid in lost)), len(stages))
 
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
         """(tokens sent, bits they cost) of each stage; for statistics."""
@@ -131,9 +143,9 @@ class StagedPrior:
         context = self._padded(np.full(sent.shape, self.unknown, dtype=np.int32), self.pad)
         return _Walk(sent, exchange, context, context.copy())
 
-    def _walk(self, walks: list[_Walk], progress: Progress) -> list[Tokens | UigcError]:
-        """All stages of all pictures; what a picture fails with takes the place of its grid."""
-        for stage in range(len(self.schedule)):
+    def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
+        """All stages of all pictures from the ``first`` on; what a picture fails with takes the place of its grid."""
+        for stage in range(first, len(self.schedule)):
             progress("prior", stage, len(self.schedule))
             going = [walk for walk in walks if walk.failure is None]
             if going:

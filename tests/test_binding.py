@@ -36,3 +36,26 @@ def test_places_are_made_once_for_a_size(session: onnxruntime.InferenceSession) 
         bound(np.zeros((1, 8, 8 * wide), np.int32))
     assert len(bound._places) == SIZES
     assert value.shape not in bound._places
+
+
+class Recorder:
+    """A session that remembers with which number of a CUDA graph each run was made."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session, self.graphs = session, []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, binding: object, options: onnxruntime.RunOptions) -> None:
+        self.graphs.append(options.get_run_config_entry("gpu_graph_id"))
+        self._session.run_with_iobinding(binding)
+
+
+def test_each_place_has_a_graph_of_its_own_after_a_run_without_one(session: onnxruntime.InferenceSession) -> None:
+    recorder = Recorder(session)
+    bound = BoundSession(recorder, "cpu", captured=True)
+    small, large = np.zeros((1, 8, 8), np.int32), np.zeros((1, 8, 16), np.int32)
+    for value in (small, large, small, large):
+        assert np.array_equal(bound(value), session.run(None, {"tokens": value})[0])
+    assert recorder.graphs == ["-1", "1", "-1", "2", "1", "2"]

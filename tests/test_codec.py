@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from uigc.runtime.errors import (
     TooLargeError,
     UsageError,
 )
-from uigc.runtime.mask import MODES
+from uigc.runtime.mask import MODES, block_shape, sent_tokens
+from uigc.runtime.providers import Graph
 
 RNG = np.random.default_rng(11)
 SIZES = [(1, 1), (1, 40), (63, 65), (65, 63), (16, 16), (128, 128), (300, 17)]
@@ -44,6 +46,20 @@ def test_any_size_comes_back(tiny: Codec, size: tuple[int, int], mode: str) -> N
     assert np.array_equal(encoded.grid[encoded.sent], tokens[encoded.sent])
     if mode == "entire":
         assert np.array_equal(encoded.grid, tokens)
+
+
+@pytest.mark.parametrize(("mode", "predicted"), [("edge_more", [3, 4, 5]), ("edge", [4, 5]), ("entire", [])])
+def test_what_is_known_of_earlier_stages_is_not_predicted(tiny: Codec, mode: str, predicted: list[int]) -> None:
+    tokens, seen = RNG.integers(0, 16, (9, 21), dtype=np.int32), []
+
+    def load(stage: int) -> Graph:
+        seen.append(stage)
+        return tiny.prior.load(stage)
+
+    sent = sent_tokens(MODES[mode], np.zeros(block_shape(*tokens.shape), bool), tiny.bundle.schedule, *tokens.shape)
+    (made,) = replace(tiny.prior, load=load).regenerate([tokens], [sent])
+    assert seen == predicted
+    assert np.array_equal(made, tiny.prior.encode(tokens, sent, SymbolWriter()))
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -143,7 +143,11 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
 
 def _started(folder: Path, twin: bool, tokenizer: VQTokenizer) -> Prior:
     """The prior of a run or a bundle, for the words of another tokenizer: each begins as the nearest of its own."""
-    prior, theirs, ours = load_prior(folder, twin).prior, load_tokenizer(folder).quantizer.words, tokenizer.quantizer.words
+    prior, theirs, ours = (
+        load_prior(folder, twin).prior,
+        load_tokenizer(folder).quantizer.words,
+        tokenizer.quantizer.words,
+    )
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(
             f"The words of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run's have "
