@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from PIL import Image
 from tests.conftest import outside
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import Bundle
 from uigc.runtime.errors import InputError
 from uigc.runtime.pictures import is_held_out
 from uigc.runtime.schedule import quincunx
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
-from uigc.training.prior import augmented, stage_loss
+from uigc.training.prior import augmented, prior_for, stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,32 @@ def test_recipes_go_on_from_a_bundle(photos: Path, tiny_path: Path, tmp_path: Pa
     text = train("prior", photos, tmp_path, 2, "--variants", "2", *start)
     assert "40 token grids to train on" in text
     assert load_prior(tmp_path).prior.config == load_prior(tiny_path).prior.config
+
+
+def test_a_codebook_of_another_size_is_fitted_and_its_prior_begins_as_the_nearest_words(
+    photos: Path, tiny_path: Path, tmp_path: Path
+) -> None:
+    start = ("--start", str(tiny_path), "--batch", "4", "--photo-limit", "20")
+    train("tokenizer", photos, tmp_path, 2, "--crop", "64", *start, "--codebook", "64")
+    tokenizer, before = load_tokenizer(tmp_path), load_tokenizer(tiny_path)
+    assert tokenizer.config == replace(before.config, codebook=64)
+    assert tokenizer.quantizer.ready
+    theirs = load_prior(tiny_path).prior
+    ours = prior_for(tokenizer, tiny_path)
+    nearest = torch.cdist(tokenizer.quantizer.words, before.quantizer.words).argmin(1)
+    assert torch.equal(ours.head.weight, theirs.head.weight[nearest])
+    assert torch.equal(ours.bias.weight, theirs.bias.weight[nearest])
+    assert torch.equal(ours.tokens.weight, theirs.tokens.weight[[*nearest, -2, -1]])
+    assert torch.equal(ours.places.weight, theirs.places.weight)
+    same = prior_for(before, tiny_path).state_dict()
+    assert all(torch.equal(value, same[name]) for name, value in theirs.state_dict().items())
+    train("prior", photos, tmp_path, 2, *start)
+    assert load_prior(tmp_path).prior.config.codebook == 64
+
+
+def test_a_prior_of_other_dimensions_is_no_start(tiny_path: Path) -> None:
+    with pytest.raises(InputError, match="have 4 dimensions and those of this run's have 5"):
+        prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (1, 1, 1))), tiny_path)
 
 
 def test_what_was_frozen_can_go_on_and_freezes_to_the_same(tiny_path: Path) -> None:

@@ -141,19 +141,16 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
-def _started(folder: Path, twin: bool, tokenizer: VQTokenizer) -> Prior:
-    """The prior of a run or a bundle, for the words of another tokenizer: each begins as the nearest of its own."""
-    prior, theirs, ours = (
-        load_prior(folder, twin).prior,
-        load_tokenizer(folder).quantizer.words,
-        tokenizer.quantizer.words,
-    )
+def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
+    """The prior of a run or a bundle for the words of another tokenizer: each begins as the nearest of its own."""
+    prior, ours = load_prior(folder, twin).prior, tokenizer.quantizer.words.cpu()
+    theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(
             f"The words of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run's have "
             f"{ours.shape[1]}, so that none is like another; start from another prior, or leave out --start."
         )
-    nearest = torch.cdist(ours.to(theirs), theirs).argmin(1)
+    nearest = torch.cdist(ours, theirs).argmin(1)
     special = torch.arange(len(theirs), len(theirs) + 2)  # unknown and padding
     state = prior.state_dict()
     state["tokens.weight"] = state["tokens.weight"][torch.cat([nearest, special])]
@@ -180,7 +177,7 @@ def train(
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
     config = replace(config, codebook=tokenizer.config.codebook)
-    started = _started(start, twin, tokenizer) if start else None
+    started = prior_for(tokenizer, start, twin) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")

@@ -126,9 +126,9 @@ def mask(allowed: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """ReLU attention without row maximum, exponential or row sum.
 
-    query, key, value: (batch, rows, columns, heads, tokens, width) activations, for rows and columns of windows; scores:
-    (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) as :func:`mask` makes it, or None.
-    Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
+    query, key, value: (batch, rows, columns, heads, tokens, width) activations, for rows and columns of windows;
+    scores: (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) as :func:`mask` makes it,
+    or None. Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
     """
     scale = 2.0 ** round(-0.5 * math.log2(query.shape[-1]))
     products = (query * (ACTIVATION**2 * scale / SCORE)) @ key.transpose(-1, -2)
