@@ -45,18 +45,18 @@ def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
 
 def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
     """Times of decoding, after one warm-up, and the most memory that this process ever held."""
-    before = _peak()
+    before = peak_bytes()
     times = take_turns({"decode": lambda: codec.decompress(data)}, repeats, warm_up=1)["decode"]
     return {
         "p50_ms": round(times.median, 2),
         "p95_ms": round(times.p95, 2),
         "repeats": repeats,
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_bytes(),
         "idle_bytes": before,
     }
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
     status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
     if status.is_file():
         (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
     }
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     return int(width), int(height)
 
@@ -141,7 +141,7 @@ def _size(text: str) -> tuple[int, int]:
 def main(given: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.scaling", description=__doc__)
     parser.add_argument(
-        "--size", type=_size, nargs="+", default=list(SIZES), help="WIDTHxHEIGHT (default: six, to 33 MP)"
+        "--size", type=size, nargs="+", default=list(SIZES), help="WIDTHxHEIGHT (default: six, to 33 MP)"
     )
     parser.add_argument("--mask", default="edge", help="of the files (default: edge)")
     parser.add_argument("--repeats", type=int, default=10, help="up to a megapixel; fewer above, but 3 (default: 10)")

@@ -69,7 +69,7 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixel-precision", choices=("fp32", "fp16", "int8"), help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
     parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger pictures (default: 2^25)")
-    text = "megabytes that the networks may use, about; larger pictures are worked on in parts (default: 2048)"
+    text = "megabytes that the networks may use; larger pictures are worked on in parts (default: 2048)"
     parser.add_argument("--max-memory", type=int, metavar="MB", help=text)
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -135,7 +135,7 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
     if bundle:
         findings["nodes"] = _nodes(bundle)
         findings["tuned"] = _tuned(bundle)
-    if "runs" not in findings["providers"].values():
+    if problem is None and "runs" not in findings["providers"].values():
         problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
     return findings, problem
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import tiny_modules
+from uigc.bench import tiles as bench
 from uigc.export.reach import halos
 from uigc.runtime import Bundle, Codec
 from uigc.runtime.pixels import PixelNetworks
@@ -123,3 +126,27 @@ def test_bundles_that_do_not_say_are_worked_on_whole(tiny: Codec) -> None:
     )
     assert steps == [("decoder", 0, 1), ("decoder", 1, 1)]
     assert len(list(itertools.chain(tiles(30, 30, 900, 0, 8)))) == 1
+
+
+def test_limits_side_by_side(tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--bundle", str(tiny_path), "--threads", "1", "--size", "900x700", "--json", str(tmp_path / "t.json")]
+    with pytest.raises(SystemExit) as ended:
+        bench.main([*options, "--limits", "2048", "1"])
+    assert ended.value.code == 0
+    assert "1 different files of 2" in capsys.readouterr().out
+    result = json.loads((tmp_path / "t.json").read_text())
+    small, large = result["points"]
+    assert (small["megabytes"], large["tiles"]) == (1, {"encoder": 1, "decoder": 1})
+    assert min(small["tiles"].values()) > 1
+    assert small["file_sha256"] == large["file_sha256"]
+    assert result["pixels_against_the_last"]["1"]["largest"] <= 1
+    assert large["peak_bytes"] >= large["encode_peak_bytes"] > 10e6
+
+
+def test_what_differs_is_counted(tmp_path: Path) -> None:
+    one = np.zeros((300, 2, 3), np.uint8)
+    other = one.copy()
+    other[299, 1], other[0, 0, 0] = (3, 0, 1), 1
+    for limit, painted in ((1, one), (2, other)):
+        np.save(tmp_path / bench.PAINTED.format(limit), painted)
+    assert bench.compared(tmp_path, [1, 2]) == {"1": {"largest": 3, "different": 3, "values": 1800}}
