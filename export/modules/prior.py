@@ -200,6 +200,7 @@ class Prior(nn.Module):
         self.head = blocks.Linear(width, config.codebook, blocks.LOGIT, gain=0.1)
         self.bias = blocks.logit_table(torch.zeros(config.codebook))
         most = MAX_SIDE // PATCH // config.window  # windows along a side of the largest picture of the format
+        self.others: Tensor
         self.register_buffer("others", torch.arange(most).clamp(max=1), persistent=False)
         for stage in range(len(schedule)):
             for name, table in self._indices(stage).items():
