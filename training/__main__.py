@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(tokenizer, batch=12)
     _add_pixels(tokenizer)
     tokenizer.add_argument(
-        "--codebook", type=_power_of_two, help="words of the codebook (default: 512, or those of --start)"
+        "--codebook", type=_power_of_two, help="words of the codebook (default: 256, or those of --start)"
     )
     tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run or bundle")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)

@@ -23,7 +23,7 @@ class Config:
     kind: ClassVar[str]
     local: ClassVar[bool]
 
-    codebook: int = 512
+    codebook: int = 256
 
     def to_json(self) -> dict[str, object]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

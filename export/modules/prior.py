@@ -31,7 +31,7 @@ class PriorConfig:
     """``codebook`` words, ``width`` channels (a power of two), ``layers`` blocks of ``heads`` heads; ``window`` tokens
     square; the MLP is ``expansion`` times as wide."""
 
-    codebook: int = 512
+    codebook: int = 256
     width: int = 256
     layers: int = 4
     heads: int = 4
