@@ -8,8 +8,6 @@ from typing import Any
 from uigc.bench.peer import MODELS
 
 BEGIN, END = "<!-- latency -->", "<!-- /latency -->"
-
-
 HEADS = ("size", "batch", "what", "device", "time, ours = 1", "p95 / p50", "p50", "megapixels/s")
 
 
@@ -18,7 +16,7 @@ def table(result: dict[str, Any]) -> str:
     percentile lies above. Times themselves are stated of GPUs alone: those of a CPU tell of that CPU."""
     rows = [_cells(size, row) for size in result["sizes"] for row in size["rows"]]
     rows += [("", "", name, "absent", "", "", "", "") for name in result["absent"]]
-    shown = [column for column in range(len(HEADS)) if column < 6 or any(row[column] for row in rows)]
+    shown = [column for column in range(len(HEADS)) if any(row[column] for row in rows)]
     lines = [" | ".join(row[column] for column in shown) for row in (HEADS, *rows)]
     lines = [f"| {lines[0]} |", "|---" * len(shown) + "|", *(f"| {line} |" for line in lines[1:])]
     note = f"{result['processor']}, {result['threads']} threads, {result['device'] or 'no GPU'}, {result['date']}."

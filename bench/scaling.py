@@ -9,9 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -20,17 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from uigc.bench.apart import apart, codec_words, peak_bytes, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.bench.turns import take_turns
 from uigc.runtime import Codec
 from uigc.runtime.commands import add_codec_arguments, make_codec
-from uigc.runtime.errors import UigcError
 
 SCHEMA = 1
 SIZES = ((384, 256), (768, 512), (1536, 1024), (1920, 1080), (3840, 2160), (7680, 4320))  # 0.1 to 33 megapixels
 WITHIN = 0.15  # how far the slope may be from 1
-RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
 
 
 def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
@@ -54,23 +50,6 @@ def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
         "peak_bytes": peak_bytes(),
         "idle_bytes": before,
     }
-
-
-def peak_bytes() -> int:
-    status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
-    if status.is_file():
-        (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-
-
-def decode_apart(path: Path, repeats: int, forwarded: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "uigc.bench.scaling", "--one", str(path), "--repeats", str(repeats), *forwarded]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise UigcError(f"Decoding {path.name} ended with {done.returncode}, for the reason above.")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def fit(points: list[dict[str, Any]]) -> dict[str, Any]:
@@ -118,7 +97,8 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
             path = Path(folder) / f"{width}x{height}.uigc"
             path.write_bytes(made(codec, width, height, arguments.mask))
             repeats = max(3, min(arguments.repeats, math.ceil(arguments.repeats * 1e6 / (width * height))))
-            found = decode_apart(path, repeats, forwarded)
+            words = ["--one", path, "--repeats", repeats, *forwarded]
+            found = apart("uigc.bench.scaling", words, f"Decoding {path.name}")
             print(f"{width}x{height}: {found['p50_ms']:.0f} ms, peak {found['peak_bytes'] / 2**20:.0f} MiB", flush=True)
             points.append({"width": width, "height": height, "bytes": path.stat().st_size, **found})
     return {
@@ -131,11 +111,6 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
         "points": points,
         **fit(points),
     }
-
-
-def size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
 
 
 def main(given: Iterable[str] | None = None) -> None:
@@ -155,22 +130,16 @@ def main(given: Iterable[str] | None = None) -> None:
     if arguments.one:
         print(json.dumps(decode_here(make_codec(arguments), arguments.one.read_bytes(), arguments.repeats)))
         return
-    made_before = arguments.from_json
-    result = json.loads(made_before.read_text(encoding="utf-8")) if made_before else run(arguments, _codec_words(words))
+    if arguments.from_json:
+        result = json.loads(arguments.from_json.read_text(encoding="utf-8"))
+    else:
+        own = "--mask", "--repeats", "--json", "--plot", "--from-json", "--one"
+        result = run(arguments, codec_words(words, own, ("--size",)))
     print(f"slope {result['slope']} ({result['fit']}), {'linear' if result['linear'] else 'NOT linear'} within 15 %")
     if arguments.json:
         write(arguments.json, result)
     if arguments.plot:
         plot(result, arguments.plot)
-
-
-def _codec_words(words: list[str]) -> list[str]:
-    """The arguments that choose the codec, for the process apart."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--mask", "--repeats", "--json", "--plot", "--from-json", "--one"):
-        own.add_argument(name)
-    own.add_argument("--size", nargs="+")
-    return own.parse_known_args(words)[1]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.bench.apart import apart, codec_words, peak_bytes, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
-from uigc.bench.scaling import peak_bytes, size
 from uigc.runtime import Codec
 from uigc.runtime.commands import add_codec_arguments, make_codec
-from uigc.runtime.errors import UigcError
 
 SCHEMA = 1
 LIMITS = (256, 512, 2048, 8192)  # megabytes
@@ -71,15 +69,6 @@ def work_here(codec: Codec, limit: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def work_apart(limit: int, folder: Path, forwarded: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "uigc.bench.tiles", "--one", str(folder), "--max-memory", str(limit), *forwarded]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise UigcError(f"The limit of {limit} MB ended with {done.returncode}, for the reason above.")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def compared(folder: Path, limits: list[int]) -> dict[str, Any]:
     """Pixels of each limit against those of the last: the largest difference of levels, and how many differ."""
     reference = np.load(folder / PAINTED.format(limits[-1]), mmap_mode="r")
@@ -102,7 +91,8 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
         folder = Path(name)
         np.save(folder / PICTURE, picture(width, height))
         for limit in limits:
-            points.append(work_apart(limit, folder, forwarded))
+            words = ["--one", folder, "--max-memory", limit, *forwarded]
+            points.append(apart("uigc.bench.tiles", words, f"The limit of {limit} MB"))
             print(f"{limit} MB: peak {points[-1]['peak_bytes'] / 2**20:.0f} MiB, {points[-1]['tiles']}", flush=True)
         differences = compared(folder, limits)
     return {
@@ -132,21 +122,12 @@ def main(given: Iterable[str] | None = None) -> None:
     if arguments.one:
         print(json.dumps(work_here(make_codec(arguments), arguments.max_memory, arguments.one)))
         return
-    result = run(arguments, _codec_words(words))
+    result = run(arguments, codec_words(words, ("--size", "--json", "--one"), ("--limits",)))
     worst = max((each["largest"] for each in result["pixels_against_the_last"].values()), default=0)
     print(f"{result['files']} different files of {len(result['points'])}; max |difference| of pixels: {worst}")
     if arguments.json:
         write(arguments.json, result)
     raise SystemExit(0 if result["files"] == 1 else 1)
-
-
-def _codec_words(words: list[str]) -> list[str]:
-    """The arguments that choose the codec, for the processes apart."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--size", "--json", "--one"):
-        own.add_argument(name)
-    own.add_argument("--limits", nargs="+")
-    return own.parse_known_args(words)[1]
 
 
 if __name__ == "__main__":

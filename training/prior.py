@@ -176,18 +176,19 @@ def train(
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.out).to(device)
-    config = replace(config, codebook=tokenizer.config.codebook)
     started = prior_for(tokenizer, start, twin) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
-    prior = (started or Prior(config, quincunx(), floating if twin else dyadic)).to(device)
-    config = prior.config
-    if not started:
+    if started is None:
+        config = replace(config, codebook=tokenizer.config.codebook)
+        prior = Prior(config, quincunx(), floating if twin else dyadic).to(device)
         _start_from_frequencies(prior, grids)
+    else:
+        prior = started.to(device)
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
-    subject = {name: config.to_json(), "tokens": fingerprint, "start": start is not None}
+    subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
     run = Run(name, options, prior, WARM_LEARNING_RATE if start else LEARNING_RATE, subject)
     checked = run.progress
     for _ in run.steps(options.batch, "windows"):

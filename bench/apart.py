@@ -1,0 +1,51 @@
+"""Measurements in a process of their own, so that the peak of its memory is theirs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime.errors import UigcError
+
+RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held."""
+    status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
+    if status.is_file():
+        (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def apart(module: str, words: Iterable[object], doing: str) -> dict[str, Any]:
+    """What ``python -m module`` prints, a JSON object, on its last line; ``doing`` says of what an error is one."""
+    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UigcError(f"{doing} ended with {done.returncode}, for the reason above.")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def codec_words(words: list[str], own: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
+    """The arguments that choose the codec: ``words`` without the options ``own``, of a value, and ``lists``."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in own:
+        parser.add_argument(name)
+    for name in lists:
+        parser.add_argument(name, nargs="+")
+    return parser.parse_known_args(words)[1]
+
+
+def size(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT as an argument."""
+    width, _, height = text.partition("x")
+    return int(width), int(height)
