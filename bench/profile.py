@@ -116,17 +116,25 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
     """Of one side; ``tokens`` and ``pixels`` of a whole batch. Times in milliseconds, shares of the time of all."""
     totals = np.array([each.ended - each.begun for each in rounds]) / 1e6
     own: dict[tuple[str, int | None], NDArray[np.float64]] = {}
+    device: dict[tuple[str, int | None], NDArray[np.float64]] = {}
     moved: dict[tuple[str, int | None], int] = {}
     for index, each in enumerate(rounds):
         for span in sorted(each.spans, key=lambda span: span.begun):
             if span.name != FRAME:
                 key = span.name, span.stage
                 own.setdefault(key, np.zeros(len(rounds)))[index] += span.own / 1e6
+                if span.device:
+                    device.setdefault(key, np.zeros(len(rounds)))[index] += span.device / 1e6
                 moved[key] = moved.get(key, 0) + span.bytes
     rest = totals - sum(own.values(), np.zeros(len(rounds)))
     seconds = float(np.median(totals)) / 1e3
     steps = [
-        {"step": name, "stage": stage, **_times(times, totals), "bytes": moved[name, stage] // len(rounds)}
+        {
+            "step": name,
+            "stage": stage,
+            **_times(times, totals, device.get((name, stage))),
+            "bytes": moved[name, stage] // len(rounds),
+        }
         for (name, stage), times in own.items()
     ]
     return {
@@ -135,24 +143,27 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
         "megapixels_per_second": round(pixels / seconds / 1e6, 4),
         "rest": _times(rest, totals),
         "steps": steps,
-        "by_step": _by_step(own, totals),
+        "by_step": {name: _times(times, totals, _by_step(device).get(name)) for name, times in _by_step(own).items()},
     }
 
 
-def _times(times: NDArray[np.float64], totals: NDArray[np.float64]) -> dict[str, float]:
-    return {
+def _times(
+    times: NDArray[np.float64], totals: NDArray[np.float64], device: NDArray[np.float64] | None = None
+) -> dict[str, float]:
+    found = {
         "p50_ms": round(float(np.median(times)), 4),
         "p95_ms": round(float(np.percentile(times, 95)), 4),
         "share": round(float(times.sum() / totals.sum()), 5),
     }
+    return found if device is None else {**found, "device_p50_ms": round(float(np.median(device)), 4)}
 
 
-def _by_step(own: dict[tuple[str, int | None], NDArray[np.float64]], totals: NDArray[np.float64]) -> dict[str, Any]:
+def _by_step(each: dict[tuple[str, int | None], NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
     """The stages of each step together."""
     sums: dict[str, NDArray[np.float64]] = {}
-    for (name, _), times in own.items():
+    for (name, _), times in each.items():
         sums[name] = sums.get(name, 0) + times
-    return {name: _times(times, totals) for name, times in sums.items()}
+    return sums
 
 
 def step_table(result: dict[str, Any]) -> str:
@@ -162,7 +173,8 @@ def step_table(result: dict[str, Any]) -> str:
         stages = sorted({step["stage"] for step in found["steps"] if step["stage"] is not None})
         batch = f", batch {result['batch']}" if result["batch"] > 1 else ""
         total, rest = found["total"], found["rest"]
-        head = f"{'step':16}{'p50 ms':>10}{'p95 ms':>10}{'share':>8}{'MB moved':>10}"
+        timed = any("device_p50_ms" in step for step in found["by_step"].values())
+        head = f"{'step':16}{'p50 ms':>10}{'p95 ms':>10}{'share':>8}{'MB moved':>10}" + timed * f"{'device ms':>11}"
         lines += [
             f"{side} {result['width']}x{result['height']}{batch}, {result['provider']} {result['precision']}",
             head + "".join(f"{f'stage {stage}':>10}" for stage in stages),
@@ -170,12 +182,16 @@ def step_table(result: dict[str, Any]) -> str:
         for name, all_stages in found["by_step"].items():
             steps = {step["stage"]: step for step in found["steps"] if step["step"] == name}
             moved = sum(step["bytes"] for step in steps.values()) / 1e6
-            row = _row(name, all_stages) + f"{moved:10.2f}"
+            row = _row(name, all_stages) + f"{moved:10.2f}" + timed * _device(all_stages)
             lines.append(row + "".join(f"{steps[stage]['p50_ms']:10.2f}" for stage in stages if stage in steps))
         lines += [_row("rest", rest), _row("all", total)]
         speed = f"{found['tokens_per_second']:.0f} tokens/s, {found['megapixels_per_second']:.2f} megapixels/s"
         lines += [f"{speed}, {result['repeats']} repeats", ""]
     return "\n".join(lines[:-1])
+
+
+def _device(times: dict[str, float]) -> str:
+    return f"{times['device_p50_ms']:11.3f}" if "device_p50_ms" in times else " " * 11
 
 
 def _row(name: str, times: dict[str, float]) -> str:

@@ -55,6 +55,22 @@ class Cuda:
     def synchronize(self, stream: Any) -> None:
         self.call("cudaStreamSynchronize", stream)
 
+    def timer(self, stream: Any) -> Callable[[], int]:
+        """Begin to measure what the stream does from here on; the result ends it, waits for it, and gives nanoseconds
+        of the device's clock."""
+        begun, ended = self.call("cudaEventCreate"), self.call("cudaEventCreate")
+        self.call("cudaEventRecord", begun, stream)
+
+        def stop() -> int:
+            self.call("cudaEventRecord", ended, stream)
+            self.call("cudaEventSynchronize", ended)
+            milliseconds = self.call("cudaEventElapsedTime", begun, ended)
+            for event in (begun, ended):
+                self.call("cudaEventDestroy", event)
+            return round(milliseconds * 1e6)
+
+        return stop
+
     def allocate(self, size: int) -> int:
         return int(self.call("cudaMalloc", size))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,10 @@ class _Lane:
     def synchronize(self) -> None:
         """Wait for the device."""
         self.cuda.synchronize(self.stream)
+
+    def timer(self) -> Callable[[], int]:
+        """Measure the device from here on (see :func:`uigc.runtime.spans.span`)."""
+        return self.cuda.timer(self.stream)
 
     def _reshape(self, shape: tuple[int, ...]) -> None:
         if self.shape is not None and self._graph is not None:

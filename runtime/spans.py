@@ -21,7 +21,7 @@ from typing import Any, Protocol
 class Span:
     """A finished piece of work. ``begun`` and ``ended`` in nanoseconds of one clock; ``children``: nanoseconds of it
     that lie in spans inside it; ``bytes`` that it moved; ``stage`` of the prior, its own or that of the span around
-    it, None outside of all."""
+    it, None outside of all; ``device``: nanoseconds of it by the clock of the device that did it, 0 if none says."""
 
     name: str
     stage: int | None
@@ -31,6 +31,7 @@ class Span:
     ended: int = 0
     children: int = 0
     bytes: int = 0
+    device: int = 0
 
     @property
     def own(self) -> int:
@@ -68,18 +69,24 @@ class _Recorded:
     def __init__(self, recorder: Recorder, name: str, stage: int | None, runs_on: object) -> None:
         self._recorder, self._name, self._stage = recorder, name, stage
         self._synchronize: Callable[[], object] | None = getattr(runs_on, "synchronize", None)
+        self._timer: Callable[[], Callable[[], int]] | None = getattr(runs_on, "timer", None)
 
     def moved(self, count: int) -> None:
         self._span.bytes += count
 
     def __enter__(self) -> _Recorded:
         self._span = self._recorder.begin(self._name, self._stage)
+        self._taken = self._timer() if self._timer else None
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._synchronize:
-            self._synchronize()
-        self._recorder.end(self._span)
+        try:
+            if self._taken:
+                self._span.device = self._taken()
+            elif self._synchronize:
+                self._synchronize()
+        finally:
+            self._recorder.end(self._span)
 
 
 class _Stack(threading.local):
@@ -124,7 +131,8 @@ _current: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 def span(name: str, stage: int | None = None, runs_on: object = None) -> Step:
     """A piece of work, for ``with``. ``runs_on``: the graph that does it; if it has a method ``synchronize``, the span
-    ends after that has waited for the device."""
+    ends after that has waited for the device. If it has a method ``timer``, that begins to measure on the device, and
+    what it returns is called in the end: it waits, and gives nanoseconds."""
     recorder = _current.get()
     return _UNRECORDED if recorder is None else _Recorded(recorder, name, stage, runs_on)
 

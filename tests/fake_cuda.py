@@ -29,6 +29,8 @@ class Cuda(ModuleType):
         self.work: dict[int, list[Callable[[], None]]] = {}
         self.capturing: list[Callable[[], None]] | None = None
         self.log: list[str] = []
+        self.events: dict[int, int] = {}
+        self.clock = 0  # milliseconds, of a device on which each piece of work takes one
         self.room = 1 << 30
 
     def __getattribute__(self, name: str) -> Any:
@@ -86,6 +88,28 @@ class Cuda(ModuleType):
         assert stream in self.streams
         return (Status.cudaSuccess,)
 
+    def cudaEventCreate(self) -> tuple[Status, int]:
+        event = 1000 + len(self.log)
+        self.events[event] = -1
+        return Status.cudaSuccess, event
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Status]:
+        assert stream in self.streams
+        assert self.capturing is None
+        self.events[event] = self.clock
+        return (Status.cudaSuccess,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Status]:
+        assert self.events[event] >= 0
+        return (Status.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[Status, float]:
+        return Status.cudaSuccess, float(self.events[end] - self.events[start])
+
+    def cudaEventDestroy(self, event: int) -> tuple[Status]:
+        del self.events[event]
+        return (Status.cudaSuccess,)
+
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Status]:
         assert self.capturing is None
         self.capturing = []
@@ -109,7 +133,7 @@ class Cuda(ModuleType):
     def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[Status]:
         assert graph in self.graphs
         for work in self.work[graph]:
-            work()
+            self.put(work)
         return (Status.cudaSuccess,)
 
     def cudaGraphExecDestroy(self, graph: int) -> tuple[Status]:
@@ -118,4 +142,8 @@ class Cuda(ModuleType):
 
     def put(self, work: Callable[[], None]) -> None:
         """Run, or remember for the graph that is being captured."""
-        work() if self.capturing is None else self.capturing.append(work)
+        if self.capturing is not None:
+            self.capturing.append(work)
+            return
+        work()
+        self.clock += 1

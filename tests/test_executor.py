@@ -18,6 +18,7 @@ from uigc.engines.sidecar import Sidecar
 from uigc.runtime import Bundle, providers
 from uigc.runtime.errors import EngineError, ProviderError
 from uigc.runtime.providers import ProviderOptions
+from uigc.runtime.spans import Recorder, recording
 
 
 @pytest.fixture(params=["tensorrt-rtx", "tensorrt"])
@@ -63,6 +64,19 @@ def test_addresses_are_set_once_and_graphs_captured_after_the_first_run(trt: Ten
     assert trt.cuda.log.count("cudaStreamBeginCapture") == int(ours)
     assert trt.cuda.log.count("cudaGraphLaunch") == (3 if ours else 0)
     run.close()
+
+
+def test_the_devices_own_time_is_measured(trt: TensorRT, tiny_path: Path) -> None:
+    """Of the first run, of that which is captured, and of what is replayed; on this device work takes a millisecond."""
+    with executor(trt, tiny_path) as run:
+        with recording(Recorder()) as recorder:
+            for _ in range(4):
+                run(grid(1, 8, 8))
+        assert [step.device for step in recorder.spans if step.name == "engine"] == [1_000_000] * 4
+        assert trt.cuda.events == {}
+        trt.cuda.log.clear()
+        run(grid(1, 8, 8))
+        assert "cudaEventCreate" not in trt.cuda.log  # of those who do not ask
 
 
 def test_profiles_and_shapes(trt: TensorRT, tiny_path: Path) -> None:

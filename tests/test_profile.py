@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Run
 from uigc.bench import profile
-from uigc.bench.profile import Round, figures, trace_events
+from uigc.bench.profile import Round, figures, step_table, trace_events
 from uigc.runtime import Codec, ExitCode
 from uigc.runtime.spans import Span
 
@@ -38,6 +38,18 @@ def test_figures_of_known_spans() -> None:
     assert events[0] == {"name": "decode", "ph": "X", "pid": 0, "tid": 0, "ts": 0, "dur": 10_000, "args": {"round": 0}}
     assert events[1]["name"] == "network 1"
     assert events[1]["args"] == {"stage": 1, "bytes": 100}
+
+
+def test_what_a_device_says_of_itself_stands_beside_the_hosts_times() -> None:
+    spans = [Span("engine", stage, 7, 1, 0, 4_000_000, device=stage * 1_000_000) for stage in (1, 2)]
+    found = figures([Round(0, 10_000_000, [*spans, Span("mask", None, 7, 0, 0, 5)])] * 3, tokens=1, pixels=1)
+    assert [step.get("device_p50_ms") for step in found["steps"]] == [1.0, 2.0, None]
+    assert found["by_step"]["engine"]["device_p50_ms"] == 3.0
+    shown = {"width": 1, "height": 1, "batch": 1, "provider": "p", "precision": "fp32", "repeats": 3}
+    head, engine, mask = step_table({**shown, "sides": {"decode": found}}).splitlines()[1:4]
+    assert head.endswith("MB moved  device ms   stage 1   stage 2")
+    assert engine.split() == ["engine", "8.00", "8.00", "80.0%", "0.00", "3.000", "4.00", "4.00"]
+    assert mask.split() == ["mask", "0.00", "0.00", "0.0%", "0.00"]
 
 
 @pytest.mark.parametrize("batch", [1, 3])

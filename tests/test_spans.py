@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -72,6 +73,18 @@ def test_a_device_is_waited_for() -> None:
     with recording(Recorder()) as recorder, span("network", runs_on=Graph()):
         pass
     assert recorder.spans[0].ended >= waited[0]
+
+
+def test_a_device_may_measure_itself() -> None:
+    class Graph:
+        def timer(self) -> Callable[[], int]:
+            begun.append(recorder.spans == [])
+            return lambda: 1234
+
+    begun: list[bool] = []
+    with recording(Recorder()) as recorder, span("network", runs_on=Graph()):
+        assert begun == [True]
+    assert recorder.spans[0].device == 1234
 
 
 def test_threads_have_stacks_of_their_own() -> None:
