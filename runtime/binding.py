@@ -1,9 +1,11 @@
-"""Sessions of ONNX Runtime whose input and output have their places on a device, once for each size."""
+"""Sessions of ONNX Runtime whose input and output have their places on a device, once for each size; and sessions for
+one size each."""
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIZES = 8  # whose places are kept; the one that was not used for the longest time goes first
+SIZES = 8  # whose places, or sessions, are kept; the one that was not used for the longest time goes first
 
 _NO_GRAPH = -1  # ONNX Runtime neither captures nor replays then
 
@@ -72,3 +74,21 @@ class BoundSession:
         options = RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
+
+
+class SizedSessions:
+    """A session for each shape of the input, from ``make(shape)``: what follows from the shape alone is computed when
+    the session is made, and not for every input."""
+
+    def __init__(self, make: Callable[[tuple[int, ...]], Callable[[NDArray[Any]], NDArray[Any]]]) -> None:
+        self._make = make
+        self._sessions: OrderedDict[tuple[int, ...], Callable[[NDArray[Any]], NDArray[Any]]] = OrderedDict()
+        self._lock = Lock()
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        with self._lock:
+            session = self._sessions.pop(value.shape, None) or self._make(value.shape)
+            self._sessions[value.shape] = session
+            if len(self._sessions) > SIZES:
+                self._sessions.popitem(last=False)
+        return session(value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from uigc.runtime.binding import BoundSession
+from uigc.runtime.binding import BoundSession, SizedSessions
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.manifest import PATCH, PRECISIONS
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
@@ -56,18 +57,27 @@ def _run_options(value: NDArray[Any]) -> Any:
     return options
 
 
-class _Session:
-    def __init__(self, session: Any, name: str, device: str | None, captured: bool) -> None:
-        self._session, self._name = session, name
-        self._input: str = session.get_inputs()[0].name
-        self._bound = BoundSession(session, device, captured) if device else None
+def _plain(session: Any) -> Graph:
+    name = session.get_inputs()[0].name
+
+    def run(value: NDArray[Any]) -> NDArray[Any]:
+        output: NDArray[Any] = session.run(None, {name: value}, _run_options(value))[0]
+        return output
+
+    return run
+
+
+class _Guarded:
+    """``run``, whose errors are the provider's."""
+
+    def __init__(self, run: Graph, name: str) -> None:
+        self._run, self._name = run, name
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         try:
-            if self._bound is not None:
-                return self._bound(value)
-            output: NDArray[Any] = self._session.run(None, {self._input: value}, _run_options(value))[0]
-            return output
+            return self._run(value)
+        except ProviderError:
+            raise
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             raise ProviderError(
                 f"The provider {self._name!r} failed on an input of {value.shape}: {str(error).splitlines()[0]}; "
@@ -92,8 +102,9 @@ class OnnxRuntime:
     ) -> None:
         """``threads``: the thread counts under which it is verified, besides its own choice; ``batch``: how many
         pictures of one size it takes together, where there are many and nothing is asked for; ``device``: where inputs
-        and outputs have their places, None if that is the memory of the host; ``captured``: each size is captured as a
-        CUDA graph when it first comes, and replayed from then on."""
+        and outputs have their places, None if that is the memory of the host; ``captured``: each size has a session of
+        its own, to which it is a constant, and is captured as a CUDA graph when it first comes, and replayed from then
+        on."""
         self.batch, self.device, self.captured = batch, device, captured
         self.name, self.extra, self.execution_provider = name, extra, execution_provider
         self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
@@ -116,6 +127,21 @@ class OnnxRuntime:
         return None
 
     def load(self, path: Path, options: ProviderOptions) -> Graph:
+        session, device = self._session(path, options), self.device
+        if device is None:
+            return _Guarded(_plain(session), self.name)
+        if not self.captured:
+            return _Guarded(BoundSession(session, device), self.name)
+        sizes = session.get_inputs()[0].shape  # names, where they are free
+
+        def fixed(shape: tuple[int, ...]) -> Graph:
+            named = {name: size for name, size in zip(sizes, shape, strict=True) if isinstance(name, str)}
+            return BoundSession(self._session(path, options, named), device, captured=True)
+
+        return _Guarded(SizedSessions(fixed), self.name)
+
+    def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
+        """``sizes``: of free dimensions of the input, by their names."""
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -127,6 +153,8 @@ class OnnxRuntime:
         settings.add_session_config_entry("session.use_env_allocators", "1" if _common_arena() else "0")
         # Every graph has its own threads; those of one would go on spinning on the cores that the next one needs.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, size in (sizes or {}).items():
+            settings.add_free_dimension_override_by_name(name, size)
         level = onnxruntime.GraphOptimizationLevel
         settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
         try:
@@ -142,7 +170,7 @@ class OnnxRuntime:
                 f"onnxruntime did not start {self.execution_provider} and offered {session.get_providers()} instead; "
                 f"check the device and its driver, or ask for another provider than {self.name!r}."
             )
-        return _Session(session, self.name, self.device, self.captured)
+        return session
 
 
 CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("int8", "fp32"), threads=(1, 2))

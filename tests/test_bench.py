@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.conftest import TINY_PRIOR
-from uigc.bench import cost, exactness
+from uigc.bench import cost, exactness, nodes
 from uigc.bench.result import machine, write
 from uigc.bench.torch_modes import MODES, Mode, computing
 from uigc.export.modules import floating
@@ -97,3 +97,18 @@ def test_results_name_the_machine(tmp_path: Path) -> None:
     assert result["figure"] == 1
     assert result["versions"]["numpy"] == np.__version__
     assert {"date", "command", "machine", "processor", "device"} <= set(result)
+
+
+def test_a_known_size_leaves_fewer_nodes(tiny_path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    manifest = Bundle.load(tiny_path).manifest["graphs"]
+    arguments = ["nodes", str(tiny_path), "--size", "200x100", "--json", str(tmp_path / "n.json")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", arguments)
+        nodes.main()
+    found = json.loads((tmp_path / "n.json").read_text())["graphs"]
+    assert len(found) == 18 == len(capsys.readouterr().out.splitlines())
+    for entry in found:
+        name, precision = entry["graph"].split(".")
+        assert entry["file"] == manifest[name]["precisions"][precision]["nodes"]
+        if precision == "fp32":
+            assert entry["one_size"] < entry["any_size"], entry

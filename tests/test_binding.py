@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
 
 from uigc.runtime import Codec
 from uigc.runtime.binding import SIZES, BoundSession
+from uigc.runtime.errors import ProviderError
+from uigc.runtime.onnx_runtime import CPU, OnnxRuntime
+from uigc.runtime.providers import ProviderOptions
 
 
 @pytest.fixture
@@ -59,3 +64,35 @@ def test_each_place_has_a_graph_of_its_own_after_a_run_without_one(session: onnx
     for value in (small, large, small, large):
         assert np.array_equal(bound(value), session.run(None, {"tokens": value})[0])
     assert recorder.graphs == ["-1", "1", "-1", "2", "1", "2"]
+
+
+def test_a_size_is_a_constant_to_its_session(tiny: Codec) -> None:
+    made: list[dict[str, int]] = []
+
+    class Counting(OnnxRuntime):
+        def _session(self, path: Path, options: ProviderOptions, sizes: dict[str, int] | None = None) -> object:
+            made.append(sizes or {})
+            return super()._session(path, options, sizes)
+
+    names = ("int8", "fp32"), ("int8", "fp32")
+    runner = Counting("fixed", "cpu", "CPUExecutionProvider", *names, (None,), device="cpu", captured=True)
+    path = tiny.bundle.graph("stage3")
+    fixed, plain = (each.load(path, ProviderOptions()) for each in (runner, CPU))
+    rng = np.random.default_rng(3)
+    for shape in ((1, 8, 8), (2, 8, 16), (1, 8, 8), (2, 8, 16), (1, 16, 8)):
+        value = rng.integers(0, 18, shape, dtype=np.int32)
+        assert np.array_equal(fixed(value), plain(value))
+    assert [tuple(sizes.values()) for sizes in made] == [(), (1, 8, 8), (2, 8, 16), (1, 16, 8)]
+    for wide in range(2, SIZES + 3):
+        fixed(np.zeros((1, 8, 8 * wide), np.int32))
+    before = len(made)
+    fixed(np.zeros((1, 8, 8), np.int32))  # whose session went first
+    assert len(made) == before + 1
+
+
+def test_errors_of_a_size_are_the_providers(tiny: Codec) -> None:
+    names = ("int8", "fp32"), ("int8", "fp32")
+    runner = OnnxRuntime("fixed", "cpu", "CPUExecutionProvider", *names, (None,), device="cpu", captured=True)
+    graph = runner.load(tiny.bundle.graph("stage0"), ProviderOptions())
+    with pytest.raises(ProviderError, match="'fixed' failed on an input of"):
+        graph(np.zeros((1, 8, 8), np.float32))

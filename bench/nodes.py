@@ -1,0 +1,71 @@
+"""How many nodes a stage's graph has: ``python -m uigc.bench.nodes [FOLDER] --json FILE``.
+
+Three counts: that of the file; what the basic optimizations of ONNX Runtime, which are the same for every provider,
+leave if inputs may have any size; and what they leave if the size is a constant. What is left runs for every input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+
+from uigc.bench.apart import size
+from uigc.bench.result import machine, write
+from uigc.runtime.bundle import default_path
+from uigc.runtime.manifest import PATCH
+
+SCHEMA = 1
+WINDOW = 16  # tokens, that grids are extended to multiples of
+
+
+def left(path: Path, shape: tuple[int, int, int] | None) -> int:
+    """Nodes that run for every input: of any shape, or of that ``shape`` (batch, rows, columns)."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        optimized = Path(folder) / "optimized.onnx"
+        settings.optimized_model_filepath = str(optimized)
+        if shape is not None:
+            (entry,) = onnx.load(path, load_external_data=False).graph.input
+            for dimension, length in zip(entry.type.tensor_type.shape.dim, shape, strict=True):
+                if dimension.dim_param:
+                    settings.add_free_dimension_override_by_name(dimension.dim_param, length)
+        onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return len(onnx.load(optimized, load_external_data=False).graph.node)
+
+
+def counted(folder: Path, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """Of each graph of a stage in a bundle's folder."""
+    return [
+        {
+            "graph": path.stem,
+            "file": len(onnx.load(path, load_external_data=False).graph.node),
+            "any_size": left(path, None),
+            "one_size": left(path, shape),
+        }
+        for path in sorted(folder.glob("stage*.onnx"))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m uigc.bench.nodes", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=default_path(), help="of a bundle (default: ours)")
+    parser.add_argument("--size", type=size, default=(768, 512), help="WIDTHxHEIGHT (default: 768x512)")
+    parser.add_argument("--json", type=Path, help="write all counts to this file")
+    arguments = parser.parse_args()
+    columns, rows = (-(-side // (PATCH * WINDOW)) * WINDOW for side in arguments.size)
+    graphs = counted(arguments.folder, (1, rows, columns))
+    for entry in graphs:
+        print(f"{entry['graph']:16}{entry['file']:6}{entry['any_size']:6}{entry['one_size']:6}")
+    if arguments.json:
+        write(arguments.json, {"schema": SCHEMA, **machine(), "size": list(arguments.size), "graphs": graphs})
+
+
+if __name__ == "__main__":
+    main()
