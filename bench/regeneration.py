@@ -1,9 +1,9 @@
 """How lost tokens are best regenerated: ``python -m uigc.bench.regeneration DIR --networks NETS --json FILE``.
 
-Rules other than the format's, side by side on a folder of pictures: the most likely token or one drawn from the most
-likely ones, fed back into the context of later stages or not. Besides the figures of ``uigc evaluate``, it gives a
-Fréchet distance between VGG16 features of patches of 32x32 pixels (after Heusel et al., NeurIPS 2017, on patches since
-pictures are few): whether textures are distributed like those of photographs, wherever they lie.
+Rules side by side on a folder of pictures: the most likely token, or one drawn from the most likely ones, as the format
+has them; and either fed back into the context of later stages, as it has not. Besides the figures of ``uigc evaluate``,
+it gives a Fréchet distance between VGG16 features of patches of 32x32 pixels (after Heusel et al., NeurIPS 2017, on
+patches since pictures are few): whether textures are distributed like those of photographs, wherever they lie.
 """
 
 from __future__ import annotations
@@ -24,12 +24,10 @@ from uigc.bench.evaluate import to_tensor
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine, write
 from uigc.runtime import Codec, image
-from uigc.runtime.coder import LOGIT_STEPS
 from uigc.runtime.mask import Mask
 from uigc.runtime.pictures import pictures_in
-from uigc.runtime.stages import most_likely
+from uigc.runtime.regeneration import drawn, most_likely, numbers
 
-Logits = NDArray[np.int32]
 Tokens = NDArray[np.int32]
 MASKS = ("edge", "edge_more", "edge_more:0")
 PATCH_FEATURES, PATCH_POOL = 3, 8  # 256 channels at a quarter of the resolution, means over 8x8 of them
@@ -37,48 +35,44 @@ PATCH_FEATURES, PATCH_POOL = 3, 8  # 256 channels at a quarter of the resolution
 
 @dataclass(frozen=True)
 class Rule:
-    """``draw``: from this many of the most likely tokens, None for the most likely one; ``fed_back``: whether later
-    stages see what was made."""
+    """``seed``: what is drawn with, None for the most likely token; ``fed_back``: whether later stages see what was
+    made, which no file does."""
 
     name: str
-    draw: int | None = None
+    seed: int | None = None
     fed_back: bool = False
-
-    def choose(self, logits: Logits, rng: np.random.Generator) -> Tokens:
-        if self.draw is None or not len(logits):
-            return most_likely(logits)
-        best = np.argsort(-logits, axis=1, kind="stable")[:, : self.draw]
-        weights = np.exp((np.take_along_axis(logits, best, 1) - logits.max(1, keepdims=True)) / LOGIT_STEPS)
-        sums = weights.cumsum(1)
-        drawn = (sums <= rng.random((len(logits), 1)) * sums[:, -1:]).sum(1)
-        return np.take_along_axis(best, drawn[:, None], 1)[:, 0].astype(np.int32)
 
 
 RULES = (
     Rule("most likely"),
     Rule("most likely, fed back", fed_back=True),
-    Rule("drawn from 8", draw=8),
-    Rule("drawn from 8, fed back", draw=8, fed_back=True),
+    Rule("drawn", seed=0),
+    Rule("drawn, fed back", seed=0, fed_back=True),
 )
 
 
 def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule) -> Tokens:
     """The grid (h, w) by a rule, if the ``sent`` tokens of a grid are sent."""
-    prior, rng = codec.prior, np.random.default_rng(0)
+    prior = codec.prior
+    if not rule.fed_back:
+        return prior.regenerate([tokens], [sent], rule.seed)[0]
     schedule, window = prior.schedule, prior.window
     border = [(0, -side % window) for side in tokens.shape]
     truth = np.pad(tokens, border, constant_values=prior.pad)
     known = np.pad(sent, border, constant_values=True)
+    chances = np.pad(numbers(rule.seed or 0, *tokens.shape), border)
     context = np.where(truth == prior.pad, prior.pad, prior.unknown).astype(np.int32)
     result = truth.copy()
     for stage in range(len(schedule)):
         values = schedule.gather(truth, stage)
         lost = schedule.gather(known.astype(np.int32), stage) == 0
         if lost.any():
-            made = values.copy()
-            made[lost] = rule.choose(prior.load(stage)(context[None])[0][lost], rng)
-            schedule.scatter(result, stage, made)
-            values = made if rule.fed_back else np.where(lost, prior.unknown, values).astype(np.int32)
+            logits = prior.load(stage)(context[None])[0][lost]
+            if rule.seed is None:
+                values[lost] = most_likely(logits)
+            else:
+                values[lost] = drawn(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
+            schedule.scatter(result, stage, values)
         schedule.scatter(context, stage, values)
     return np.ascontiguousarray(result[: tokens.shape[0], : tokens.shape[1]])
 

@@ -6,7 +6,6 @@ and what is added to them. Values do not change; fewer nodes are left for every 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -37,7 +36,7 @@ class _Tidying:
         """What the node at hand reads, as the original calls it."""
         self.rules: dict[str, Callable[[NodeProto], str | None]] = {
             "Reshape": self._reshape, "Cast": self._cast, "Squeeze": self._squeeze, "Slice": self._slice,
-            "Mul": self._mean, "Add": self._added, "Range": self._range,
+            "Mul": self._mean, "Add": self._added,
         }  # fmt: skip
 
     def result(self) -> onnx.ModelProto:
@@ -154,16 +153,6 @@ class _Tidying:
                 return None
         return None
 
-    def _range(self, node: NodeProto) -> str | None:
-        """As many numbers as a tensor at hand has elements, instead of a product of sizes."""
-        length = self._shape(node.output[0])
-        if length and self.reading[1] in self.sizes:
-            for name in self.made:
-                if self._shape(name) and _elements(self._shape(name)) == _elements(length):
-                    self.reading[1] = node.input[1] = self.editor.once("Size", [name], f"{name}.size")
-                    break
-        return None
-
     def _added(self, node: NodeProto) -> str | None:
         """Gemm takes what is added to its product, if it has no more rows or columns."""
         for position in (0, 1):
@@ -191,13 +180,6 @@ class _Tidying:
 
 def _integer(node: NodeProto, name: str, default: int) -> int:
     return next((int(entry.i) for entry in node.attribute if entry.name == name), default)
-
-
-def _elements(shape: Shape) -> tuple[int, list[str]]:
-    """Of a tensor of that shape: a number, and the symbols that it is multiplied by."""
-    factors = [factor for size in shape for factor in str(size).split("*")]
-    numbers = [int(factor) for factor in factors if factor.isdecimal()]
-    return math.prod(numbers), sorted(factor for factor in factors if not factor.isdecimal())
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:

@@ -1,4 +1,4 @@
-"""The file: a header of at most 20 bytes and one payload. ``docs/FORMAT.md`` specifies it byte by byte."""
+"""The file: a header of at most 21 bytes and one payload. ``docs/FORMAT.md`` specifies it byte by byte."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ VERSION = 1
 PRIOR_ID_BYTES = 4
 MAX_SIDE = 1 << 14
 MAX_PAYLOAD = (1 << 21) - 1
+DRAWN = 16  # added to the mask mode of files whose lost tokens are drawn
+SETTINGS = {*MaskMode, *(mode | DRAWN for mode in MaskMode if mode is not MaskMode.ENTIRE)}
 _FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4
 
 
 @dataclass(frozen=True)
 class Header:
-    """Everything in a file but its payload. ``prior_id`` is 4 bytes."""
+    """Everything in a file but its payload. ``prior_id`` is 4 bytes; ``seed`` (0..255) is what lost tokens are drawn
+    with, None for the most likely ones."""
 
     width: int
     height: int
     mode: MaskMode
     prior_id: bytes
     version: int = VERSION
+    seed: int | None = None
 
 
 def _varint(value: int) -> bytes:
@@ -39,13 +43,16 @@ class _Cursor:
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
 
+    def byte(self) -> int:
+        if self.position >= len(self.data):
+            raise _truncated(len(self.data))
+        self.position += 1
+        return self.data[self.position - 1]
+
     def varint(self, longest: int) -> int:
         value = 0
         for index in range(longest):
-            if self.position >= len(self.data):
-                raise _truncated(len(self.data))
-            byte = self.data[self.position]
-            self.position += 1
+            byte = self.byte()
             if index == 0 and byte == 128:
                 break
             value = value << 7 | byte & 127
@@ -76,8 +83,9 @@ def pack(header: Header, payload: bytes) -> bytes:
         raise TooLargeError(
             f"The payload has {len(payload)} bytes, and at most {MAX_PAYLOAD} fit; scale the picture down."
         )
-    signature = MAGIC + bytes([VERSION, header.mode]) + header.prior_id
-    tail = _varint(header.width - 1) + _varint(header.height - 1) + _varint(len(payload)) + payload
+    seed = b"" if header.seed is None else bytes([header.seed])
+    signature = MAGIC + bytes([VERSION, header.mode | (DRAWN if seed else 0)]) + header.prior_id
+    tail = _varint(header.width - 1) + _varint(header.height - 1) + seed + _varint(len(payload)) + payload
     return signature + zlib.crc32(signature + tail).to_bytes(4, "big") + tail
 
 
@@ -89,13 +97,16 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise NotOursError("The file does not begin with 'UIG', so it is not a .uigc file; give one that uigc wrote.")
     if len(data) < _FIXED:
         raise _truncated(len(data))
-    version = data[3]
+    version, setting = data[3:5]
     if version != VERSION and _checksum_holds(data):
         raise NewerFormatError(
             f"The file has format version {version} and this decoder reads version {VERSION}; update uigc."
         )
+    if setting not in SETTINGS and _checksum_holds(data):
+        raise NewerFormatError(f"The file uses setting {setting}, which this decoder does not know; update uigc.")
     cursor = _Cursor(data, _FIXED)
     width, height = cursor.varint(2) + 1, cursor.varint(2) + 1
+    seed = cursor.byte() if setting & DRAWN else None
     length = cursor.varint(3)
     end = cursor.position + length
     if len(data) < end:
@@ -104,10 +115,8 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise DamagedError(f"The file has {len(data) - end} bytes behind its end at {end}; fetch it again.")
     if not _checksum_holds(data):
         raise DamagedError("The file is damaged: its checksum does not match its contents; fetch it again.")
-    if data[4] not in tuple(MaskMode):
-        raise NewerFormatError(f"The file uses setting {data[4]}, which this decoder does not know; update uigc.")
     prior_id = data[5 : 5 + PRIOR_ID_BYTES]
-    return Header(width, height, MaskMode(data[4]), prior_id, version), data[cursor.position :]
+    return Header(width, height, MaskMode(setting & ~DRAWN), prior_id, version, seed), data[cursor.position :]
 
 
 def _checksum_holds(data: bytes) -> bool:

@@ -110,6 +110,7 @@ class Codec:
 
         ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``); after a colon
         the share of the picture that is kept whole, as in ``edge_more:0.2``, makes files of any size in between.
+        After ``+draw`` and perhaps a seed, the tokens that are lost are drawn by the decoder (``docs/CLI.md``).
         """
         return self.encode(image, mask, progress).data
 
@@ -200,9 +201,9 @@ class Codec:
         with span("mask"):
             kept = self._kept_blocks(grids, pictures, choice)
             sent = [self._write_mask(*picture, choice.mode) for picture in zip(writers, grids, kept, strict=True)]
-        ends = [whole(end) for end in self.prior.encode_many(grids, sent, writers, progress)]
+        ends = [whole(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
         with span("file"):
-            return [self._pack(*picture, choice.mode) for picture in zip(writers, pictures, ends, sent, strict=True)]
+            return [self._pack(*picture, choice) for picture in zip(writers, pictures, ends, sent, strict=True)]
 
     def _kept_blocks(self, grids: list[Tokens], pictures: list[Pixels], choice: Mask) -> list[Bits]:
         """Blocks of 2x2 tokens of each picture that are sent whole."""
@@ -213,7 +214,7 @@ class Codec:
         if choice.by == "gradient":
             return [mask.edge_blocks(padded(pixels, patch), patch, choice.share) for pixels in pictures]
         sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
-        back = self.prior.regenerate(grids, [sent for _ in grids])
+        back = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
         return [
             mask.lost_blocks(tokens, made, self.bundle.words, choice.share)
             for tokens, made in zip(grids, back, strict=True)
@@ -225,10 +226,11 @@ class Codec:
             mask.write_bits(writer, kept, self._mask_table)
         return mask.sent_tokens(mode, kept, self.bundle.schedule, *tokens.shape)
 
-    def _pack(self, writer: SymbolWriter, pixels: Pixels, grid: Tokens, sent: Bits, mode: MaskMode) -> Encoded:
+    def _pack(self, writer: SymbolWriter, pixels: Pixels, grid: Tokens, sent: Bits, choice: Mask) -> Encoded:
         writer.write_check(_check(grid))
         height, width = pixels.shape[:2]
-        header = bitstream.Header(width, height, mode, self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES])
+        prior_id = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+        header = bitstream.Header(width, height, choice.mode, prior_id, seed=choice.seed)
         return Encoded(bitstream.pack(header, writer.finish()), grid, sent)
 
     def _unpack(self, data: bytes) -> File:
@@ -255,12 +257,13 @@ class Codec:
         ]
 
     def _grids_of(self, files: list[File], progress: Progress) -> list[Tokens | UigcError]:
-        readers = [SymbolReader(payload) for _, payload in files]
+        readers, seeds = [SymbolReader(payload) for _, payload in files], [header.seed for header, _ in files]
         opened = zip(files, readers, strict=True)
         with span("mask"):
             sent = [attempt(partial(self._read_mask, header, reader)) for (header, _), reader in opened]
-        good = [reader for reader, bits in zip(readers, sent, strict=True) if not isinstance(bits, UigcError)]
-        grids = through(lambda bits: self.prior.decode_many(bits, good, progress), sent)
+        good = [index for index, bits in enumerate(sent) if not isinstance(bits, UigcError)]
+        read, drawn = [readers[index] for index in good], [seeds[index] for index in good]
+        grids = through(lambda bits: self.prior.decode_many(bits, read, progress, drawn), sent)
         with span("check"):
             return [attempt(partial(_checked, *picture)) for picture in zip(grids, readers, strict=True)]
 

@@ -65,7 +65,7 @@ class TokenModel:
     """The distribution of tokens given integer logits, for one codebook and one weight table."""
 
     def __init__(self, table: NDArray[np.int32], codebook: int) -> None:
-        self.codebook, self.low = codebook, low_digits(codebook)
+        self.codebook, self.low, self.weights = codebook, low_digits(codebook), table
         # Integers all the same: the sums of up to 32 weights below 2^19 fit float32's 24 bits.
         self._table = table.astype(np.float32 if self.low <= 32 else np.float64)
 

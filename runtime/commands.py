@@ -15,6 +15,7 @@ from uigc.runtime.cli import Command
 from uigc.runtime.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
+    from uigc.runtime.bitstream import Header
     from uigc.runtime.codec import Codec
 
 PROGRESS_AFTER = 2.0  # seconds
@@ -113,7 +114,8 @@ def _say(arguments: argparse.Namespace, text: str) -> None:
 def add_mask(parser: argparse.ArgumentParser) -> None:
     text = (
         "which tokens are sent: entire (all), edge (half of them off the edges, the default), edge_more (a quarter); "
-        "after a colon the share of the picture that is kept whole, as in edge_more:0.2"
+        "after a colon the share of the picture that is kept whole, as in edge_more:0.2; with +draw at the end, and "
+        "perhaps a seed, the decoder draws what was not sent, which is better where little is, as in edge_more:0+draw"
     )
     parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
 
@@ -192,6 +194,12 @@ def _configure_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _lost_tokens(header: Header) -> str:
+    if header.mode.share_off_edges == 1:
+        return "none"
+    return "most likely" if header.seed is None else f"drawn, seed {header.seed}"
+
+
 def _info(arguments: argparse.Namespace) -> None:
     from uigc.runtime import bitstream, files
 
@@ -202,6 +210,7 @@ def _info(arguments: argparse.Namespace) -> None:
         "width": header.width,
         "height": header.height,
         "mask": header.mode.label,
+        "lost_tokens": _lost_tokens(header),
         "prior": header.prior_id.hex(),
         "bytes": len(data),
         "payload_bytes": len(payload),

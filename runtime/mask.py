@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.coder import SymbolReader, SymbolWriter, binary_model, binary_rows
 from uigc.runtime.errors import UsageError
+from uigc.runtime.regeneration import SEEDS
 from uigc.runtime.schedule import Schedule
 
 BLOCK = 2  # tokens, each way
@@ -47,7 +48,7 @@ class MaskMode(IntEnum):
 
 
 MODES = {mode.label: mode for mode in MaskMode}
-_CHOICE = re.compile(r"(?P<mode>\w+)(:(?P<share>\d*\.?\d+))?(@(?P<by>loss|gradient))?")
+_CHOICE = re.compile(r"(?P<mode>\w+)(:(?P<share>\d*\.?\d+))?(@(?P<by>loss|gradient))?(\+draw(?P<seed>\d{0,3}))?")
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,18 @@ class Mask:
 
     ``share`` of the blocks (0..1) that count as edges; None for those above the picture's own mean, as in UIGC.
     ``by``: what they are the first of, ``loss`` (see :func:`lost_blocks`) or ``gradient`` (:func:`edge_blocks`).
+    ``seed``: 0..255, with which the decoder draws the tokens that are lost; None for the most likely ones.
     """
 
     mode: MaskMode
     share: float | None = None
     by: str = "loss"
+    seed: int | None = None
 
     @classmethod
     def of(cls, choice: Mask | MaskMode | str) -> Mask:
-        """From a mode, or from text: a mode's label, then perhaps a colon and the share, then perhaps ``@gradient``."""
+        """From a mode, or from text: a mode's label, then perhaps a colon and the share, then perhaps ``@gradient``,
+        then perhaps ``+draw`` and a seed."""
         if isinstance(choice, Mask):
             return choice
         if isinstance(choice, MaskMode):
@@ -73,19 +77,23 @@ class Mask:
         if not match or match["mode"] not in MODES:
             raise UsageError(
                 f"There is no mask {choice!r}; choose one of: {', '.join(MODES)}; after those that lose tokens a share "
-                "from 0 to 1 of blocks to keep may follow, as in 'edge_more:0.2', and '@gradient'."
+                "from 0 to 1 of blocks to keep may follow, as in 'edge_more:0.2', '@gradient', and '+draw'."
             )
-        made = cls(MODES[match["mode"]], float(match["share"]) if match["share"] else None, match["by"] or "loss")
-        if (made.share or 0) > 1 or (made.mode is MaskMode.ENTIRE and made != cls(MaskMode.ENTIRE)):
+        share = float(match["share"]) if match["share"] else None
+        seed = None if match["seed"] is None else int(match["seed"] or 0)
+        made = cls(MODES[match["mode"]], share, match["by"] or "loss", seed)
+        if (share or 0) > 1 or (seed or 0) >= SEEDS or (made.mode is MaskMode.ENTIRE and made != cls(MaskMode.ENTIRE)):
             raise UsageError(
-                f"The mask {choice!r} makes no sense: the share goes to 1, and 'entire' has none; give another."
+                f"The mask {choice!r} makes no sense: the share goes to 1, the seed to {SEEDS - 1}, and 'entire' has "
+                "neither; give another."
             )
         return made
 
     @property
     def label(self) -> str:
         share = "" if self.share is None else f":{self.share:g}"
-        return f"{self.mode.label}{share}{'' if self.by == 'loss' else f'@{self.by}'}"
+        by, drawn = "" if self.by == "loss" else f"@{self.by}", "" if self.seed is None else f"+draw{self.seed or ''}"
+        return f"{self.mode.label}{share}{by}{drawn}"
 
 
 def _block_sums(values: NDArray[np.int32 | np.int64], size: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from uigc.runtime.schedule import Position, Schedule
 Ints = NDArray[np.int64]
 
 FRACTION = 24  # weights are whole multiples of 2^-24
-ARITHMETIC = 2  # the version of these rules that a bundle's configuration names
+ARITHMETIC = 3  # the version of these rules that a bundle's configuration names
 ACTIVATION = (-128, 127)  # in steps of 2^-5
 POSITIVE = (0, 127)
 RESIDUAL = (-2047, 2047)  # in steps of 2^-7
@@ -46,23 +46,23 @@ def rounded(value: Ints, bits: int) -> Ints:
     return quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1)))
 
 
-def reciprocal(mean: int) -> int:
-    """32 / mean with a significand of 9 bits, times 2^24; below 8 that of 8."""
-    mean = max(mean, 8)
-    exponent = -((mean - 1).bit_length())  # of the largest power of two not above 1 / mean
-    significand, rest = divmod(2 ** (8 - exponent), mean)
-    return (significand + (2 * rest > mean)) << (FRACTION + 5 + exponent - 8)
+def reciprocal(whole: int) -> int:
+    """32 / (whole + 1/2) with a significand of 9 bits, times 2^24; below 8 that of 8."""
+    halves = max(2 * whole + 1, 16)
+    exponent = 1 - (halves - 1).bit_length()  # of the largest power of two not above 2 / halves
+    significand, rest = divmod(2 ** (9 - exponent), halves)
+    return (significand + (2 * rest > halves)) << (FRACTION + 5 + exponent - 8)
 
 
 @cache
 def reciprocals(limit: int) -> Ints:
-    return np.array([reciprocal(mean) for mean in range(limit + 1)], np.int64)
+    return np.array([reciprocal(whole) for whole in range(limit + 1)], np.int64)
 
 
 def norm(x: Ints, limit: int) -> Ints:
     """x / mean|x| over the last axis, as activations."""
-    mean = rounded(np.abs(x).sum(-1), x.shape[-1].bit_length() - 1)
-    return rounded(x * reciprocals(limit)[mean][..., None], FRACTION).clip(*ACTIVATION)
+    whole = np.abs(x).sum(-1) >> (x.shape[-1].bit_length() - 1)
+    return rounded(x * reciprocals(limit)[whole][..., None], FRACTION).clip(*ACTIVATION)
 
 
 class ReferencePrior:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from uigc.runtime.errors import BundleError
 
 Position = tuple[int, int]
+Whole = TypeVar("Whole", np.int32, np.int64)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Schedule:
                 grid[row :: self.tile, column :: self.tile] = stage
         return grid
 
-    def gather(self, grid: NDArray[np.int32], stage: int) -> NDArray[np.int32]:
+    def gather(self, grid: NDArray[Whole], stage: int) -> NDArray[Whole]:
         """Values (n,) of a grid, its sides multiples of the tile, at the stage's positions in coding order."""
         rows, columns = zip(*self.stages[stage], strict=True)
         tile = self.tile

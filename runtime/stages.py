@@ -1,8 +1,8 @@
 """The staged loop: the prior's graphs in the order of the schedule, without a KV cache.
 
 Encoder and decoder walk the very same stages over the very same inputs; they differ only in whether a token that is
-sent is written or read. A token that is not sent is regenerated from the same logits and never fed back, so later
-stages see it as unknown on both sides.
+sent is written or read. A token that is not sent is regenerated from the same logits (see
+:mod:`uigc.runtime.regeneration`) and never fed back, so later stages see it as unknown on both sides.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
 from uigc.runtime.errors import UigcError, whole
 from uigc.runtime.providers import Graph
-from uigc.runtime.schedule import Schedule
+from uigc.runtime.regeneration import Numbers, drawn, most_likely, numbers
+from uigc.runtime.schedule import Schedule, Whole
 from uigc.runtime.spans import span
 from uigc.runtime.tiles import tiles
 
@@ -32,20 +33,17 @@ def silent(label: str, done: int, total: int) -> None:
     """The progress of those who do not ask."""
 
 
-def most_likely(logits: NDArray[np.int32]) -> Tokens:
-    """Regeneration by argmax: logits (n, codebook) -> tokens (n,); of equals, the lowest word."""
-    return logits.argmax(axis=1).astype(np.int32)
-
-
 @dataclass
 class _Walk:
     """A picture on its way through the stages: ``context`` is what the network sees of it, ``result`` the grid that a
-    decoder ends with, both padded to whole windows; ``failure`` is what ended it early."""
+    decoder ends with, and ``numbers`` what lost tokens are drawn with, if they are, all padded to whole windows;
+    ``failure`` is what ended it early."""
 
     sent: Bits
     exchange: Exchange
     context: Tokens
     result: Tokens
+    numbers: Numbers | None = None
     failure: UigcError | None = None
 
 
@@ -65,13 +63,21 @@ class StagedPrior:
     most: int = 1 << 40
     halo: int = 0
 
-    def encode(self, tokens: Tokens, sent: Bits, writer: SymbolWriter, progress: Progress = silent) -> Tokens:
-        """Write the ``sent`` tokens of a grid (h, w); returns the grid that a decoder ends with."""
-        return whole(self.encode_many([tokens], [sent], [writer], progress)[0])
+    def encode(
+        self,
+        tokens: Tokens,
+        sent: Bits,
+        writer: SymbolWriter,
+        progress: Progress = silent,
+        seed: int | None = None,
+    ) -> Tokens:
+        """Write the ``sent`` tokens of a grid (h, w); returns the grid that a decoder ends with. ``seed``: what the
+        others are drawn with, None for the most likely ones."""
+        return whole(self.encode_many([tokens], [sent], [writer], progress, seed)[0])
 
-    def decode(self, sent: Bits, reader: SymbolReader, progress: Progress = silent) -> Tokens:
+    def decode(self, sent: Bits, reader: SymbolReader, progress: Progress = silent, seed: int | None = None) -> Tokens:
         """Read the ``sent`` tokens and regenerate the others: grid (h, w)."""
-        return whole(self.decode_many([sent], [reader], progress)[0])
+        return whole(self.decode_many([sent], [reader], progress, [seed])[0])
 
     def encode_many(
         self,
@@ -79,6 +85,7 @@ class StagedPrior:
         sent: Sequence[Bits],
         writers: Sequence[SymbolWriter],
         progress: Progress = silent,
+        seed: int | None = None,
     ) -> list[Tokens | UigcError]:
         """As :meth:`encode` for several grids of one size, in one batch."""
 
@@ -90,28 +97,35 @@ class StagedPrior:
                 self.model.encode(writer, logits, chosen)
                 return chosen
 
-            return self._begin(bits, exchange)
+            return self._begin(bits, exchange, seed)
 
         return self._walk([writing(*picture) for picture in zip(grids, sent, writers, strict=True)], progress)
 
     def decode_many(
-        self, sent: Sequence[Bits], readers: Sequence[SymbolReader], progress: Progress = silent
+        self,
+        sent: Sequence[Bits],
+        readers: Sequence[SymbolReader],
+        progress: Progress = silent,
+        seeds: Sequence[int | None] | None = None,
     ) -> list[Tokens | UigcError]:
         """As :meth:`decode` for several grids of one size, in one batch; an error in the place of a grid that does not
         decode, which keeps none of the others from it."""
 
-        def reading(bits: Bits, reader: SymbolReader) -> _Walk:
-            return self._begin(bits, lambda stage, logits: self.model.decode(reader, logits))
+        def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> _Walk:
+            return self._begin(bits, lambda stage, logits: self.model.decode(reader, logits), seed)
 
-        return self._walk([reading(*picture) for picture in zip(sent, readers, strict=True)], progress)
+        seeds = [None] * len(sent) if seeds is None else seeds
+        return self._walk([reading(*picture) for picture in zip(sent, readers, seeds, strict=True)], progress)
 
-    def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits]) -> list[Tokens]:
+    def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits], seed: int | None = None) -> list[Tokens]:
         """The grids (h, w), of one size, that decoders would end with if the ``sent`` tokens of each were sent."""
         first = self._first_lost(sent)
 
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
             padded = self._padded(tokens, self.pad)
-            walk = self._begin(bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)])
+            walk = self._begin(
+                bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)], seed
+            )
             for stage in range(first):
                 values = self.schedule.gather(padded, stage)
                 self.schedule.scatter(walk.context, stage, values)
@@ -136,12 +150,13 @@ class StagedPrior:
             costs.append((len(chosen), self.model.cost(logits, chosen)))
             return chosen
 
-        self._walk([self._begin(sent, exchange)], silent)
+        self._walk([self._begin(sent, exchange, None)], silent)
         return costs
 
-    def _begin(self, sent: Bits, exchange: Exchange) -> _Walk:
+    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
         context = self._padded(np.full(sent.shape, self.unknown, dtype=np.int32), self.pad)
-        return _Walk(sent, exchange, context, context.copy())
+        drawn_with = None if seed is None else self._padded(numbers(seed, *sent.shape), 0)
+        return _Walk(sent, exchange, context, context.copy(), drawn_with)
 
     def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
         """All stages of all pictures from the ``first`` on; what a picture fails with takes the place of its grid."""
@@ -199,14 +214,20 @@ class StagedPrior:
         with span("tokens out"):
             self.schedule.scatter(walk.context, stage, values)
         with span("regeneration"):
-            values[lost] = most_likely(logits[lost])
+            values[lost] = self._regenerated(stage, walk, logits, lost)
         with span("tokens out"):
             self.schedule.scatter(walk.result, stage, values)
 
-    def _padded(self, grid: Tokens, value: int) -> Tokens:
+    def _regenerated(self, stage: int, walk: _Walk, logits: NDArray[np.int32], lost: Bits) -> Tokens:
+        """The ``lost`` tokens of a stage."""
+        if walk.numbers is None:
+            return most_likely(logits[lost])
+        return drawn(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
+
+    def _padded(self, grid: NDArray[Whole], value: int) -> NDArray[Whole]:
         """A grid extended at the bottom and the right to whole windows."""
         height, width = grid.shape
-        padded = np.full((height + -height % self.window, width + -width % self.window), value, dtype=np.int32)
+        padded = np.full((height + -height % self.window, width + -width % self.window), value, dtype=grid.dtype)
         padded[:height, :width] = grid
         return padded
 

@@ -11,20 +11,24 @@ from uigc.runtime.mask import MaskMode
 PRIOR = bytes.fromhex("0badcafe")
 HEADER = Header(768, 512, MaskMode.EDGE, PRIOR)
 FILE = bitstream.pack(HEADER, b"payload")
+DRAWN = bitstream.pack(Header(768, 512, MaskMode.EDGE_MORE, PRIOR, seed=5), b"payload")
 
 
 def test_the_bytes_are_pinned() -> None:
     assert FILE.hex() == "554947" + "01" + "01" + "0badcafe" + "23a5f61e" + "857f" + "837f" + "07" + b"payload".hex()
+    assert DRAWN[3:5].hex() + DRAWN[13:].hex() == "0112" + "857f" + "837f" + "05" + "07" + b"payload".hex()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (128, 129), (16384, 1), (1, 16384), (16384, 16384)])
-@pytest.mark.parametrize("mode", list(MaskMode))
-def test_round_trip_and_overhead(size: tuple[int, int], mode: MaskMode) -> None:
-    header = Header(*size, mode, PRIOR)
+@pytest.mark.parametrize(
+    ("mode", "seed"), [*((mode, None) for mode in MaskMode), (MaskMode.EDGE, 0), (MaskMode.EDGE_MORE, 255)]
+)
+def test_round_trip_and_overhead(size: tuple[int, int], mode: MaskMode, seed: int | None) -> None:
+    header = Header(*size, mode, PRIOR, seed=seed)
     for payload in (b"", b"x", b"y" * 200, b"z" * bitstream.MAX_PAYLOAD):
         data = bitstream.pack(header, payload)
         assert bitstream.unpack(data) == (header, payload)
-        assert len(data) - len(payload) <= 20
+        assert len(data) - len(payload) <= 20 + (seed is not None)
 
 
 def test_payloads_beyond_the_limit_are_refused() -> None:
@@ -38,10 +42,11 @@ def test_not_ours(data: bytes) -> None:
         bitstream.unpack(data)
 
 
-def test_every_truncation_is_named() -> None:
-    for length in range(1, len(FILE)):
+@pytest.mark.parametrize("data", [FILE, DRAWN])
+def test_every_truncation_is_named(data: bytes) -> None:
+    for length in range(1, len(data)):
         with pytest.raises(DamagedError, match="truncated"):
-            bitstream.unpack(FILE[:length])
+            bitstream.unpack(data[:length])
 
 
 def test_trailing_bytes_are_named() -> None:
@@ -49,10 +54,11 @@ def test_trailing_bytes_are_named() -> None:
         bitstream.unpack(FILE + b"abc")
 
 
-def test_every_flipped_bit_is_refused() -> None:
-    for position in range(len(FILE)):
+@pytest.mark.parametrize("data", [FILE, DRAWN])
+def test_every_flipped_bit_is_refused(data: bytes) -> None:
+    for position in range(len(data)):
         for bit in range(8):
-            damaged = bytearray(FILE)
+            damaged = bytearray(data)
             damaged[position] ^= 1 << bit
             with pytest.raises((DamagedError, NotOursError)):
                 bitstream.unpack(bytes(damaged))
@@ -69,9 +75,12 @@ def test_a_newer_version_is_named() -> None:
         bitstream.unpack(resealed(FILE[:3] + b"\x02" + FILE[4:]))
 
 
-def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(NewerFormatError, match="setting 7"):
-        bitstream.unpack(resealed(FILE[:4] + b"\x07" + FILE[5:]))
+@pytest.mark.parametrize("setting", [7, 16, 19, 33, 255])
+def test_an_unknown_setting_is_named(setting: int) -> None:
+    """Whatever else such a file may look like. 16 would be to draw what is lost where nothing is."""
+    for rest in (FILE[5:], FILE[5:] + b"more"):
+        with pytest.raises(NewerFormatError, match=f"setting {setting},"):
+            bitstream.unpack(resealed(FILE[:4] + bytes([setting]) + rest))
 
 
 @pytest.mark.parametrize("numbers", [b"\x80\x01\x00\x00", b"\xff\xff\xff\x00", b"\x00\x00\xff\xff\xff\xff"])

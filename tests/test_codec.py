@@ -96,7 +96,7 @@ def test_lost_tokens_are_the_most_likely_ones(tiny: Codec) -> None:
     assert np.array_equal(grid, expected)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "edge+draw", "edge_more:0+draw255"])
 def test_a_decoder_written_from_the_page_alone_agrees(tiny: Codec, mode: str) -> None:
     for size in ((1, 1), (150, 90)):
         encoded = tiny.encode(picture(*size), mode)

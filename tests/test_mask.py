@@ -106,8 +106,11 @@ def test_blocks_that_would_be_missed_most() -> None:
 def test_a_mask_from_text() -> None:
     assert mask.Mask.of("edge") == mask.Mask.of(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
     assert mask.Mask.of("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
-    for label in ("entire", "edge:0.5", "edge@gradient", "edge_more:0@gradient"):
+    labels = "entire", "edge:0.5", "edge@gradient", "edge_more:0@gradient", "edge+draw", "edge:0.5@gradient+draw7"
+    for label in labels:
         assert mask.Mask.of(mask.Mask.of(label)).label == label
-    for text in ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "edge@sobel", "entire:0.5", "entire@gradient"):
+    assert mask.Mask.of("edge+draw") == mask.Mask(MaskMode.EDGE, seed=0)
+    wrong = ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "edge@sobel", "entire:0.5", "entire@gradient")
+    for text in (*wrong, "entire+draw", "edge+draw256", "edge+draw-1", "edge+drawn"):
         with pytest.raises(UsageError, match="mask"):
             mask.Mask.of(text)

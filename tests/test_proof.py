@@ -59,8 +59,9 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     ),
     "subnormal": ([node("Mul", "x c", "m"), node("Mul", "m c", "y")], {"c": f32(2.0**-70)}, (0, 9), "exponents of"),
     "double": ([node("Cast", "x", "y", to=TensorProto.DOUBLE)], {}, (0, 9), "casts to float64"),
-    "fraction to integer": (
-        [node("Mul", "x c", "m"), node("Cast", "m", "y", to=TensorProto.INT32)], {"c": f32(0.5)}, (0, 9), "round first",
+    "negative fraction to integer": (
+        [node("Mul", "x c", "m"), node("Cast", "m", "y", to=TensorProto.INT32)], {"c": f32(0.5)}, (-1, 9),
+        "some negative, to integers; round first",
     ),
     "integer overflow": ([node("Cast", "x", "y", to=TensorProto.INT8)], {}, (0, 128), "range of int8"),
     "shape overflow": ([node("Mul", "tokens tokens", "y")], {}, (0, 2**17), "overflow int32"),
@@ -120,6 +121,10 @@ MENDED: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
     ),
     "divided by four": ([node("Div", "x c", "y")], {"c": f32(4)}),
     "divided by powers": ([node("Div", "x c", "y")], {"c": np.array([[1.0], [4.0]] * 32, np.float32)}),
+    "positive fraction to integer": (
+        [node("Mul", "x c", "m"), node("Abs", "m", "a"), node("Cast", "a", "y", to=TensorProto.INT32)],
+        {"c": f32(0.3125)},
+    ),
     "product and bias": ([node("Gemm", "x c b", "y", transB=1)], {"c": WEIGHT, "b": WEIGHT[0]}),
     "product onto rows": ([node("Gemm", "x c x", "y")], {"c": WEIGHT}),
     "mean of eight": ([node("ReduceMean", "x a", "y", keepdims=0)], {"a": np.array([-1])}),

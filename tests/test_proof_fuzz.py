@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from tests.graphs import WIDTH, Node, model, node
 from tests.test_proof import intermediates
@@ -25,14 +26,17 @@ class Program:
         self.meaning: list[tuple[str, object]] = []
         self.width, self.current = WIDTH, "x"
         self.bounds = (-int(self.rng.integers(1, 200)), int(self.rng.integers(1, 200)))
-        steps = [self.scale, self.shift, self.matmul, self.round, self.clip, self.absolute, self.square, self.keep]
+        steps = [
+            self.scale, self.shift, self.matmul, self.round, self.clip, self.absolute, self.square, self.keep,
+            self.whole,
+        ]  # fmt: skip
         for index in range(int(self.rng.integers(2, 9))):
             self.label = f"t{index}"
             steps[self.rng.integers(len(steps))]()
         self.nodes.append(node("Identity", self.current, "y"))
 
-    def add(self, operator: str, extra: str, meaning: object) -> None:
-        self.nodes.append(node(operator, f"{self.current} {extra}", self.label))
+    def add(self, operator: str, extra: str, meaning: object, **attributes: object) -> None:
+        self.nodes.append(node(operator, f"{self.current} {extra}", self.label, **attributes))
         self.meaning.append((self.label, meaning))
         self.current = self.label
 
@@ -74,6 +78,12 @@ class Program:
 
     def square(self) -> None:
         self.add("Mul", self.current, lambda x: x * x)
+
+    def whole(self) -> None:
+        """The whole part, as a cast to integers leaves it."""
+        self.add("Cast", "", np.vectorize(lambda v: Fraction(int(v)), otypes=[object]), to=TensorProto.INT32)
+        self.label += "w"
+        self.add("Cast", "", lambda x: x, to=TensorProto.FLOAT)
 
     def keep(self) -> None:
         """Round and clip to int8: what keeps long programs provable."""

@@ -83,5 +83,5 @@ def test_the_bundle_that_ships(stage: int) -> None:
 
 def test_another_arithmetic_is_refused() -> None:
     prior = tiny_modules(0)[1].prior
-    with pytest.raises(ValueError, match="arithmetic is 1 and this is 2"):
+    with pytest.raises(ValueError, match="arithmetic is 1 and this is 3"):
         ReferencePrior(lambda name: np.zeros(1), {**prior.config.to_json(), "arithmetic": 1}, prior.schedule)

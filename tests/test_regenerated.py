@@ -33,7 +33,7 @@ def test_encoders_keep_the_same_blocks_in_training(tiny: Codec, sample: np.ndarr
     pixels = sample[: 16 * 23, : 16 * 37]
     tokens = tiny.tokenize(pixels)
     prior, words = frozen_prior(tiny.bundle), torch.from_numpy(tiny.bundle.weights.read(CODEWORDS)).float()
-    for choice in (Mask.of("edge"), Mask.of("edge_more:0.2")):
+    for choice in map(Mask.of, ("edge", "edge_more:0.2", "edge_more:0.1+draw9")):
         encoded = tiny.encode_tokens(tokens, pixels, choice)
         masker = Masker(prior, words, torch.from_numpy(tokens), choice)
         kept = masker.kept()

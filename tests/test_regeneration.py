@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from uigc.bench.regeneration import RULES, Rule, frechet, regenerate
+from tests.reference_decoder import chances_of
+from uigc.bench.regeneration import RULES, frechet, regenerate
 from uigc.runtime import Codec, mask
+from uigc.runtime.cli import main
+from uigc.runtime.coder import SymbolWriter, weight_table
+from uigc.runtime.regeneration import drawn, numbers
 
 
 def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -18,16 +25,54 @@ def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray
     for name, grid in grids.items():
         assert np.array_equal(grid[encoded.sent], tokens[encoded.sent]), name
     assert not np.array_equal(grids["most likely, fed back"], encoded.grid)
+    drawn_grid = tiny.prior.encode(tokens, encoded.sent, SymbolWriter(), seed=0)
+    assert np.array_equal(grids["drawn"], drawn_grid)
+    assert len({grid.tobytes() for grid in grids.values()}) == len(RULES)
     whole = mask.sent_tokens(mask.MaskMode.ENTIRE, np.zeros((12, 19), bool), tiny.bundle.schedule, 23, 37)
     assert np.array_equal(regenerate(tiny, tokens, whole, RULES[-1]), tokens)
 
 
 def test_draws_follow_the_logits() -> None:
-    logits = np.full((4000, 6), -2000, np.int32)
+    """One word is three times as likely as another, and all others are not likely at all."""
+    logits = np.full((4000, 16), -2000, np.int32)
     logits[:, 2], logits[:, 4] = 0, round(32 * np.log(1 / 3))
-    drawn = Rule("two", draw=2).choose(logits, np.random.default_rng(1))
-    assert set(drawn) == {2, 4}
-    assert (drawn == 2).mean() == pytest.approx(0.75, abs=0.03)
+    tokens = drawn(logits, numbers(1, 40, 100).reshape(-1), weight_table())
+    assert set(tokens) == {2, 4}
+    assert (tokens == 2).mean() == pytest.approx(1 / (1 + 3 ** (-4 / 3)), abs=0.02)  # 0.81, where the prior says 0.75
+    even = drawn(np.zeros((4000, 16), np.int32), numbers(1, 40, 100).reshape(-1), weight_table())
+    assert np.bincount(even, minlength=16).tolist()[8:] == [0] * 8  # of equals, the lower words
+    assert (np.bincount(even)[:8] / 4000) == pytest.approx(np.full(8, 1 / 8), abs=0.03)
+    assert drawn(np.zeros((3, 4), np.int32), np.array([0, 2**31, 2**32 - 1]), weight_table()).tolist() == [0, 2, 3]
+    assert drawn(np.zeros((0, 16), np.int32), np.empty(0, np.int64), weight_table()).shape == (0,)
+
+
+def test_numbers_are_the_published_ones_and_depend_on_place_alone() -> None:
+    """NumPy's outputs under a key are fixed; the first are those of the generator as it was published."""
+    assert numbers(0, 1, 4).tolist() == [chances_of(0, 4)]
+    assert np.array_equal(numbers(9, 7, 5).reshape(-1), np.array(chances_of(9, 35)))
+    assert numbers(9, 7, 5)[1].tolist() == numbers(9, 2, 5)[1].tolist()
+    assert numbers(9, 7, 5).tolist() != numbers(8, 7, 5).tolist()
+
+
+def test_drawing_depends_on_no_batch_and_no_tile(tiny: Codec, tiny_path: Path, sample: np.ndarray) -> None:
+    pictures = [np.ascontiguousarray(sample[top : top + 256, 16:528]) for top in (0, 256)]
+    files = [tiny.encode(picture, f"edge_more:0.1+draw{seed}") for picture, seed in zip(pictures, (3, 4), strict=True)]
+    parted = Codec(tiny_path, max_memory=1 << 20)
+    for picture, file, seed in zip(pictures, files, (3, 4), strict=True):
+        assert parted.compress(picture, f"edge_more:0.1+draw{seed}") == file.data
+        assert np.array_equal(parted.decode_tokens(file.data), file.grid)
+        assert not np.array_equal(file.grid, tiny.encode(picture, "edge_more:0.1").grid)
+    together = tiny.decompress_many([file.data for file in files], batch=2)
+    for pixels, file in zip(together, files, strict=True):
+        assert np.array_equal(pixels, tiny.decompress(file.data))
+
+
+def test_what_the_file_says_of_lost_tokens(tiny: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask_, said in (("edge+draw9", "drawn, seed 9"), ("edge", "most likely"), ("entire", "none")):
+        path = tmp_path / "picture.uigc"
+        path.write_bytes(tiny.compress(np.zeros((40, 40, 3), np.uint8), mask_))
+        assert main(["info", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["lost_tokens"] == said
 
 
 def test_frechet_distance_of_known_distributions() -> None:

@@ -143,36 +143,3 @@ def test_a_product_that_somebody_else_reads_stays_alone() -> None:
     assert [node.op_type for node in tidied.graph.node].count("Add") == 1
     x = np.random.default_rng(1).integers(-9, 9, (4, 8)).astype(np.float32)
     assert np.array_equal(value(tidied, x), value(model, x))
-
-
-@pytest.mark.parametrize("counted", ["2*rows", "rows + 2"])
-def test_a_range_as_long_as_a_tensor_has_elements_takes_their_number(counted: str) -> None:
-    nodes = [
-        helper.make_node("Identity", ["x"], ["seen"]),
-        helper.make_node("Shape", ["x"], ["size"], start=0, end=1),
-        helper.make_node("Squeeze", ["size"], ["rows"]),
-        helper.make_node("Mul" if counted == "2*rows" else "Add", ["rows", "two"], ["number"]),
-        helper.make_node("Range", ["zero", "number", "one"], ["order"]),
-        helper.make_node("Cast", ["order"], ["floats"], to=FLOAT),
-        helper.make_node("ReduceSum", ["seen"], ["sum"], keepdims=0),
-        helper.make_node("Add", ["floats", "sum"], ["y"]),
-    ]
-    constants = {"zero": np.array(0), "one": np.array(1), "two": np.array(2)}
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", FLOAT, ["rows", 2])],
-        [helper.make_tensor_value_info("y", FLOAT, [None])],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-        value_info=[
-            helper.make_tensor_value_info("seen", FLOAT, ["rows", 2]),
-            helper.make_tensor_value_info("order", INT64, [counted]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    tidied = tidy(model)
-    onnx.checker.check_model(tidied)
-    operators = [node.op_type for node in tidied.graph.node]
-    assert ("Size" in operators, "Shape" in operators) == (counted == "2*rows", counted != "2*rows")
-    x = np.random.default_rng(0).random((5, 2), np.float32)
-    assert np.array_equal(value(tidied, x), value(model, x))

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import outside
-from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer
+from uigc.export import modules
+from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime import Bundle
@@ -27,6 +28,7 @@ from uigc.runtime.schedule import quincunx
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
 from uigc.training.prior import augmented, prior_for, stage_loss
+from uigc.training.tokenizer import at_any_phase
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,35 @@ def test_a_codebook_of_another_size_is_fitted_and_its_prior_begins_as_the_neares
     assert all(torch.equal(value, same[name]) for name, value in theirs.state_dict().items())
     train("prior", photos, tmp_path, 2, *start)
     assert load_prior(tmp_path).prior.config.codebook == 64
+
+
+def test_networks_see_both_pictures_at_the_same_phase_and_at_every_one() -> None:
+    picture = torch.arange(2 * 3 * 32 * 48, dtype=torch.float32).view(2, 3, 32, 48)
+    corners = set()
+    for _ in range(200):
+        one, other = at_any_phase(picture, picture + 1)
+        assert one.shape == (2, 3, 29, 45)
+        assert torch.equal(one + 1, other)
+        corners.add(float(one[0, 0, 0, 0]))
+    assert corners == {48.0 * down + right for down in range(4) for right in range(4)}
+
+
+def test_a_prior_of_other_arithmetic_is_a_start_and_nothing_else(
+    photos: Path, tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    trained, tokenizer = load_prior(tiny_path), load_tokenizer(tiny_path)
+    old.mkdir()
+    save_tokenizer(old, tokenizer.state_dict(), tokenizer.config)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(modules.prior, "ARITHMETIC", modules.prior.ARITHMETIC - 1)
+        save_prior(old, trained.prior.state_dict(), trained.prior, trained.mask_table)
+    with pytest.raises(InputError, match="other arithmetic"):
+        load_prior(old)
+    new.mkdir()
+    save_tokenizer(new, tokenizer.state_dict(), tokenizer.config)
+    train("prior", photos, new, 1, "--start", str(old), "--batch", "4", "--photo-limit", "20")
+    assert load_prior(new).prior.config == trained.prior.config
 
 
 def test_a_prior_of_other_dimensions_is_no_start(tiny_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uigc.export.modules.prior import Prior
+from uigc.runtime import regeneration
+from uigc.runtime.coder import weight_table
 from uigc.runtime.mask import BLOCK, Mask, MaskMode, block_shape, count_table, in_steps, lost_blocks, sent_tokens
 from uigc.runtime.schedule import Schedule
 
@@ -47,9 +49,10 @@ def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def regenerate(prior: Prior, tokens: Tensor, lost: Tensor) -> Tensor:
+def regenerate(prior: Prior, tokens: Tensor, lost: Tensor, numbers: Tensor | None = None) -> Tensor:
     """``tokens`` int64 (B, H, W), multiples of the window, with those that are ``lost`` (bool) replaced by the prior's
-    most likely ones, as the runtime does it: stage by stage, and never fed back."""
+    most likely ones, or by those drawn with ``numbers`` int64 (B, H, W), as the runtime does it: stage by stage, and
+    never fed back."""
     config, schedule = prior.config, prior.schedule
     real, stages = tokens != config.pad, stage_grid(schedule, tokens)
     result = tokens.clone()
@@ -57,10 +60,26 @@ def regenerate(prior: Prior, tokens: Tensor, lost: Tensor) -> Tensor:
         if not bool((lost & real & (stages == stage)).any()):
             continue
         context = torch.where(real & (lost | (stages >= stage)), config.unknown, tokens)
-        likely = prior(context, stage).argmax(-1)
-        grid = _scattered(tokens, likely, positions, schedule.tile)
+        logits = prior(context, stage)
+        made = logits.argmax(-1) if numbers is None else _drawn(logits, gathered(numbers, positions, schedule.tile))
+        grid = _scattered(tokens, made, positions, schedule.tile)
         result = torch.where(lost & real & (stages == stage), grid, result)
     return result
+
+
+def _drawn(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Logits (B, asked, codebook) in steps and a number for each -> tokens (B, asked)."""
+    rows = logits.to(torch.int32).flatten(0, 1).cpu().numpy()
+    tokens = regeneration.drawn(rows, numbers.flatten().cpu().numpy(), weight_table())
+    return torch.from_numpy(tokens).to(logits.device).long().view(logits.shape[:2])
+
+
+def gathered(grid: Tensor, positions: Sequence[tuple[int, int]], tile: int) -> Tensor:
+    """Values (B, asked) of ``grid`` (B, H, W) at a stage's positions, in coding order."""
+    batch, height, width = grid.shape
+    rows, columns = (list(axis) for axis in zip(*positions, strict=True))
+    tiles = grid.view(batch, height // tile, tile, width // tile, tile)
+    return tiles.permute(0, 1, 3, 2, 4)[..., rows, columns].reshape(batch, -1)
 
 
 def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, int]], tile: int) -> Tensor:
@@ -93,7 +112,10 @@ class Masker:
         rows, columns = self.tokens.shape
         sent = torch.from_numpy(sent_tokens(self.mask.mode, kept.numpy(), self.prior.schedule, rows, columns))
         lost = F.pad(~sent[None].to(self.tokens.device), self._border, value=False)
-        return regenerate(self.prior, self._padded, lost)[0, :rows, :columns]
+        numbers = None
+        if self.mask.seed is not None:
+            numbers = F.pad(torch.from_numpy(regeneration.numbers(self.mask.seed, rows, columns))[None], self._border)
+        return regenerate(self.prior, self._padded, lost, numbers)[0, :rows, :columns]
 
 
 def draw_mask(rng: random.Random) -> Mask:

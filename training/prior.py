@@ -27,7 +27,7 @@ from uigc.runtime.errors import InputError
 from uigc.runtime.manifest import PATCH
 from uigc.runtime.schedule import quincunx
 from uigc.training.loop import Run, RunOptions, averaged
-from uigc.training.masks import count_mask_bits, draw_lost, stage_grid
+from uigc.training.masks import count_mask_bits, draw_lost, gathered, stage_grid
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 2e-3
@@ -108,10 +108,7 @@ def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[
     hidden = (stage_grid(schedule, tokens) >= stage) | lost
     context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
     logits = prior(context, stage) * prior.logit
-    tile = schedule.tile
-    rows, columns = (list(axis) for axis in zip(*schedule.stages[stage], strict=True))
-    tiles = tokens.view(len(tokens), tokens.shape[1] // tile, tile, tokens.shape[2] // tile, tile)
-    target = tiles.permute(0, 1, 3, 2, 4)[..., rows, columns].reshape(len(tokens), -1)
+    target = gathered(tokens, schedule.stages[stage], schedule.tile)
     target = torch.where(target == config.pad, -100, target)
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum", ignore_index=-100)
     return loss, int((target >= 0).sum())
@@ -143,7 +140,7 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
 
 def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
     """The prior of a run or a bundle for the words of another tokenizer: each begins as the nearest of its own."""
-    prior, ours = load_prior(folder, twin).prior, tokenizer.quantizer.words.cpu()
+    prior, ours = load_prior(folder, twin, of_any=True).prior, tokenizer.quantizer.words.cpu()
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from tqdm import tqdm
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.runtime.manifest import PATCH
+from uigc.runtime.regeneration import SEEDS
 from uigc.training.masks import Masker, draw_mask
+
+DRAWN_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,15 @@ class Cut:
 
 
 def cut(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Cut:
-    """A photograph uint8 (3, H, W) cut at a random phase, under a random mask that loses tokens."""
+    """A photograph uint8 (3, H, W) cut at a random phase, under a random mask that loses tokens; now and then they are
+    drawn."""
     _, height, width = image.shape
     top, left = rng.randint(0, height % PATCH), rng.randint(0, width % PATCH)
     image = image[:, top : top + height // PATCH * PATCH, left : left + width // PATCH * PATCH]
     with torch.no_grad():
         tokens = tokenizer.quantizer.assign(tokenizer.encoder(image[None].float() / 255))[0]
-    masker = Masker(prior, tokenizer.quantizer.words, tokens, draw_mask(rng))
+    mask = replace(draw_mask(rng), seed=rng.randrange(SEEDS) if rng.random() < DRAWN_SHARE else None)
+    masker = Masker(prior, tokenizer.quantizer.words, tokens, mask)
     return Cut(image, masker.back(masker.kept()).to(torch.int16))
 
 

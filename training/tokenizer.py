@@ -31,6 +31,7 @@ WARM_ADVERSARIAL_AFTER = 0.05  # of a run that goes on from trained weights
 LEARNING_RATE = 5e-4
 WARM_LEARNING_RATE = 3e-4
 COMMITMENT_WEIGHT = 0.1
+PHASES = 4  # each way: the stride of AlexNet's first convolution
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Loss(nn.Module):
         absolute = (image - reference).abs().mean()
         if not perceptual or self.lpips is None or self.dists is None:
             return Judgement(absolute, {"l1": absolute}, [], [])
+        image, reference = at_any_phase(image, reference)
         weights = self.weights
         share = max(1, round(weights.share * len(image)))
         made = self.dists.features(image[:share])
@@ -85,6 +87,15 @@ class Loss(nn.Module):
             figures["adversarial"] = adversary.generator_loss(made)
             total = total + weights.adversarial * figures["adversarial"]
         return Judgement(total, figures, made, real)
+
+
+def at_any_phase(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both pictures (B, 3, H, W) without the same few rows and columns at random: networks that always began at a
+    token's corner would let the decoder learn patterns of their own stride, which they do not see and people do."""
+    down, right = torch.randint(PHASES, (2,)).tolist()
+    tall, wide = (side - PHASES + 1 for side in image.shape[2:])
+    one, other = (x[:, :, down : down + tall, right : right + wide] for x in (image, reference))
+    return one, other
 
 
 def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> None:

@@ -122,33 +122,35 @@ class TrainedPrior:
     tokens: str | None = None
 
 
-def _prior_config(stated: Mapping[str, Any], source: Path) -> PriorConfig:
+def _prior_config(stated: Mapping[str, Any], source: Path, of_any: bool = False) -> PriorConfig:
     config = dict(stated)
-    if config.pop("arithmetic") != ARITHMETIC:
+    if config.pop("arithmetic") != ARITHMETIC and not of_any:
         raise InputError(f"{source} was made with other arithmetic than {ARITHMETIC}; train and export it again.")
     return PriorConfig(**config)
 
 
-def frozen_prior(bundle: Bundle) -> Prior:
-    """The prior of a bundle as a module: the same weights that its graphs read."""
-    prior = Prior(_prior_config(bundle.manifest["prior"]["config"], bundle.path), bundle.schedule).freeze()
+def frozen_prior(bundle: Bundle, of_any: bool = False) -> Prior:
+    """The prior of a bundle as a module: the same weights that its graphs read, and ``of_any`` arithmetic or, unless
+    that is allowed, of the module's."""
+    prior = Prior(_prior_config(bundle.manifest["prior"]["config"], bundle.path, of_any), bundle.schedule).freeze()
     names = prior.state_dict()
     weights = {name: bundle.weights.read(f"{PRIOR_PREFIX}{name}").astype("float32") for name in names}
     prior.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     return prior
 
 
-def load_prior(folder: Path, twin: bool = False) -> TrainedPrior:
-    """The prior of a training run, or its float twin; or the prior of a bundle, to go on from."""
+def load_prior(folder: Path, twin: bool = False, of_any: bool = False) -> TrainedPrior:
+    """The prior of a training run, or its float twin; or the prior of a bundle, to go on from. ``of_any``: also one
+    that was trained under other arithmetic, which it then is only a beginning for."""
     if (folder / MANIFEST).is_file():
         bundle = Bundle.load(folder)
-        prior = frozen_prior(bundle)
+        prior = frozen_prior(bundle, of_any)
         dyadic.thaw(prior)
         return TrainedPrior(prior, torch.from_numpy(bundle.table(MASK_TABLE)))
     name = "twin" if twin else "prior"
     path = folder / f"{name}.safetensors"
     state, metadata = _load(path)
-    config = _prior_config(metadata[name], path)
+    config = _prior_config(metadata[name], path, of_any)
     schedule = Schedule.from_json(metadata["schedule"]["tile"], metadata["schedule"]["stages"])
     table = state.pop(MASK_TABLE)
     prior = Prior(config, schedule, floating if twin else dyadic)

@@ -215,8 +215,9 @@ def logit_table(initial: Tensor) -> FixedTable:
 
 
 def short_reciprocals(count: int) -> Tensor:
-    """Table of 1/m for m = 0..count-1 with significands of 9 bits; 1/``SMALLEST_MEAN`` below that."""
-    exact = 1.0 / torch.arange(count, dtype=torch.float64).clamp_min(SMALLEST_MEAN)
+    """Table of the reciprocals of what lies between j and j+1, j = 0..count-1: of j + 1/2, but of no less than
+    ``SMALLEST_MEAN``, with significands of 9 bits."""
+    exact = 1.0 / (torch.arange(count, dtype=torch.float64) + 0.5).clamp_min(SMALLEST_MEAN)
     step = torch.exp2(torch.floor(torch.log2(exact)) - (RECIPROCAL_BITS - 1))
     return (torch.round(exact / step) * step).float()
 
@@ -224,8 +225,8 @@ def short_reciprocals(count: int) -> Tensor:
 class Norm(nn.Module):
     """x / mean|x| as activations, whatever the step of x; the width (last dimension) must be a power of two.
 
-    ``limit`` is that of the input. The mean is rounded to an integer that indexes a table of short reciprocals: one
-    gather a token instead of a division.
+    ``limit`` is that of the input. The whole part of the mean indexes a table of short reciprocals: one gather a token
+    instead of a division, and a cast to integers that drops the fraction instead of one that needs a rounding.
     """
 
     def __init__(self, width: int, limit: int) -> None:
@@ -238,7 +239,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.abs().sum(-1) * (1.0 / x.shape[-1])
-        reciprocal = F.embedding(torch.round(mean).to(torch.int32), self.reciprocals)
+        reciprocal = F.embedding(mean.to(torch.int32), self.reciprocals)
         if torch.is_grad_enabled() and x.requires_grad:
             smooth = (1 / ACTIVATION) / mean.clamp_min(SMALLEST_MEAN)[..., None]
             reciprocal = smooth + (reciprocal - smooth).detach()

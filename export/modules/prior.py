@@ -23,7 +23,7 @@ from uigc.runtime.manifest import PATCH
 from uigc.runtime.schedule import Schedule
 
 # Raised whenever the arithmetic of the modules changes in a way that changes symbols; it is part of the prior's id.
-ARITHMETIC = 2
+ARITHMETIC = 3
 
 
 @dataclass(frozen=True)

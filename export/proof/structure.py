@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -63,15 +62,6 @@ def shape(step: Step) -> Value:
     return whole("int64", *step.dimensions)
 
 
-def size(step: Step) -> Value:
-    """A dimension of which nothing is known may be that of several merged: within int64 is all that is said then."""
-    known = step.shapes[0]
-    if known is None or None in known:
-        return whole("int64", 0, 2.0**62)
-    count = math.prod(length or 0 for length in known)
-    return whole("int64", count, count)
-
-
 def arange(step: Step) -> Value:
     start, limit, delta = step.input(0), step.input(1), step.input(2)
     if start.is_float or float(delta.low.min()) <= 0:
@@ -100,12 +90,15 @@ def cast(step: Step) -> Value:
 def _to_integer(step: Step, value: Value, dtype: str) -> Value:
     if not np.issubdtype(np.dtype(dtype), np.integer):
         raise step.refusal(f"it casts to {dtype}", f"cast to an integer type or to {' or '.join(SIGNIFICANDS)}")
-    if value.finest < 0:
-        raise step.refusal(f"it casts steps of 2^{value.finest} to integers", "round first")
     info = np.iinfo(np.dtype(dtype))
     if float(value.low.min()) < info.min or float(value.high.max()) > info.max:
         raise step.refusal(f"its input may leave the range of {dtype}", "clip first")
-    return replace(value, dtype=dtype, constant=None, dequantized=None)
+    if value.finest >= 0:
+        return replace(value, dtype=dtype, constant=None, dequantized=None)
+    if float(value.low.min()) < 0:
+        # ONNX drops the fraction, but a shift or a floor, which are as good for what is positive, go down.
+        raise step.refusal(f"it casts steps of 2^{value.finest}, some negative, to integers", "round first")
+    return made(dtype, np.maximum(value.step, 0), np.floor(value.low), np.floor(value.high))
 
 
 def _scale(step: Step) -> Value:
@@ -162,6 +155,6 @@ MOVES = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Expand", "Spl
 
 RULES: dict[str, Callable[[Step], Value]] = {
     **dict.fromkeys(MOVES, move),
-    "Identity": identity, "Concat": join, "Where": join, "Gather": gather, "Shape": shape, "Size": size,
+    "Identity": identity, "Concat": join, "Where": join, "Gather": gather, "Shape": shape,
     "Range": arange, "Cast": cast, "QuantizeLinear": quantize, "DequantizeLinear": dequantize,
 }  # fmt: skip
