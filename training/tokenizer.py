@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
@@ -90,11 +91,10 @@ class Loss(nn.Module):
 
 
 def at_any_phase(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both pictures (B, 3, H, W) without the same few rows and columns at random: networks that always began at a
-    token's corner would let the decoder learn patterns of their own stride, which they do not see and people do."""
+    """Both pictures (B, 3, H, W) behind the same few mirrored rows and columns at random: networks that always began at
+    a token's corner would let the decoder learn patterns of their own stride, which they do not see and people do."""
     down, right = torch.randint(PHASES, (2,)).tolist()
-    tall, wide = (side - PHASES + 1 for side in image.shape[2:])
-    one, other = (x[:, :, down : down + tall, right : right + wide] for x in (image, reference))
+    one, other = (F.pad(x, (right, 0, down, 0), mode="reflect") for x in (image, reference))
     return one, other
 
 
