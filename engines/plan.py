@@ -24,7 +24,8 @@ def census(plan: bytes) -> dict[str, int]:
     types = {}
     for tensor in _TENSOR.finditer(plan):
         name, kind = _NAME.search(tensor[1]), _TYPE.search(tensor[1])
-        if name and kind:
+        # No product is of other types; the programs of several profiles name them as another's operands.
+        if name and kind and kind[1] in _PRECISIONS:
             types[name[1]] = kind[1]
     counts: Counter[str] = Counter()
     for output, inputs in _PRODUCT.findall(plan):

@@ -72,8 +72,8 @@ def test_profiles_of_several_sizes(tiny_path: Path, tmp_path: Path) -> None:
         engine.source.graph: engine for engine, _ in make.make(bundle, flavour, wanted, tmp_path, lambda text: None)
     }
     assert [profile["name"] for profile in made["decoder"].profiles] == ["kodak", "small"]
-    # Of a network as small as this one, products may be fused out of the plan's sight: they are counted as unknown.
-    assert share(made["stage2"].products, "unknown") < 0.2
+    # Of a network as small as this one, a product may be fused out of the plan's sight: it is counted as unknown.
+    assert made["stage2"].products.get("unknown", 0) <= 1
     assert share(made["stage2"].products, "int8") > 0.5
 
 

@@ -73,17 +73,21 @@ PLAN = b"""
   tensor={ name="a" dims={ 1 2 } type=int8 }
   tensor={ name="b" mem={ x } strides={ 1 2 } type=half }
   tensor={ name="c" type=float }
+  tensor={ name="flag" type=bool }
+  tensor={ name="a" type=int64 }
   fully_connected={ name="1" output={"c" } input={"a^deref" "unseen" "scale" } more=1 }
   corrltn={ name="2" output={"c" } input={"b" "b" } more=1 }
   fully_connected={ name="3" output={"c" } input={"c" "c" } }
   fully_connected={ name="4" output={"b" } input={"unseen" "unseen" } }
   fully_connected={ name="5" output={"unseen" } input={"unseen" "unseen" } }
+  fully_connected={ name="6" output={"c" } input={"flag" "unseen" } }
 """
 
 
 def test_the_census_of_a_plan() -> None:
-    assert plan.census(PLAN) == {"int8": 1, "fp16": 2, "fp32": 1, "unknown": 1}
-    assert plan.census(PLAN + b"tf32=1")["tf32"] == 1
+    """Names are used anew in the program of another profile, where they may be of types that nothing multiplies."""
+    assert plan.census(PLAN) == {"int8": 1, "fp16": 2, "fp32": 2, "unknown": 1}
+    assert plan.census(PLAN + b"tf32=1")["tf32"] == 2
     assert plan.census(b"\x00 no text at all") == {}
     assert plan.completed({"int8": 2}, 5) == {"int8": 2, "unknown": 3}
     assert plan.completed({"int8": 2}, 2) == {"int8": 2}
