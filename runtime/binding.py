@@ -8,14 +8,28 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 SIZES = 8  # whose places, or sessions, are kept; the one that was not used for the longest time goes first
 
+Shape = tuple[int, ...]
+Run = Callable[[NDArray[Any]], NDArray[Any]]
+T = TypeVar("T")
+
 _NO_GRAPH = -1  # ONNX Runtime neither captures nor replays then
+
+
+class _Latest(OrderedDict[Shape, T]):
+    """What was made for each of the last ``SIZES`` shapes that were asked for."""
+
+    def find(self, shape: Shape, make: Callable[[], T]) -> T:
+        self[shape] = found = self.pop(shape) if shape in self else make()
+        if len(self) > SIZES:
+            self.popitem(last=False)
+        return found
 
 
 @dataclass(frozen=True)
@@ -38,15 +52,12 @@ class BoundSession:
         self._numbers = itertools.count(1)
         self._input: str = session.get_inputs()[0].name
         self._output: str = session.get_outputs()[0].name
-        self._places: OrderedDict[tuple[int, ...], _Place] = OrderedDict()
+        self._places: _Latest[_Place] = _Latest()
         self._lock = Lock()
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
-            place = self._places.pop(value.shape, None) or self._make(value)
-            self._places[value.shape] = place
-            if len(self._places) > SIZES:
-                self._places.popitem(last=False)
+            place = self._places.find(value.shape, lambda: self._make(value))
             place.input.update_inplace(np.ascontiguousarray(value))
             self._session.run_with_iobinding(place.binding, place.options)
             return np.array(place.output.numpy())
@@ -80,15 +91,12 @@ class SizedSessions:
     """A session for each shape of the input, from ``make(shape)``: what follows from the shape alone is computed when
     the session is made, and not for every input."""
 
-    def __init__(self, make: Callable[[tuple[int, ...]], Callable[[NDArray[Any]], NDArray[Any]]]) -> None:
+    def __init__(self, make: Callable[[Shape], Run]) -> None:
         self._make = make
-        self._sessions: OrderedDict[tuple[int, ...], Callable[[NDArray[Any]], NDArray[Any]]] = OrderedDict()
+        self._sessions: _Latest[Run] = _Latest()
         self._lock = Lock()
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
-            session = self._sessions.pop(value.shape, None) or self._make(value.shape)
-            self._sessions[value.shape] = session
-            if len(self._sessions) > SIZES:
-                self._sessions.popitem(last=False)
+            session = self._sessions.find(value.shape, lambda: self._make(value.shape))
         return session(value)
