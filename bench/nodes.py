@@ -7,6 +7,7 @@ leave if inputs may have any size; and what they leave if the size is a constant
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,9 @@ import onnxruntime
 from uigc.bench.apart import size
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
-from uigc.runtime.manifest import PATCH
+from uigc.runtime.manifest import MANIFEST, PATCH
 
 SCHEMA = 1
-WINDOW = 16  # tokens, that grids are extended to multiples of
 
 
 def left(path: Path, shape: tuple[int, int, int] | None) -> int:
@@ -59,7 +59,8 @@ def main() -> None:
     parser.add_argument("--size", type=size, default=(768, 512), help="WIDTHxHEIGHT (default: 768x512)")
     parser.add_argument("--json", type=Path, help="write all counts to this file")
     arguments = parser.parse_args()
-    columns, rows = (-(-side // (PATCH * WINDOW)) * WINDOW for side in arguments.size)
+    window = json.loads((arguments.folder / MANIFEST).read_text(encoding="utf-8"))["prior"]["window"]
+    columns, rows = (-(-side // (PATCH * window)) * window for side in arguments.size)
     graphs = counted(arguments.folder, (1, rows, columns))
     for entry in graphs:
         print(f"{entry['graph']:16}{entry['file']:6}{entry['any_size']:6}{entry['one_size']:6}")

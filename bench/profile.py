@@ -126,7 +126,7 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
                 if span.device:
                     device.setdefault(key, np.zeros(len(rounds)))[index] += span.device / 1e6
                 moved[key] = moved.get(key, 0) + span.bytes
-    rest = totals - sum(own.values(), np.zeros(len(rounds)))
+    rest, on_device = totals - sum(own.values(), np.zeros(len(rounds))), _by_step(device)
     seconds = float(np.median(totals)) / 1e3
     steps = [
         {
@@ -143,7 +143,7 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
         "megapixels_per_second": round(pixels / seconds / 1e6, 4),
         "rest": _times(rest, totals),
         "steps": steps,
-        "by_step": {name: _times(times, totals, _by_step(device).get(name)) for name, times in _by_step(own).items()},
+        "by_step": {name: _times(times, totals, on_device.get(name)) for name, times in _by_step(own).items()},
     }
 
 

@@ -60,7 +60,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
     border = [(0, -side % window) for side in tokens.shape]
     truth = np.pad(tokens, border, constant_values=prior.pad)
     known = np.pad(sent, border, constant_values=True)
-    chances = np.pad(numbers(rule.seed or 0, *tokens.shape), border)
+    chances = None if rule.seed is None else np.pad(numbers(rule.seed, *tokens.shape), border)
     context = np.where(truth == prior.pad, prior.pad, prior.unknown).astype(np.int32)
     result = truth.copy()
     for stage in range(len(schedule)):
@@ -68,7 +68,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
         lost = schedule.gather(known.astype(np.int32), stage) == 0
         if lost.any():
             logits = prior.load(stage)(context[None])[0][lost]
-            if rule.seed is None:
+            if chances is None:
                 values[lost] = most_likely(logits)
             else:
                 values[lost] = drawn(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
