@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper
 from uigc.export.editor import Array, Editor
 
 Shape = tuple[int | str, ...]
-INTEGER_ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+INTEGER_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Mod")
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -36,7 +36,7 @@ class _Tidying:
         """What the node at hand reads, as the original calls it."""
         self.rules: dict[str, Callable[[NodeProto], str | None]] = {
             "Reshape": self._reshape, "Cast": self._cast, "Squeeze": self._squeeze, "Slice": self._slice,
-            "Mul": self._mean, "Add": self._added,
+            "Mul": self._mean, "Add": self._added, "Gather": self._lookup,
         }  # fmt: skip
 
     def result(self) -> onnx.ModelProto:
@@ -52,7 +52,38 @@ class _Tidying:
             self._scalars(node)
             self.made.update(dict.fromkeys(node.output, node))
             self.editor.nodes.append(node)
+        self._measure_once()
         return self.editor.finish()
+
+    def _measure_once(self) -> None:
+        """All sizes of the input, divided or not: one Shape, one Div, one Split."""
+        nodes, (source, *_) = self.editor.nodes, self.model.graph.input
+        found: list[tuple[str, int]] = []
+        replaced: list[NodeProto] = []
+        for axis in range(len(self.shapes[source.name])):
+            shape = next((node for node in nodes if _measures(node, source.name, axis)), None)
+            if shape is None:
+                return
+            division, divisor = self._division(shape.output[0])
+            found.append((shape.output[0], 1) if division is None else (division.output[0], divisor))
+            replaced += [shape] if division is None else [shape, division]
+        names, divisors = zip(*found, strict=True)
+        divided = self.editor.constant("sizes.divisors", np.array(divisors, np.int64))
+        nodes[:] = [
+            helper.make_node("Shape", [source.name], ["sizes"], "node_sizes"),
+            helper.make_node("Div", ["sizes", divided], ["sizes.divided"], "node_sizes.divided"),
+            helper.make_node("Split", ["sizes.divided"], list(names), "node_sizes.split", num_outputs=len(names)),
+            *(node for node in nodes if node not in replaced),
+        ]
+
+    def _division(self, size: str) -> tuple[NodeProto | None, int]:
+        """The only node that reads ``size``, if it divides it by a constant, and that constant."""
+        readers = [node for node in self.editor.nodes if size in node.input]
+        if len(readers) == 1 and readers[0].op_type == "Div" and readers[0].input[0] == size:
+            divisor = self.editor.array(readers[0].input[1])
+            if divisor is not None and divisor.size == 1:
+                return readers[0], int(divisor.reshape(()))
+        return None, 1
 
     # Each rule changes the node, or returns the name of a tensor that holds its output already.
 
@@ -104,6 +135,14 @@ class _Tidying:
             return None
         return self.editor.constant(f"{node.input[0]}.{node.output[0]}", value.astype(np.int64))
 
+    def _lookup(self, node: NodeProto) -> str | None:
+        """Of constants in a constant, unless that would be more to store."""
+        table, index = (self.editor.array(name) for name in node.input)
+        if table is None or index is None:
+            return None
+        found = np.take(table, index.astype(np.int64), _integer(node, "axis", 0))
+        return self.editor.constant(f"{node.output[0]}.found", found) if found.size <= table.size else None
+
     def _squeeze(self, node: NodeProto) -> str | None:
         """Sizes stay vectors of one element, which is what shapes are made of."""
         source = self.made.get(node.input[0])
@@ -117,10 +156,13 @@ class _Tidying:
         return node.input[0]
 
     def _scalars(self, node: NodeProto) -> None:
-        """Arithmetic of sizes gives sizes; whoever else wants a scalar gets one."""
+        """Arithmetic of sizes gives sizes, and that of sizes and arrays does not care; whoever else wants a scalar gets
+        one."""
         taken = [index for index, name in enumerate(self.reading) if name in self.sizes]
         if taken and node.op_type in INTEGER_ARITHMETIC:
-            self.sizes.update(node.output)
+            others = [name for index, name in enumerate(node.input) if index not in taken]
+            if not any(map(self._shape, others)):
+                self.sizes.update(node.output)
             return
         for index in taken:
             node.input[index] = self.editor.once("Squeeze", [node.input[index]], f"{node.input[index]}.scalar")
@@ -176,6 +218,11 @@ class _Tidying:
 
     def _become(self, node: NodeProto, operator: str, inputs: list[str], **attributes: object) -> None:
         node.CopyFrom(helper.make_node(operator, inputs, list(node.output), node.name, **attributes))
+
+
+def _measures(node: NodeProto, source: str, axis: int) -> bool:
+    ends = _integer(node, "start", 0), _integer(node, "end", 0)
+    return node.op_type == "Shape" and node.input[0] == source and ends == (axis, axis + 1)
 
 
 def _integer(node: NodeProto, name: str, default: int) -> int:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -96,10 +97,18 @@ def trace(spec: Spec) -> onnx.ModelProto:
             output_names=[spec.output],
             dynamic_shapes=(dimensions,),
             verbose=False,
+            custom_translation_table={torch.ops.aten.remainder.Scalar: _remainder},
         )
     if program is None:
         raise TraceError(f"PyTorch returned no graph for {spec.name}; check the versions of torch and onnxscript.")
     return _anonymous(tidy(program.model_proto))
+
+
+def _remainder(x: Any, divisor: Any) -> Any:
+    """The exporter's own takes no divisor that is a size."""
+    from onnxscript import opset18
+
+    return opset18.Mod(x, divisor)
 
 
 def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:

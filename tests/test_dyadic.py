@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import tiny_modules
 from uigc.export.modules import dyadic
-from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage
+from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage, shifts
 from uigc.runtime.schedule import quincunx
 
 
@@ -104,33 +104,63 @@ def test_every_parameter_learns() -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_shifted_windows_connect_neighbours_only(prior: Prior) -> None:
+def places(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Picture, tile row and tile column of each row of a stream, as its layout is described."""
+    shape = layout.batch, layout.tall, layout.wide, layout.side, layout.side, layout.each
+    picture, tall, wide, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    return picture.flatten(), (tall * layout.side + down).flatten(), (wide * layout.side + right).flatten()
+
+
+@pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1), Layout(3, 1, 2, 4, 1), Layout(1, 3, 1, 4, 1)])
+def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -> None:
+    moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others)
+    picture, row, column = (place[moves.there].view(-1, layout.tokens) for place in places(layout))
+    allowed = mask.expand(layout.batch, -1, -1, -1, -1, -1).flatten(0, 3).bool()
+
+    def apart(place: torch.Tensor) -> torch.Tensor:
+        return (place[:, :, None] - place[:, None, :]).abs()
+
+    near = (apart(picture) == 0) & (apart(row) < layout.side) & (apart(column) < layout.side)
+    over = torch.zeros_like(near)  # pairs that only meet because the plane wraps around onto themselves
+    if layout.tall == 1 and layout.batch == 1:
+        over |= apart(row) > 0
+    if layout.wide == 1:
+        over |= (column < layout.side // 2)[:, :, None] != (column < layout.side // 2)[:, None, :]
+    assert torch.equal(allowed, near & ~over)
+
+
+def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
     layout = Layout(2, 2, 3, 4, 1)
-    rows, columns, side = layout.tall * layout.side, layout.wide * layout.side, layout.side
-    moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others).flatten(0, 2)
-    grid = layout.grid(mask)
-    where = torch.empty(grid.numel(), dtype=torch.long)
-    where[grid.flatten()] = torch.arange(grid.numel())  # of each row: its place in the picture
-    half = side // 2
-    assert torch.equal(layout.windows(grid.roll((half, half), (1, 2))), moves.there)
-    assert torch.equal(moves.there[moves.back], torch.arange(grid.numel()))
-    assert torch.equal(moves.there[moves.out].flatten(), grid.flatten())
-    windows = where[moves.there].view(layout.batch, layout.tall * layout.wide, side * side)
-    for batch, grids in enumerate(windows - torch.arange(2)[:, None, None] * rows * columns):
-        for window, tiles in enumerate(grids.tolist()):
-            for i, a in enumerate(tiles):
-                for j, b in enumerate(tiles):
-                    dy, dx = abs(a // columns - b // columns), abs(a % columns - b % columns)
-                    assert bool(mask[window, i, j]) == (dy < side and dx < side), (batch, window)
+    moves, everyone = prior._moves(layout, 0), torch.arange(2 * 2 * 3 * 16)
+    assert torch.equal(moves.there.sort().values, everyone)
+    assert torch.equal(moves.there[moves.back], everyone)
+    picture, row, column = places(layout)
+    asked = moves.there[moves.out]
+    in_order = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
+    for grid in range(2):
+        assert torch.equal(picture[asked[grid]], torch.full((96,), grid))
+        assert torch.equal(row[asked[grid]], in_order[0])
+        assert torch.equal(column[asked[grid]], in_order[1])
 
 
-def test_a_layout_keeps_what_is_inside_a_tile_together() -> None:
-    layout = Layout(2, 2, 2, 2, 3)
-    grid = layout.grid(torch.zeros(()))
-    assert grid.shape == (2, 4, 4, 3)
-    assert grid[1, 0, 2].tolist() == [60, 61, 62]  # second grid, second window, first tile
-    assert grid[0, 3, 1].tolist() == [33, 34, 35]  # third window, last row of tiles
-    assert torch.equal(layout.windows(grid), torch.arange(96))
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_windows_shift_by_half_their_side(side: int) -> None:
+    (there_lines, there_rows), (back_lines, back_rows) = shifts(side, 2)
+    count = 2 * side * side
+    assert there_lines.min() == -1
+    assert there_lines.max() <= 0
+    assert back_lines.min() >= 0
+    assert back_lines.max() == 1
+    lines = torch.arange(3 * count).view(3, -1)  # three windows, one below the other and one right of the other
+    for line in range(3):
+        for column in range(3):
+            there = (line + there_lines) % 3, (column * count + there_rows) % (3 * count)
+            again = (
+                (there[0] + back_lines[there[1] % count]) % 3,
+                ((there[1] // count * count + back_rows[there[1] % count]) % (3 * count)),
+            )
+            assert torch.equal(again[0], torch.full((count,), line))
+            assert torch.equal(again[1], lines[column])
 
 
 def test_weights_have_seven_bits_and_powers_of_two() -> None:

@@ -99,12 +99,12 @@ def wordy() -> onnx.ModelProto:
     constants = {
         "two": np.array(2), "zero": np.array(0), "one": np.array(1), "flat": np.array([-1]), "axis0": np.array([0]),
         "axis1": np.array([1]), "one_vector": np.array([1]), "far": np.array([2**63 - 1]),
-        "matrix": np.array([8, 2, 3]), "eighth": np.array(0.125, np.float32),
-        "weight": np.arange(64, dtype=np.float32).reshape(8, 8) - 30, "index": np.array([0, 5, 5, 1, 2, 7]),
+        "matrix": np.array([8, 4, 3]), "eighth": np.array(0.125, np.float32),
+        "weight": np.arange(64, dtype=np.float32).reshape(8, 8) - 30, "index": np.array([0, 5, 5, 1, 2, 7] * 2),
     }  # fmt: skip
     known = {
         "order": ["again"], "moved": ["again", 8], "product": ["again", 8], "onto": ["again", 8], "below": ["b", 8],
-        "looked": [8, 6], "table": [8, 2, 3],
+        "looked": [8, 12], "table": [8, 4, 3],
     }  # fmt: skip
     graph = helper.make_graph(
         nodes,
@@ -142,4 +142,70 @@ def test_a_product_that_somebody_else_reads_stays_alone() -> None:
     tidied = tidy(model)
     assert [node.op_type for node in tidied.graph.node].count("Add") == 1
     x = np.random.default_rng(1).integers(-9, 9, (4, 8)).astype(np.float32)
+    assert np.array_equal(value(tidied, x), value(model, x))
+
+
+def measured(axes: int) -> onnx.ModelProto:
+    """x ("rows", 2 * "pairs"), of which the first ``axes`` sizes are wanted, and arithmetic of sizes and arrays."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["size0"], start=0, end=1),
+        helper.make_node("Squeeze", ["size0"], ["rows"]),
+        helper.make_node("Mod", ["numbers", "rows"], ["turns"]),
+        helper.make_node("Shape", ["x"], ["size1"], start=1, end=2),
+        helper.make_node("Squeeze", ["size1"], ["columns"]),
+        helper.make_node("Div", ["columns", "two"], ["pairs"]),
+        helper.make_node("Mul", ["turns", "pairs"], ["scaled"]),
+        helper.make_node("Squeeze", ["scaled"], ["y"]),
+    ]
+    if axes == 1:
+        nodes = [*nodes[:3], helper.make_node("Squeeze", ["turns"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", FLOAT, ["rows", "columns"])],
+        [helper.make_tensor_value_info("y", INT64, [5])],
+        [
+            numpy_helper.from_array(np.array(2), "two"),
+            numpy_helper.from_array(np.array([[-4], [-1], [0], [3], [7]]), "numbers"),
+        ],
+        value_info=[
+            helper.make_tensor_value_info("turns", INT64, [5, 1]),
+            helper.make_tensor_value_info("scaled", INT64, [5, 1]),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("axes", "operators"),
+    [(1, ["Shape", "Mod", "Squeeze"]), (2, ["Shape", "Div", "Split", "Mod", "Mul", "Squeeze"])],
+)
+def test_sizes_are_measured_once_and_stay_vectors(axes: int, operators: list[str]) -> None:
+    model = measured(axes)
+    tidied = tidy(model)
+    onnx.checker.check_model(tidied)
+    assert [node.op_type for node in tidied.graph.node] == operators
+    for shape in ((3, 8), (5, 2)):
+        x = np.zeros(shape, np.float32)
+        assert np.array_equal(value(tidied, x), value(model, x))
+
+
+@pytest.mark.parametrize(("count", "operators"), [(4, ["Add"]), (9, ["Gather", "Add"])])
+def test_lookups_of_constants_are_made_unless_they_take_more_room(count: int, operators: list[str]) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "index"], ["looked"], axis=0),
+        helper.make_node("Add", ["x", "looked"], ["y"]),
+    ]
+    constants = {"table": np.arange(16, dtype=np.float32).reshape(8, 2), "index": np.arange(count, dtype=np.int64) % 8}
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", FLOAT, [count, 2])],
+        [helper.make_tensor_value_info("y", FLOAT, [count, 2])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    tidied = tidy(model)
+    assert [node.op_type for node in tidied.graph.node] == operators
+    x = np.ones((count, 2), np.float32)
     assert np.array_equal(value(tidied, x), value(model, x))

@@ -102,17 +102,10 @@ class Layout:
         """Of a window."""
         return self.side * self.side * self.each
 
-    def grid(self, like: Tensor) -> Tensor:
-        """The numbers of the rows where their tokens are in the picture: (batch, tile rows, tile columns, each)."""
+    def picture(self, rows: Tensor, count: int) -> Tensor:
+        """The last ``count`` rows of each tile, in the order in which the tiles lie in the picture: (batch, asked)."""
         shape = self.batch, self.tall, self.wide, self.side, self.side, self.each
-        rows = torch.arange(self.batch * self.tall * self.wide * self.tokens, device=like.device)
-        rows = rows.view(shape).permute(0, 1, 3, 2, 4, 5)
-        return rows.reshape(self.batch, self.tall * self.side, self.wide * self.side, self.each)
-
-    def windows(self, grid: Tensor) -> Tensor:
-        """The inverse: a grid (batch, tile rows, tile columns, each) in the order of windows (rows,)."""
-        shape = self.batch, self.tall, self.side, self.wide, self.side, self.each
-        return grid.reshape(shape).permute(0, 1, 3, 2, 4, 5).flatten()
+        return rows.view(shape)[..., -count:].transpose(2, 3).reshape(self.batch, -1)
 
     def far(self, table: Tensor, others: Tensor) -> Tensor:
         """A table (2, 2, ...), whose entry 0 of an axis is for the first row or column of windows and whose entry 1
@@ -121,20 +114,32 @@ class Layout:
         return table.index_select(0, down).index_select(1, right)
 
 
+def shifts(side: int, each: int) -> Tensor:
+    """Where the n tokens of a window are found when windows shift up and left by half their side, and when they shift
+    back: (2, 2, n). Entry 0 of the second axis: how many lines of windows further down; entry 1: how many rows of the
+    stream after the first of the window in their place."""
+    tile = torch.arange(side)
+    down, right, which = torch.meshgrid(tile, tile, torch.arange(each), indexing="ij")
+    found = []
+    for distance in (-half(side), half(side)):
+        y, x = down + distance, right + distance
+        inside = (y % side * side + x % side) * each + which
+        found.append(torch.stack([y // side, x // side * side * side * each + inside]).flatten(1))
+    return torch.stack(found)
+
+
 @dataclass(frozen=True)
 class Moves:
     """Rows of a stream in another order: ``there`` moves the windows up and left by half a window, ``back`` down and
-    right again; ``out`` (batch, asked) are the asked tokens in coding order, after the last block."""
+    right again; ``out`` (batch, asked) are the asked tokens in coding order, after the last block.
+
+    The plane wraps around: at its left and right edge line by line, at its upper and lower edge as if the pictures of
+    the batch lay one below the other. What comes from over an edge sees nothing but itself (:func:`neighbours`).
+    """
 
     there: Tensor
     back: Tensor
     out: Tensor
-
-
-def surrounded(grid: Tensor, margin: int) -> Tensor:
-    """A grid with ``margin`` rows and columns (dimensions 1 and 2) of its far edges around it, as on a torus."""
-    grid = torch.cat([grid[:, -margin:], grid, grid[:, :margin]], 1)
-    return torch.cat([grid[:, :, -margin:], grid, grid[:, :, :margin]], 2)
 
 
 def moved(x: Tensor, rows: Tensor) -> Tensor:
@@ -224,6 +229,8 @@ class Prior(nn.Module):
             "place": place.to(torch.int32),
             "index": relative_index(positions, window),
             "near": neighbours(rows // tile < half(window // tile), columns // tile < half(window // tile)),
+            "shift": shifts(window // tile, len(self.schedule.active(stage))),
+            "column": torch.arange(len(self.others))[:, None] * len(positions),
         }
 
     def freeze(self) -> Prior:
@@ -249,12 +256,14 @@ class Prior(nn.Module):
         return self.logits(self.head(self.norm(moved(x, moves.out))) + self.bias())
 
     def _moves(self, layout: Layout, stage: int) -> Moves:
-        grid, shift = layout.grid(getattr(self, f"active{stage}")), half(layout.side)
-        around = surrounded(grid, shift)
-        down, up = around[:, : -2 * shift, : -2 * shift], around[:, 2 * shift :, 2 * shift :]
-        last = up if len(self.blocks) % 2 == 0 else grid
-        asked = last[..., -len(self.schedule.stages[stage]) :].reshape(layout.batch, -1)
-        return Moves(layout.windows(down), layout.windows(up), asked)
+        shift, column = (getattr(self, f"{name}{stage}") for name in ("shift", "column"))
+        lines, line = layout.batch * layout.tall, layout.wide * layout.tokens
+        down = torch.arange(lines, device=shift.device).view(-1, 1, 1) + shift[:, :1, None]
+        right = column.narrow(0, 0, layout.wide) + shift[:, 1:, None]
+        found = (torch.remainder(down, lines) * line + torch.remainder(right, line)).view(2, -1)
+        there, back = found[0], found[1]
+        last = back if len(self.blocks) % 2 == 0 else torch.arange(lines * line, device=shift.device)
+        return Moves(there, back, layout.picture(last, len(self.schedule.stages[stage])))
 
 
 class Stage(nn.Module):

@@ -77,10 +77,17 @@ def divide(step: Step) -> Value:
 
 
 def modulo(step: Step) -> Value:
+    """ONNX gives the remainder the sign of the divisor, unless ``fmod`` asks for that of the dividend.
+
+    Where a divisor is 0, it is a size, and there is nothing to divide.
+    """
     a, b = step.input(0), step.input(1)
-    if a.is_float or np.any(b.low <= 0) or np.any(a.low < 0):
-        raise step.refusal("it is a remainder of what may be negative or no integer", "use it on sizes only")
-    return _integers(step, np.zeros(()), np.minimum(a.high, b.high - 1))
+    if a.is_float or np.any(b.low < 0):
+        raise step.refusal("it is a remainder of floats or by what may be negative", "divide integers by a size")
+    if step.attributes.get("fmod", 0) and np.any(a.low < 0):
+        raise step.refusal("its remainders may be negative", "leave fmod out")
+    least = max(float(b.high.max()) - 1, 0.0)
+    return _integers(step, np.zeros(()), np.asarray(least if np.any(a.low < 0) else min(float(a.high.max()), least)))
 
 
 def matmul(step: Step) -> Value:
