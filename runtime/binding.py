@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.spans import span
+
 SIZES = 8  # whose places, or sessions, are kept; the one that was not used for the longest time goes first
 
 Shape = tuple[int, ...]
@@ -58,9 +60,14 @@ class BoundSession:
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
             place = self._places.find(value.shape, lambda: self._make(value))
-            place.input.update_inplace(np.ascontiguousarray(value))
-            self._session.run_with_iobinding(place.binding, place.options)
-            return np.array(place.output.numpy())
+            with span("copy in") as step:
+                place.input.update_inplace(np.ascontiguousarray(value))
+                step.moved(value.nbytes)
+            self._session.run_with_iobinding(place.binding, place.options)  # returns when the device is done
+            with span("copy out") as step:
+                result = np.array(place.output.numpy())
+                step.moved(result.nbytes)
+            return result
 
     def _make(self, value: NDArray[Any]) -> _Place:
         """One run shows how large the output is."""

@@ -8,11 +8,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from uigc.runtime import Codec
+from uigc.runtime import Codec, spans
 from uigc.runtime.binding import SIZES, BoundSession
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.onnx_runtime import CPU, OnnxRuntime
 from uigc.runtime.providers import ProviderOptions
+from uigc.runtime.spans import recording
 
 
 @pytest.fixture
@@ -41,6 +42,16 @@ def test_places_are_made_once_for_a_size(session: onnxruntime.InferenceSession) 
         bound(np.zeros((1, 8, 8 * wide), np.int32))
     assert len(bound._places) == SIZES
     assert value.shape not in bound._places
+
+
+def test_copies_are_told_apart(session: onnxruntime.InferenceSession) -> None:
+    bound, value = BoundSession(session, "cpu"), np.zeros((1, 8, 8), np.int32)
+    with recording(spans.Recorder()) as recorder:
+        result = bound(value)
+    assert [(each.name, each.bytes) for each in recorder.spans] == [
+        ("copy in", value.nbytes),
+        ("copy out", result.nbytes),
+    ]
 
 
 class Recorder:
