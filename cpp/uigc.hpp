@@ -1,0 +1,336 @@
+// The decoder of .uigc files in C++17, from bytes to the grid of tokens: docs/FORMAT.md in one header.
+//
+// It needs nothing but the standard library. Networks are yours: decode() calls a function for each stage of the prior,
+// and what it returns is a grid that you paint with the bundle's decoder graph (decode.cpp does both with ONNX Runtime).
+// Everything in here is integer arithmetic, so it gives the same grid on every machine whose prior is exact.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace uigc {
+
+// A file that is refused. No picture is ever returned for one.
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+using Bytes = std::vector<std::uint8_t>;
+using Tokens = std::vector<std::int32_t>;
+
+// What a bundle says (bundle.hpp reads it from one).
+struct Model {
+    std::array<std::uint8_t, 4> prior{};  // the first bytes of its id
+    int codebook = 0, window = 0, unknown = 0, pad = 0;
+    int tile = 0;
+    std::vector<std::vector<std::pair<int, int>>> stages;  // (row, column) inside a tile
+    Tokens weights, mask;                                  // coder.weights and mask.table
+};
+
+struct Header {
+    int width = 0, height = 0;
+    int mode = 0;  // 0 entire, 1 edge, 2 edge_more
+    bool drawn = false;
+    std::uint8_t seed = 0;
+    std::array<std::uint8_t, 4> prior{};
+    std::size_t payload = 0;  // where it begins
+};
+
+struct Grid {
+    int width = 0, height = 0;  // of the picture, in pixels
+    int rows = 0, columns = 0;
+    Tokens tokens;  // rows x columns
+};
+
+// Stage `stage` of the prior: tokens (rows x columns, multiples of the window) -> logits of all positions of the stage,
+// in coding order, `codebook` of each: the output of the bundle's graph as it is.
+using Prior = std::function<Tokens(int stage, const Tokens& tokens, int rows, int columns)>;
+
+inline std::uint32_t crc32(const std::uint8_t* data, std::size_t size, std::uint32_t crc = 0) {
+    crc = ~crc;
+    for (std::size_t i = 0; i < size; ++i) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0u);
+    }
+    return ~crc;
+}
+
+// Section 1: everything before the payload, checked.
+inline Header header(const Bytes& file) {
+    constexpr std::size_t fixed = 13;
+    if (file.size() < 3 || file[0] != 'U' || file[1] != 'I' || file[2] != 'G')
+        throw Error("The file does not begin with 'UIG'; give one that uigc wrote.");
+    if (file.size() < fixed) throw Error("The file is truncated; fetch it again.");
+    const std::uint32_t stated = std::uint32_t{file[9]} << 24 | std::uint32_t{file[10]} << 16 |
+                                 std::uint32_t{file[11]} << 8 | std::uint32_t{file[12]};
+    const bool sound = crc32(file.data() + fixed, file.size() - fixed, crc32(file.data(), 9)) == stated;
+    const int setting = file[4];
+    const bool known = setting <= 2 || setting == 17 || setting == 18;
+    if (sound && file[3] != 1) throw Error("The file has another format version than 1; update this decoder.");
+    if (sound && !known) throw Error("The file uses a mask mode that this decoder does not know; update it.");
+    std::size_t position = fixed;
+    const auto byte = [&] {
+        if (position == file.size()) throw Error("The file is truncated; fetch it again.");
+        return file[position++];
+    };
+    const auto number = [&](int longest) {
+        std::uint32_t value = 0;
+        for (int index = 0; index < longest; ++index) {
+            const std::uint8_t group = byte();
+            if (index == 0 && group == 0x80) break;
+            value = value << 7 | (group & 0x7Fu);
+            if (group < 0x80) return static_cast<int>(value);
+        }
+        throw Error("The file's header holds a malformed number; fetch the file again.");
+    };
+    Header found;
+    found.width = number(2) + 1;
+    found.height = number(2) + 1;
+    found.drawn = setting >= 16;
+    if (found.drawn) found.seed = byte();
+    const auto length = static_cast<std::size_t>(number(3));
+    if (file.size() != position + length) throw Error("The file is longer or shorter than it says; fetch it again.");
+    if (!sound) throw Error("The file is damaged: its checksum does not match; fetch it again.");
+    found.mode = setting & 15;
+    std::copy_n(file.begin() + 5, 4, found.prior.begin());
+    found.payload = position;
+    return found;
+}
+
+// Section 3: the range decoder.
+class Reader {
+   public:
+    Reader(const Bytes& file, std::size_t begin) : file_(file), position_(begin) {
+        point_ = word() << 32;
+        point_ |= word();
+    }
+
+    // A symbol of the model with the cumulative `table` of `count` symbols.
+    int symbol(const std::uint32_t* table, int count) {
+        const std::uint64_t scale = range_ >> 24, quantile = (point_ - lower_) / scale;
+        if (quantile >> 24) throw Error("The payload is no code of this model; fetch the file again.");
+        const auto* above = std::upper_bound(table, table + count, static_cast<std::uint32_t>(quantile));
+        const auto found = static_cast<int>(above - table) - 1;
+        lower_ += scale * table[found];
+        range_ = scale * (table[found + 1] - table[found]);
+        if (range_ < std::uint64_t{1} << 32) {
+            lower_ <<= 32;
+            range_ <<= 32;
+            point_ = point_ << 32 | word();
+        }
+        return found;
+    }
+
+   private:
+    std::uint64_t word() {
+        std::uint64_t value = 0;
+        for (int index = 0; index < 4; ++index) value = value << 8 | (position_ < file_.size() ? file_[position_++] : 0u);
+        return value;
+    }
+
+    const Bytes& file_;
+    std::size_t position_;
+    std::uint64_t lower_ = 0, range_ = ~std::uint64_t{0}, point_ = 0;
+};
+
+namespace detail {
+
+constexpr std::uint32_t total = 1u << 24;
+constexpr int farthest = 448;  // in steps of a logit; the last entry of the weights
+
+inline void cumulative(const std::uint64_t* weights, int count, std::vector<std::uint32_t>& table) {
+    const std::uint64_t all = std::accumulate(weights, weights + count, std::uint64_t{0});
+    table.resize(static_cast<std::size_t>(count) + 1);
+    std::uint64_t sum = 0;
+    for (int index = 0; index < count; ++index) {
+        table[index] = static_cast<std::uint32_t>(sum * (total - count) / all) + index;
+        sum += weights[index];
+    }
+    table[count] = total;
+}
+
+inline std::vector<std::uint8_t> edges(Reader& reader, int rows, int columns, const Model& model) {
+    constexpr std::array<std::pair<int, int>, 10> earlier{
+        {{-2, -1}, {-2, 0}, {-2, 1}, {-1, -2}, {-1, -1}, {-1, 0}, {-1, 1}, {-1, 2}, {0, -2}, {0, -1}}};
+    std::vector<std::uint8_t> bits(static_cast<std::size_t>(rows) * columns);
+    for (int y = 0; y < rows; ++y) {
+        for (int x = 0; x < columns; ++x) {
+            int context = 0;
+            for (const auto& [down, right] : earlier) {
+                const int row = y + down, column = x + right;
+                const bool inside = row >= 0 && column >= 0 && column < columns;
+                context = 2 * context + (inside ? bits[static_cast<std::size_t>(row) * columns + column] : 0);
+            }
+            const std::uint32_t one = 256u * static_cast<std::uint32_t>(model.mask[context]);
+            const std::array<std::uint32_t, 3> table{0, total - one, total};
+            bits[static_cast<std::size_t>(y) * columns + x] = static_cast<std::uint8_t>(reader.symbol(table.data(), 2));
+        }
+    }
+    return bits;
+}
+
+inline std::pair<std::uint64_t, std::uint64_t> product(std::uint64_t a, std::uint64_t b) {  // upper and lower half
+    const std::uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+    const std::uint64_t low = a0 * b0, cross = a1 * b0 + (low >> 32), other = a0 * b1 + (cross & 0xFFFFFFFFu);
+    return {a1 * b1 + (cross >> 32) + (other >> 32), other << 32 | (low & 0xFFFFFFFFu)};
+}
+
+// Section 5: the number of the token of raster index `index`, Philox4x64-10.
+inline std::uint32_t chance(std::uint8_t seed, std::uint64_t index) {
+    std::array<std::uint64_t, 4> x{index / 4 + 1, 0, 0, 0};
+    std::uint64_t first = seed, second = 0;
+    for (int round = 0; round < 10; ++round) {
+        const auto [upper_p, lower_p] = product(0xD2E7470EE14C6C93u, x[0]);
+        const auto [upper_r, lower_r] = product(0xCA5A826395121157u, x[2]);
+        x = {upper_r ^ x[1] ^ first, lower_r, upper_p ^ x[3] ^ second, lower_p};
+        first += 0x9E3779B97F4A7C15u;
+        second += 0xBB67AE8584CAA73Bu;
+    }
+    return static_cast<std::uint32_t>(x[index % 4] >> 32);
+}
+
+inline std::int32_t drawn(const std::int32_t* logits, std::uint32_t number, const Model& model) {
+    std::vector<std::int32_t> best(static_cast<std::size_t>(model.codebook));
+    std::iota(best.begin(), best.end(), 0);
+    const auto count = std::min<std::size_t>(8, best.size());
+    std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count), best.end(), [&](int a, int b) {
+        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    });
+    std::uint64_t sum = 0;
+    std::array<std::uint64_t, 8> sums{};
+    for (std::size_t index = 0; index < count; ++index) {
+        const int distance = (logits[best[0]] - logits[best[index]]) * 4 / 3;
+        sums[index] = sum += static_cast<std::uint64_t>(model.weights[std::min(distance, farthest)]);
+    }
+    const std::uint64_t point = number * sum >> 32;
+    return best[std::upper_bound(sums.begin(), sums.begin() + count, point) - sums.begin()];
+}
+
+inline std::size_t first_lost(const Model& model, int mode) {  // the number of leading stages whose tokens are all sent
+    std::size_t known = 0, stage = 0;
+    const std::size_t positions = static_cast<std::size_t>(model.tile) * model.tile;
+    while (known << mode < positions) known += model.stages[stage++].size();
+    return stage;
+}
+
+struct Place {
+    int row = 0, column = 0;
+    bool inside = false;
+};
+
+}  // namespace detail
+
+// The tokens of a file, sent ones and regenerated ones. Throws Error for a file that must not be painted; `pixels`
+// is how many a picture may have.
+inline Grid decode(const Bytes& file, const Model& model, const Prior& prior, std::int64_t pixels = 1 << 25) {
+    using detail::Place;
+    const Header head = header(file);
+    if (head.prior != model.prior) throw Error("The file was written with another prior; use the bundle that wrote it.");
+    if (std::max(head.width, head.height) > 16384 || std::int64_t{head.width} * head.height > pixels)
+        throw Error("The picture has more pixels than this decoder takes.");
+    Grid grid{head.width, head.height, (head.height + 15) / 16, (head.width + 15) / 16, {}};
+    grid.tokens.resize(static_cast<std::size_t>(grid.rows) * grid.columns);
+    Reader reader(file, head.payload);
+    const int wide_blocks = (grid.columns + 1) / 2;
+    std::vector<std::uint8_t> edges;
+    if (head.mode) edges = detail::edges(reader, (grid.rows + 1) / 2, wide_blocks, model);
+
+    const int tall = (grid.rows + model.window - 1) / model.window * model.window;
+    const int wide = (grid.columns + model.window - 1) / model.window * model.window;
+    Tokens context(static_cast<std::size_t>(tall) * wide, model.pad);
+    for (int row = 0; row < grid.rows; ++row)
+        std::fill_n(context.begin() + static_cast<std::ptrdiff_t>(row) * wide, grid.columns, model.unknown);
+
+    const std::size_t words = model.codebook, lost = detail::first_lost(model, head.mode);
+    int low_bits = 0;
+    for (std::size_t size = words; size > 3; size >>= 2) ++low_bits;
+    const std::size_t low = std::size_t{1} << low_bits, high = words >> low_bits;
+    std::vector<std::uint32_t> table;
+    for (std::size_t stage = 0; stage < model.stages.size(); ++stage) {
+        const Tokens logits = prior(static_cast<int>(stage), context, tall, wide);
+        std::vector<Place> places;
+        for (int top = 0; top < tall; top += model.tile)
+            for (int left = 0; left < wide; left += model.tile)
+                for (const auto& [down, right] : model.stages[stage])
+                    places.push_back({top + down, left + right, top + down < grid.rows && left + right < grid.columns});
+        if (logits.size() != places.size() * words) throw Error("The prior returned another number of logits.");
+
+        std::vector<std::size_t> sent;  // indices into places
+        for (std::size_t index = 0; index < places.size(); ++index) {
+            const auto [row, column, inside] = places[index];
+            if (!inside) continue;
+            if (stage < lost || (head.mode && edges[static_cast<std::size_t>(row / 2) * wide_blocks + column / 2])) {
+                sent.push_back(index);
+                continue;
+            }
+            const auto* of_token = logits.data() + index * words;
+            const std::size_t number = static_cast<std::size_t>(row) * grid.columns + column;
+            grid.tokens[number] = head.drawn
+                                      ? detail::drawn(of_token, detail::chance(head.seed, number), model)
+                                      : static_cast<std::int32_t>(std::max_element(of_token, of_token + words) - of_token);
+        }
+        std::vector<std::uint64_t> weights(sent.size() * words), sums(high);
+        std::vector<std::size_t> digits(sent.size());
+        for (std::size_t index = 0; index < sent.size(); ++index) {
+            const auto* of_token = logits.data() + sent[index] * words;
+            const std::int32_t most = *std::max_element(of_token, of_token + words);
+            auto* own = weights.data() + index * words;
+            for (std::size_t word = 0; word < words; ++word)
+                own[word] = static_cast<std::uint64_t>(model.weights[std::min(most - of_token[word], detail::farthest)]);
+            for (std::size_t digit = 0; digit < high; ++digit)
+                sums[digit] = std::accumulate(own + digit * low, own + (digit + 1) * low, std::uint64_t{0});
+            detail::cumulative(sums.data(), static_cast<int>(high), table);
+            digits[index] = static_cast<std::size_t>(reader.symbol(table.data(), static_cast<int>(high)));
+        }
+        for (std::size_t index = 0; index < sent.size(); ++index) {
+            const std::size_t first = digits[index] * low;
+            detail::cumulative(weights.data() + index * words + first, static_cast<int>(low), table);
+            const auto token = static_cast<std::int32_t>(first) + reader.symbol(table.data(), static_cast<int>(low));
+            const auto [row, column, inside] = places[sent[index]];
+            grid.tokens[static_cast<std::size_t>(row) * grid.columns + column] = token;
+            context[static_cast<std::size_t>(row) * wide + column] = token;
+        }
+    }
+
+    std::uint32_t crc = 0;
+    for (const std::int32_t token : grid.tokens) {
+        const auto value = static_cast<std::uint32_t>(token);
+        const std::array<std::uint8_t, 4> bytes{
+            static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
+            static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)};
+        crc = crc32(bytes.data(), bytes.size(), crc);
+    }
+    table.resize(257);
+    for (std::uint32_t index = 0; index <= 256; ++index) table[index] = index << 16;
+    const int upper = reader.symbol(table.data(), 256), lower = reader.symbol(table.data(), 256);
+    if (static_cast<std::uint32_t>(upper << 8 | lower) != (crc & 0xFFFFu))
+        throw Error("The file decoded to other tokens than were written: the prior is not exact on this machine.");
+    return grid;
+}
+
+// The decoder graph's planes, float32 (3, height, width) in [0, 1] with sides of whole tokens, as bytes (height, width,
+// 3) of the picture's size: rounded half to even, as the current rounding mode of a program is unless it changed it.
+inline Bytes pixels(const Grid& grid, const float* planes) {
+    const std::size_t wide = std::size_t{16} * grid.columns, plane = std::size_t{16} * grid.rows * wide;
+    Bytes picture;
+    picture.reserve(std::size_t{3} * grid.width * grid.height);
+    for (int y = 0; y < grid.height; ++y)
+        for (int x = 0; x < grid.width; ++x)
+            for (int channel = 0; channel < 3; ++channel) {
+                const float value = std::clamp(planes[channel * plane + y * wide + x], 0.0f, 1.0f);
+                picture.push_back(static_cast<std::uint8_t>(std::nearbyint(value * 255.0f)));
+            }
+    return picture;
+}
+
+}  // namespace uigc

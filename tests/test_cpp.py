@@ -1,0 +1,149 @@
+"""The decoder in C++, built with every check a compiler has, against the codec: equality.
+
+Its networks are those of ONNX Runtime all the same: what it is built with is a stand-in for the C++ header, whose
+sessions are at the other end of a pipe, here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.conftest import ROOT
+from uigc.runtime import Bundle, Codec
+
+GOLDEN = ROOT / "tests" / "golden"
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+
+
+@dataclasses.dataclass
+class Decoded:
+    code: int
+    message: str
+    grid: np.ndarray | None
+    picture: np.ndarray | None
+    planes: np.ndarray | None
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("cpp") / "uigc-decode"
+    flags = "-std=c++17 -O1 -Wall -Wextra -Wshadow -Werror -fsanitize=address,undefined -fno-sanitize-recover=all"
+    folders = ["-I", str(ROOT / "cpp"), "-I", str(ROOT / "tests" / "cpp")]
+    subprocess.run(
+        [str(COMPILER), *flags.split(), *folders, str(ROOT / "cpp" / "decode.cpp"), "-o", str(built)], check=True
+    )
+    return built
+
+
+@pytest.fixture
+def decode(program: Path, tmp_path: Path) -> Callable[[Path, bytes], Decoded]:
+    def run(bundle: Path, data: bytes) -> Decoded:
+        (tmp_path / "in.uigc").write_bytes(data)
+        out = tmp_path / "out.ppm"
+        command = [str(program), str(bundle), str(tmp_path / "in.uigc"), str(out)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            grid = planes = None
+            while line := process.stdout.readline():
+                path, output, rows, columns = line.decode().split()
+                shape = 1, int(rows), int(columns)
+                tokens = np.frombuffer(process.stdout.read(4 * shape[1] * shape[2]), np.int32).reshape(shape)
+                session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+                (result,) = session.run([output], {"tokens": tokens})
+                if output == "image":
+                    grid, planes = tokens[0], result[0]
+                process.stdin.write(np.uint64(result.size).tobytes() + np.ascontiguousarray(result).tobytes())
+                process.stdin.flush()
+            message = process.stderr.read().decode()
+        picture = read_ppm(out) if out.exists() else None
+        out.unlink(missing_ok=True)
+        return Decoded(process.returncode, message, grid, picture, planes)
+
+    return run
+
+
+def read_ppm(path: Path) -> np.ndarray:
+    kind, size, most, pixels = path.read_bytes().split(b"\n", 3)
+    width, height = map(int, size.split())
+    assert (kind, most) == (b"P6", b"255")
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+@pytest.mark.parametrize("label", ["entire", "edge", "edge_more", "edge_more+draw7"])
+def test_golden_files(decode: Callable[[Path, bytes], Decoded], label: str) -> None:
+    found = decode(Bundle.load().path, (GOLDEN / f"coffee-{label}.uigc").read_bytes())
+    assert found.code == 0, found.message
+    assert np.array_equal(found.grid, json.loads((GOLDEN / "coffee.json").read_text())["grids"][label])
+    height, width = found.picture.shape[:2]
+    wanted = np.rint(np.clip(found.planes, 0, 1) * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+    assert np.array_equal(found.picture, wanted[:height, :width])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (100, 330), (257, 129), (64, 700)])
+def test_another_bundle_and_any_size(
+    decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path, height: int, width: int
+) -> None:
+    rng = np.random.default_rng(height)
+    pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    for mask in ("entire", "edge", "edge_more:0.3", "edge_more:0+draw200", "edge+draw0"):
+        encoded = tiny.encode_tokens(tiny.tokenize(pixels), pixels, mask)
+        found = decode(tiny_path, encoded.data)
+        assert found.code == 0, found.message
+        assert np.array_equal(found.grid, encoded.grid), mask
+        assert found.picture.shape == (height, width, 3)
+
+
+def signed(data: bytes) -> bytes:
+    return data[:9] + zlib.crc32(data[:9] + data[13:]).to_bytes(4, "big") + data[13:]
+
+
+def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    data = tiny.compress(pixels, "edge")
+    broken = {
+        b"": "does not begin",
+        b"PNG" + data[3:]: "does not begin",
+        data[:12]: "truncated",
+        data[:-1]: "longer or shorter",
+        data + b"\0": "longer or shorter",
+        data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]: "damaged",
+        signed(data[:3] + b"\2" + data[4:]): "another format version",
+        signed(data[:4] + b"\3" + data[5:]): "mask mode",
+        signed(data[:5] + b"\0\0\0\0" + data[9:]): "another prior",
+        signed(data[:13] + b"\x80" + data[13:]): "malformed number",
+        signed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]): "more pixels",
+    }
+    for changed, text in broken.items():
+        found = decode(tiny_path, changed)
+        assert (found.code, found.picture) == (1, None)
+        assert text in found.message, (text, found.message)
+    refused = 0
+    for index in range(17, len(data)):
+        found = decode(tiny_path, signed(data[:index] + bytes([data[index] ^ 0x55]) + data[index + 1 :]))
+        assert found.code in (0, 1), found.message  # a sanitizer would end it otherwise
+        refused += found.code
+        if refused > 3:
+            break
+    assert refused > 3
+
+
+def test_a_bundle_that_is_none(decode: Callable[[Path, bytes], Decoded], tmp_path: Path) -> None:
+    found = decode(tmp_path, b"UIG")
+    assert (found.code, found.picture) == (1, None)
+    assert "Cannot read" in found.message
+    (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9')
+    assert "cut off" in decode(tmp_path, b"UIG").message
+    (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9}')
+    assert "version is not 2" in decode(tmp_path, b"UIG").message
