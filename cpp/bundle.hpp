@@ -1,7 +1,7 @@
 // Reading what the decoder needs from a bundle's folder: manifest.json and two tables of weights.safetensors.
 //
-// It comes with the little of a JSON reader that these two files need, so that the example builds with a compiler alone;
-// in a program that has a JSON library, use that.
+// It comes with the little of a JSON reader that these two files need, so that the example builds with a compiler
+// alone; in a program that has a JSON library, use that.
 
 #pragma once
 
@@ -113,7 +113,8 @@ inline Bundle load(const std::string& folder) {
     const Json &prior = manifest.at("prior"), &schedule = manifest.at("schedule");
     Model& model = bundle.model;
     for (std::size_t index = 0; index < model.prior.size(); ++index)
-        model.prior[index] = static_cast<std::uint8_t>(std::stoi(prior.at("id").text.substr(2 * index, 2), nullptr, 16));
+        model.prior[index] =
+            static_cast<std::uint8_t>(std::stoi(prior.at("id").text.substr(2 * index, 2), nullptr, 16));
     const auto whole = [](const Json& from, const char* key) { return static_cast<int>(from.at(key).number); };
     model.codebook = whole(prior, "codebook");
     model.window = whole(prior, "window");
@@ -136,8 +137,8 @@ inline Bundle load(const std::string& folder) {
         const auto& offsets = tensors.at(name).at("data_offsets").items;
         Tokens entries;
         for (auto at = 8 + length + offsets.at(0).number; at < 8 + length + offsets.at(1).number; at += 4)
-            entries.push_back(static_cast<std::int32_t>(
-                bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 | static_cast<std::uint32_t>(bytes[at + 3]) << 24));
+            entries.push_back(static_cast<std::int32_t>(bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 |
+                                                        static_cast<std::uint32_t>(bytes[at + 3]) << 24));
         return entries;
     };
     model.weights = table("coder.weights");

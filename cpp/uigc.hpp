@@ -1,8 +1,8 @@
 // The decoder of .uigc files in C++17, from bytes to the grid of tokens: docs/FORMAT.md in one header.
 //
 // It needs nothing but the standard library. Networks are yours: decode() calls a function for each stage of the prior,
-// and what it returns is a grid that you paint with the bundle's decoder graph (decode.cpp does both with ONNX Runtime).
-// Everything in here is integer arithmetic, so it gives the same grid on every machine whose prior is exact.
+// and what it returns is a grid that you paint with the bundle's decoder graph (decode.cpp does both with ONNX
+// Runtime). Everything in here is integer arithmetic, so it gives the same grid on every machine whose prior is exact.
 
 #pragma once
 
@@ -134,7 +134,8 @@ class Reader {
    private:
     std::uint64_t word() {
         std::uint64_t value = 0;
-        for (int index = 0; index < 4; ++index) value = value << 8 | (position_ < file_.size() ? file_[position_++] : 0u);
+        for (int index = 0; index < 4; ++index)
+            value = value << 8 | (position_ < file_.size() ? file_[position_++] : 0u);
         return value;
     }
 
@@ -203,9 +204,8 @@ inline std::int32_t drawn(const std::int32_t* logits, std::uint32_t number, cons
     std::vector<std::int32_t> best(static_cast<std::size_t>(model.codebook));
     std::iota(best.begin(), best.end(), 0);
     const auto count = std::min<std::size_t>(8, best.size());
-    std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count), best.end(), [&](int a, int b) {
-        return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
+    std::partial_sort(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(count), best.end(),
+                      [&](int a, int b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
     std::uint64_t sum = 0;
     std::array<std::uint64_t, 8> sums{};
     for (std::size_t index = 0; index < count; ++index) {
@@ -225,96 +225,114 @@ inline std::size_t first_lost(const Model& model, int mode) {  // the number of 
 
 struct Place {
     int row = 0, column = 0;
-    bool inside = false;
+    bool inside = false;  // of the picture
 };
 
-}  // namespace detail
+inline std::vector<Place> places(const Model& model, std::size_t stage, int tall, int wide, const Grid& grid) {
+    std::vector<Place> found;
+    for (int top = 0; top < tall; top += model.tile)
+        for (int left = 0; left < wide; left += model.tile)
+            for (const auto& [down, right] : model.stages[stage]) {
+                const int row = top + down, column = left + right;
+                found.push_back({row, column, row < grid.rows && column < grid.columns});
+            }
+    return found;
+}
 
-// The tokens of a file, sent ones and regenerated ones. Throws Error for a file that must not be painted; `pixels`
-// is how many a picture may have.
-inline Grid decode(const Bytes& file, const Model& model, const Prior& prior, std::int64_t pixels = 1 << 25) {
-    using detail::Place;
-    const Header head = header(file);
-    if (head.prior != model.prior) throw Error("The file was written with another prior; use the bundle that wrote it.");
-    if (std::max(head.width, head.height) > 16384 || std::int64_t{head.width} * head.height > pixels)
-        throw Error("The picture has more pixels than this decoder takes.");
-    Grid grid{head.width, head.height, (head.height + 15) / 16, (head.width + 15) / 16, {}};
-    grid.tokens.resize(static_cast<std::size_t>(grid.rows) * grid.columns);
-    Reader reader(file, head.payload);
-    const int wide_blocks = (grid.columns + 1) / 2;
-    std::vector<std::uint8_t> edges;
-    if (head.mode) edges = detail::edges(reader, (grid.rows + 1) / 2, wide_blocks, model);
-
-    const int tall = (grid.rows + model.window - 1) / model.window * model.window;
-    const int wide = (grid.columns + model.window - 1) / model.window * model.window;
-    Tokens context(static_cast<std::size_t>(tall) * wide, model.pad);
-    for (int row = 0; row < grid.rows; ++row)
-        std::fill_n(context.begin() + static_cast<std::ptrdiff_t>(row) * wide, grid.columns, model.unknown);
-
-    const std::size_t words = model.codebook, lost = detail::first_lost(model, head.mode);
+// The token of each row of logits: the high digits of all, then the low ones (section 3).
+inline Tokens read(Reader& reader, const std::vector<const std::int32_t*>& rows, const Model& model) {
+    const std::size_t words = model.codebook;
     int low_bits = 0;
     for (std::size_t size = words; size > 3; size >>= 2) ++low_bits;
     const std::size_t low = std::size_t{1} << low_bits, high = words >> low_bits;
+    std::vector<std::uint64_t> weights(rows.size() * words), sums(high);
     std::vector<std::uint32_t> table;
-    for (std::size_t stage = 0; stage < model.stages.size(); ++stage) {
-        const Tokens logits = prior(static_cast<int>(stage), context, tall, wide);
-        std::vector<Place> places;
-        for (int top = 0; top < tall; top += model.tile)
-            for (int left = 0; left < wide; left += model.tile)
-                for (const auto& [down, right] : model.stages[stage])
-                    places.push_back({top + down, left + right, top + down < grid.rows && left + right < grid.columns});
-        if (logits.size() != places.size() * words) throw Error("The prior returned another number of logits.");
-
-        std::vector<std::size_t> sent;  // indices into places
-        for (std::size_t index = 0; index < places.size(); ++index) {
-            const auto [row, column, inside] = places[index];
-            if (!inside) continue;
-            if (stage < lost || (head.mode && edges[static_cast<std::size_t>(row / 2) * wide_blocks + column / 2])) {
-                sent.push_back(index);
-                continue;
-            }
-            const auto* of_token = logits.data() + index * words;
-            const std::size_t number = static_cast<std::size_t>(row) * grid.columns + column;
-            grid.tokens[number] = head.drawn
-                                      ? detail::drawn(of_token, detail::chance(head.seed, number), model)
-                                      : static_cast<std::int32_t>(std::max_element(of_token, of_token + words) - of_token);
-        }
-        std::vector<std::uint64_t> weights(sent.size() * words), sums(high);
-        std::vector<std::size_t> digits(sent.size());
-        for (std::size_t index = 0; index < sent.size(); ++index) {
-            const auto* of_token = logits.data() + sent[index] * words;
-            const std::int32_t most = *std::max_element(of_token, of_token + words);
-            auto* own = weights.data() + index * words;
-            for (std::size_t word = 0; word < words; ++word)
-                own[word] = static_cast<std::uint64_t>(model.weights[std::min(most - of_token[word], detail::farthest)]);
-            for (std::size_t digit = 0; digit < high; ++digit)
-                sums[digit] = std::accumulate(own + digit * low, own + (digit + 1) * low, std::uint64_t{0});
-            detail::cumulative(sums.data(), static_cast<int>(high), table);
-            digits[index] = static_cast<std::size_t>(reader.symbol(table.data(), static_cast<int>(high)));
-        }
-        for (std::size_t index = 0; index < sent.size(); ++index) {
-            const std::size_t first = digits[index] * low;
-            detail::cumulative(weights.data() + index * words + first, static_cast<int>(low), table);
-            const auto token = static_cast<std::int32_t>(first) + reader.symbol(table.data(), static_cast<int>(low));
-            const auto [row, column, inside] = places[sent[index]];
-            grid.tokens[static_cast<std::size_t>(row) * grid.columns + column] = token;
-            context[static_cast<std::size_t>(row) * wide + column] = token;
-        }
+    Tokens tokens(rows.size());
+    for (std::size_t index = 0; index < rows.size(); ++index) {
+        const std::int32_t most = *std::max_element(rows[index], rows[index] + words);
+        auto* own = weights.data() + index * words;
+        for (std::size_t word = 0; word < words; ++word)
+            own[word] = static_cast<std::uint64_t>(model.weights[std::min(most - rows[index][word], farthest)]);
+        for (std::size_t digit = 0; digit < high; ++digit)
+            sums[digit] = std::accumulate(own + digit * low, own + (digit + 1) * low, std::uint64_t{0});
+        cumulative(sums.data(), static_cast<int>(high), table);
+        tokens[index] = reader.symbol(table.data(), static_cast<int>(high)) << low_bits;
     }
+    for (std::size_t index = 0; index < rows.size(); ++index) {
+        cumulative(weights.data() + index * words + tokens[index], static_cast<int>(low), table);
+        tokens[index] += reader.symbol(table.data(), static_cast<int>(low));
+    }
+    return tokens;
+}
 
+inline void check(Reader& reader, const Tokens& tokens) {  // the two symbols at the end
     std::uint32_t crc = 0;
-    for (const std::int32_t token : grid.tokens) {
+    for (const std::int32_t token : tokens) {
         const auto value = static_cast<std::uint32_t>(token);
         const std::array<std::uint8_t, 4> bytes{
             static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
             static_cast<std::uint8_t>(value >> 8), static_cast<std::uint8_t>(value)};
         crc = crc32(bytes.data(), bytes.size(), crc);
     }
-    table.resize(257);
+    std::array<std::uint32_t, 257> table{};
     for (std::uint32_t index = 0; index <= 256; ++index) table[index] = index << 16;
     const int upper = reader.symbol(table.data(), 256), lower = reader.symbol(table.data(), 256);
     if (static_cast<std::uint32_t>(upper << 8 | lower) != (crc & 0xFFFFu))
         throw Error("The file decoded to other tokens than were written: the prior is not exact on this machine.");
+}
+
+inline std::size_t rounded_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+}  // namespace detail
+
+// The tokens of a file, sent ones and regenerated ones. Throws Error for a file that must not be painted; `pixels`
+// is how many a picture may have.
+inline Grid decode(const Bytes& file, const Model& model, const Prior& prior, std::int64_t pixels = 1 << 25) {
+    const Header head = header(file);
+    if (head.prior != model.prior)
+        throw Error("The file was written with another prior; use the bundle that wrote it.");
+    if (std::max(head.width, head.height) > 16384 || std::int64_t{head.width} * head.height > pixels)
+        throw Error("The picture has more pixels than this decoder takes.");
+    Grid grid{head.width, head.height, (head.height + 15) / 16, (head.width + 15) / 16, {}};
+    grid.tokens.resize(static_cast<std::size_t>(grid.rows) * grid.columns);
+    Reader reader(file, head.payload);
+    const int blocks = (grid.columns + 1) / 2;  // of edge bits in a row
+    std::vector<std::uint8_t> edges;
+    if (head.mode) edges = detail::edges(reader, (grid.rows + 1) / 2, blocks, model);
+
+    const auto tall = detail::rounded_up(grid.rows, model.window),
+               wide = detail::rounded_up(grid.columns, model.window);
+    Tokens context(tall * wide, model.pad);
+    for (int row = 0; row < grid.rows; ++row) std::fill_n(context.begin() + row * wide, grid.columns, model.unknown);
+
+    const std::size_t words = model.codebook, lost = detail::first_lost(model, head.mode);
+    for (std::size_t stage = 0; stage < model.stages.size(); ++stage) {
+        const Tokens logits = prior(static_cast<int>(stage), context, static_cast<int>(tall), static_cast<int>(wide));
+        const auto places = detail::places(model, stage, static_cast<int>(tall), static_cast<int>(wide), grid);
+        if (logits.size() != places.size() * words) throw Error("The prior returned another number of logits.");
+        std::vector<const std::int32_t*> rows;  // the logits of the tokens that are sent, and where those are
+        std::vector<detail::Place> sent;
+        for (std::size_t index = 0; index < places.size(); ++index) {
+            const auto [row, column, inside] = places[index];
+            if (!inside) continue;
+            const std::int32_t* own = logits.data() + index * words;
+            if (stage < lost || (head.mode && edges[static_cast<std::size_t>(row / 2) * blocks + column / 2])) {
+                rows.push_back(own);
+                sent.push_back(places[index]);
+                continue;
+            }
+            const std::size_t number = static_cast<std::size_t>(row) * grid.columns + column;
+            grid.tokens[number] = head.drawn ? detail::drawn(own, detail::chance(head.seed, number), model)
+                                             : static_cast<std::int32_t>(std::max_element(own, own + words) - own);
+        }
+        const Tokens tokens = detail::read(reader, rows, model);
+        for (std::size_t index = 0; index < sent.size(); ++index) {
+            const auto row = static_cast<std::size_t>(sent[index].row),
+                       column = static_cast<std::size_t>(sent[index].column);
+            grid.tokens[row * grid.columns + column] = context[row * wide + column] = tokens[index];
+        }
+    }
+    detail::check(reader, grid.tokens);
     return grid;
 }
 

@@ -1,6 +1,6 @@
 // A stand-in for the header of ONNX Runtime's C++ interface, with the classes and signatures that cpp/decode.cpp uses.
-// Sessions are at the other end of a pipe: a run writes "PATH OUTPUT ROWS COLUMNS" and the tokens to standard output, and
-// reads the number of elements and the elements, 4 bytes each, from standard input.
+// Sessions are at the other end of a pipe: a run writes "PATH OUTPUT ROWS COLUMNS" and the tokens to standard output,
+// and reads the number of elements and the elements, 4 bytes each, from standard input.
 
 #pragma once
 
@@ -44,7 +44,8 @@ class Value {
     Value(Value&&) = default;
 
     template <typename T>
-    static Value CreateTensor(const MemoryInfo&, T* data, std::size_t count, const std::int64_t* shape, std::size_t rank) {
+    static Value CreateTensor(const MemoryInfo&, T* data, std::size_t count, const std::int64_t* shape,
+                              std::size_t rank) {
         static_assert(sizeof(T) == 4);
         const auto* words = reinterpret_cast<const std::uint32_t*>(data);
         return Value({words, words + count}, {shape, shape + rank});
@@ -74,7 +75,8 @@ class Session {
     std::vector<Value> Run(const RunOptions&, const char* const* names, const Value* inputs, std::size_t count,
                            const char* const* outputs, std::size_t wanted) {
         if (count != 1 || wanted != 1 || std::string(names[0]) != "tokens" || inputs->shape.size() != 3 ||
-            inputs->shape[0] != 1 || inputs->shape[1] * inputs->shape[2] != static_cast<std::int64_t>(inputs->words.size()))
+            inputs->shape[0] != 1 ||
+            inputs->shape[1] * inputs->shape[2] != static_cast<std::int64_t>(inputs->words.size()))
             throw std::runtime_error("a run as no graph of a bundle takes it");
         std::printf("%s %s %ld %ld\n", path_.c_str(), outputs[0], inputs->shape[1], inputs->shape[2]);
         std::fwrite(inputs->words.data(), 4, inputs->words.size(), stdout);
