@@ -127,18 +127,27 @@ inline Bundle load(const std::string& folder) {
             model.stages.back().emplace_back(position.items.at(0).number, position.items.at(1).number);
     }
 
-    // safetensors: the length of the JSON as 8 little-endian bytes, the JSON, the tensors.
-    const std::string weights = contents(folder + "/" + manifest.at("weights").at("file").text);
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(weights.data());
-    std::uint64_t length = 0;
-    for (int index = 7; index >= 0; --index) length = length << 8 | bytes[index];
-    const Json tensors = JsonReader(weights.substr(8, length)).value();
+    // safetensors: the length of the JSON as 8 little-endian bytes, the JSON, the tensors; most are the networks' own.
+    std::ifstream weights(folder + "/" + manifest.at("weights").at("file").text, std::ios::binary);
+    const auto bytes = [&](std::int64_t begin, std::int64_t end) {
+        std::string found(static_cast<std::size_t>(end - begin), '\0');
+        if (!weights.seekg(begin).read(found.data(), end - begin))
+            throw Error("The bundle's weights are cut off, or cannot be read; copy the bundle again.");
+        return found;
+    };
+    const auto little_endian = [](const std::string& from, std::size_t begin, int count) {
+        std::uint64_t value = 0;
+        while (count--) value = value << 8 | static_cast<std::uint8_t>(from[begin + count]);
+        return value;
+    };
+    const auto data = static_cast<std::int64_t>(8 + little_endian(bytes(0, 8), 0, 8));
+    const Json tensors = JsonReader(bytes(8, data)).value();
     const auto table = [&](const char* name) {
         const auto& offsets = tensors.at(name).at("data_offsets").items;
+        const std::string raw = bytes(data + offsets.at(0).number, data + offsets.at(1).number);
         Tokens entries;
-        for (auto at = 8 + length + offsets.at(0).number; at < 8 + length + offsets.at(1).number; at += 4)
-            entries.push_back(static_cast<std::int32_t>(bytes[at] | bytes[at + 1] << 8 | bytes[at + 2] << 16 |
-                                                        static_cast<std::uint32_t>(bytes[at + 3]) << 24));
+        for (std::size_t begin = 0; begin < raw.size(); begin += 4)
+            entries.push_back(static_cast<std::int32_t>(little_endian(raw, begin, 4)));
         return entries;
     };
     model.weights = table("coder.weights");

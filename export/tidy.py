@@ -1,7 +1,8 @@
 """What the exporter computes at run time though it is known, and what it writes as two nodes though one says it.
 
-Shapes of reshapes, reshaped and cast tables; sizes as scalars and again as vectors; slices of slices; means; products
-and what is added to them. Values do not change; fewer nodes are left for every provider to read.
+Shapes of reshapes, reshaped and cast tables; sizes as scalars and again as vectors; slices of slices; lookups of
+constants; means; products and what is added to them. Values do not change; fewer nodes are left for every provider to
+read.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from uigc.runtime.binding import SIZES, BoundSession
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.onnx_runtime import CPU, OnnxRuntime
 from uigc.runtime.providers import ProviderOptions
-from uigc.runtime.spans import recording
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def test_places_are_made_once_for_a_size(session: onnxruntime.InferenceSession) 
 
 def test_copies_are_told_apart(session: onnxruntime.InferenceSession) -> None:
     bound, value = BoundSession(session, "cpu"), np.zeros((1, 8, 8), np.int32)
-    with recording(spans.Recorder()) as recorder:
+    with spans.recording(spans.Recorder()) as recorder:
         result = bound(value)
     assert [(each.name, each.bytes) for each in recorder.spans] == [
         ("copy in", value.nbytes),

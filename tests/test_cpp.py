@@ -10,7 +10,6 @@ import dataclasses
 import json
 import shutil
 import subprocess
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import onnxruntime
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_bitstream import resealed
 from uigc.runtime import Bundle, Codec
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -105,10 +105,6 @@ def test_another_bundle_and_any_size(
         assert found.picture.shape == (height, width, 3)
 
 
-def signed(data: bytes) -> bytes:
-    return data[:9] + zlib.crc32(data[:9] + data[13:]).to_bytes(4, "big") + data[13:]
-
-
 def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     data = tiny.compress(pixels, "edge")
@@ -119,11 +115,11 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
         data[:-1]: "longer or shorter",
         data + b"\0": "longer or shorter",
         data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]: "damaged",
-        signed(data[:3] + b"\2" + data[4:]): "another format version",
-        signed(data[:4] + b"\3" + data[5:]): "mask mode",
-        signed(data[:5] + b"\0\0\0\0" + data[9:]): "another prior",
-        signed(data[:13] + b"\x80" + data[13:]): "malformed number",
-        signed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]): "more pixels",
+        resealed(data[:3] + b"\2" + data[4:]): "another format version",
+        resealed(data[:4] + b"\3" + data[5:]): "mask mode",
+        resealed(data[:5] + b"\0\0\0\0" + data[9:]): "another prior",
+        resealed(data[:13] + b"\x80" + data[13:]): "malformed number",
+        resealed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]): "more pixels",
     }
     for changed, text in broken.items():
         found = decode(tiny_path, changed)
@@ -131,7 +127,7 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
         assert text in found.message, (text, found.message)
     refused = 0
     for index in range(17, len(data)):
-        found = decode(tiny_path, signed(data[:index] + bytes([data[index] ^ 0x55]) + data[index + 1 :]))
+        found = decode(tiny_path, resealed(data[:index] + bytes([data[index] ^ 0x55]) + data[index + 1 :]))
         assert found.code in (0, 1), found.message  # a sanitizer would end it otherwise
         refused += found.code
         if refused > 3:
@@ -147,3 +143,13 @@ def test_a_bundle_that_is_none(decode: Callable[[Path, bytes], Decoded], tmp_pat
     assert "cut off" in decode(tmp_path, b"UIG").message
     (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9}')
     assert "version is not 2" in decode(tmp_path, b"UIG").message
+
+
+def test_weights_that_are_cut_off(decode: Callable[[Path, bytes], Decoded], tiny_path: Path, tmp_path: Path) -> None:
+    weights = (tiny_path / "weights.safetensors").read_bytes()
+    shutil.copy(tiny_path / "manifest.json", tmp_path)
+    for count in (0, 7, 100, 1000):
+        (tmp_path / "weights.safetensors").write_bytes(weights[:count])
+        found = decode(tmp_path, b"UIG")
+        assert (found.code, found.picture) == (1, None)
+        assert "cut off" in found.message
