@@ -1,6 +1,6 @@
-"""Which codebook gives the best pictures at a rate: ``python -m uigc.bench.codebooks A.json B.json --bpp 0.02``.
+"""Which codebook gives the best images at a rate: ``python -m uigc.bench.codebooks A.json B.json --bpp 0.02``.
 
-Reads what ``uigc evaluate --json`` wrote of bundles whose codebooks have different sizes, on the same pictures, and
+Reads what ``uigc evaluate --json`` wrote of bundles whose codebooks have different sizes, on the same images, and
 interpolates LPIPS and DISTS of each between its masks, at the rate of a file that all of them reach.
 """
 
@@ -47,7 +47,7 @@ def compare(evaluations: list[dict[str, Any]], bpp: float) -> dict[str, Any]:
     """Bundles by the size of their codebooks, and the one with the lowest LPIPS at ``bpp``."""
     sets = {json.dumps(evaluation["data_set"], sort_keys=True) for evaluation in evaluations}
     if len(sets) != 1:
-        raise InputError(f"The evaluations are of different pictures ({', '.join(sets)}); make all of the same ones.")
+        raise InputError(f"The evaluations are of different images ({', '.join(sets)}); make all of the same ones.")
     rows = sorted((row(evaluation, bpp) for evaluation in evaluations), key=lambda each: each["words"])
     reached = [each for each in rows if each["at_rate"]]
     best = min(reached, key=lambda each: each["at_rate"]["lpips_alex"])["words"] if reached else None

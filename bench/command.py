@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli import Command
-from uigc.runtime.commands import add_codec_arguments, add_mask, count
+from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, count
+from uigc.runtime.cli.command import Command
 
 _CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # those of coders.py, which must not be imported for --help
 
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of pictures")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images")
     parser.add_argument("--codec", choices=_CODECS, default="uigc", help="whose files (default: uigc)")
     text = "masks of uigc, qualities of another codec; may be given several times (default: all masks)"
     parser.add_argument("--setting", "--mask", metavar="S", action="append", help=text)
@@ -28,14 +28,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     evaluate.run(arguments)
 
 
-evaluate = Command("measure rate and quality on a folder of pictures", _configure_evaluate, _evaluate)
+evaluate = Command("measure rate and quality on a folder of images", _configure_evaluate, _evaluate)
 
 
 def _configure_profile(parser: argparse.ArgumentParser) -> None:
-    text = "a .uigc file, a picture, or a size such as 768x512, to which the sample is scaled"
+    text = "a .uigc file, an image, or a size such as 768x512, to which the sample is scaled"
     parser.add_argument("target", metavar="FILE_OR_SIZE", help=text)
     add_mask(parser)
-    parser.add_argument("--batch", metavar="N", type=count, default=1, help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", metavar="N", type=count, default=1, help="images at a time (default: 1)")
     parser.add_argument("--repeats", metavar="N", type=count, default=20, help="how often it is measured (default: 20)")
     text = "how often it runs before it is measured (default: 3)"
     parser.add_argument("--warm-up", metavar="N", type=count, default=3, help=text)

@@ -24,16 +24,16 @@ def main(path: str, height: str, width: str, threads: str, *names: str) -> None:
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     samples = torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8)
-    picture = samples.reshape(int(height), int(width), 3).permute(2, 0, 1)[None].float() / 255
+    image = samples.reshape(int(height), int(width), 3).permute(2, 0, 1)[None].float() / 255
     bottom, right = -int(height) % 64, -int(width) % 64
-    picture = torch.nn.functional.pad(picture, (0, right, 0, bottom))
+    image = torch.nn.functional.pad(image, (0, right, 0, bottom))
     models: dict[str, Any] = {}
     coded: dict[str, Any] = {}
     with torch.inference_mode():
         for name in names:
             models[name] = image_models[name](quality=QUALITY, pretrained=False).eval()
             models[name].update(force=True)
-            coded[name] = models[name].compress(picture)
+            coded[name] = models[name].compress(image)
         versions = {package: version(package) for package in ("compressai", "torch")}
         sizes = {
             name: sum(len(text) for strings in found["strings"] for text in strings) for name, found in coded.items()

@@ -1,7 +1,7 @@
 """What exactness costs: ``python -m uigc.bench.cost RUN --images DIR --json FILE``.
 
 The dyadic prior of a run against its float twin (``python -m uigc.training prior --twin``: the same size, data and
-steps): bits per token on pictures, and time per stage on ONNX Runtime, side by side, in every precision.
+steps): bits per token on images, and time per stage on ONNX Runtime, side by side, in every precision.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uigc.bench.interleaved import take_turns
 from uigc.bench.result import machine, write
-from uigc.bench.turns import take_turns
 from uigc.export.modules.checkpoint import load_prior
 from uigc.export.modules.prior import Prior
 from uigc.export.trace import Spec, trace
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.cases import context
+from uigc.runtime.cli.verify import image_grids
+from uigc.runtime.exactness.conformance import context
 from uigc.runtime.providers import Graph, ProviderOptions
-from uigc.runtime.verify import picture_grids
 
-GRID = (32, 48)  # tokens of a 768x512 picture
+GRID = (32, 48)  # tokens of a 768x512 image
 Loader = Callable[[int], Graph]
 
 
@@ -91,7 +91,7 @@ def times(bundle: Bundle, loaders: dict[str, Loader], repeats: int) -> list[dict
 
 def measure(run: Path, bundle: Bundle, images: Path | None, threads: list[int], repeats: int) -> dict[str, Any]:
     cpu = providers.find("cpu")
-    grids = picture_grids(bundle, images)[1 if images else 0 :]
+    grids = image_grids(bundle, images)[1 if images else 0 :]
     with tempfile.TemporaryDirectory() as folder:
         twin = load_prior(run, twin=True).prior.eval()
         for stage in range(len(twin.schedule)):
@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.cost", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run that trained both")
     parser.add_argument("--bundle", help="bundle of that run's prior instead of the one that ships")
-    parser.add_argument("--images", type=Path, help="folder of pictures to count bits on (default: the sample)")
+    parser.add_argument("--images", type=Path, help="folder of images to count bits on (default: the sample)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path, help="write all figures to this file")

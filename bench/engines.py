@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from uigc.bench.result import machine, write
-from uigc.engines import backend, make
-from uigc.engines.plan import share
+from uigc.engines import backend, engine_set
+from uigc.engines.plan_census import share
 from uigc.engines.precision import resolve
 from uigc.engines.profile import DEFAULT, Profile
 from uigc.engines.sidecar import Sidecar
@@ -22,10 +22,10 @@ from uigc.runtime.bundle import Bundle
 PRECISIONS = "fp16", "int8"
 
 
-def order(bundle: Bundle, precision: str, profiles: tuple[Profile, ...], targets: tuple[str, ...]) -> make.Order:
+def order(bundle: Bundle, precision: str, profiles: tuple[Profile, ...], targets: tuple[str, ...]) -> engine_set.Order:
     """All engines that the bundle has graphs for in that precision."""
     graphs = [name for name in bundle.manifest["graphs"] if resolve(precision, name) in bundle.precisions(name)]
-    return make.Order(precision, profiles, targets, tuple(graphs))
+    return engine_set.Order(precision, profiles, targets, tuple(graphs))
 
 
 def row(engine: Sidecar) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
     parser.add_argument("--backend", choices=tuple(backend.FLAVOURS), default="tensorrt-rtx")
     parser.add_argument("--target", action="append", help="GPU to build for (default with tensorrt-rtx: three)")
-    parser.add_argument("--profile", action="append", help=f"size of picture (default: {DEFAULT})")
+    parser.add_argument("--profile", action="append", help=f"size of image (default: {DEFAULT})")
     parser.add_argument("-o", "--output", type=Path, help="keep the engines in this folder")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
@@ -60,11 +60,11 @@ def main() -> None:
         engines = [
             engine
             for precision in PRECISIONS
-            for engine, _ in make.make(
+            for engine, _ in engine_set.build_missing(
                 bundle, flavour, order(bundle, precision, profiles, tuple(arguments.target or ())), folder, print, True
             )
         ]
-    print(make.table(engines))
+    print(engine_set.table(engines))
     if arguments.json:
         write(
             arguments.json,

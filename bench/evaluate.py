@@ -1,4 +1,4 @@
-"""``uigc evaluate``: rate and quality of codecs on a folder of pictures, one schema for all.
+"""``uigc evaluate``: rate and quality of codecs on a folder of images, one schema for all.
 
 Rates are those of the bytes of the files. PSNR is always given; LPIPS-Alex and DISTS need ``--networks``, the
 safetensors file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
@@ -21,23 +21,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from uigc.bench import coders
-from uigc.bench.coders import Coded, Coder, Uigc
+from uigc.bench import codecs
+from uigc.bench.codecs import Coded, Coder, Uigc
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine
-from uigc.runtime import files, image
-from uigc.runtime.commands import make_codec
+from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.errors import InputError
-from uigc.runtime.pictures import pictures_in
+from uigc.runtime.io import files, image
+from uigc.runtime.io.image_sources import images_in
 
 SCHEMA = 1
-BEST_PSNR = 100.0  # dB; of equal pictures, whose true figure JSON cannot hold
+BEST_PSNR = 100.0  # dB; of equal images, whose true figure JSON cannot hold
 FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "dists")
 
 
 @dataclass(frozen=True)
 class Record:
-    """Figures of one picture; ``bytes`` of the whole file."""
+    """Figures of one image; ``bytes`` of the whole file."""
 
     picture: str
     width: int
@@ -82,7 +82,7 @@ class Yardstick:
         )
 
     def _structure(self, dists: DISTS, back: Tensor, reference: Tensor) -> float:
-        """DISTS; the features of a picture, the dearest part, are computed once for all settings."""
+        """DISTS; the features of an image, the dearest part, are computed once for all settings."""
         if not torch.equal(self._reference[0], reference):
             self._reference = reference, dists.features(reference)
         return float(dists.distance(dists.features(back), self._reference[1]))
@@ -94,7 +94,7 @@ def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def measure(paths: Sequence[Path], coder: Coder, yardstick: Yardstick, quiet: bool = False) -> list[dict[str, Any]]:
-    """One entry a setting of the coder: its figures of each picture and their means."""
+    """One entry a setting of the coder: its figures of each image and their means."""
     records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
     for path in tqdm(paths, desc=coder.name, unit="pictures", disable=quiet or not sys.stderr.isatty()):
         pixels = image.read(path.read_bytes())
@@ -113,7 +113,7 @@ def measure(paths: Sequence[Path], coder: Coder, yardstick: Yardstick, quiet: bo
 
 
 def means(records: list[Record]) -> dict[str, float | None]:
-    """Of each figure over the pictures; None where it was not measured."""
+    """Of each figure over the images; None where it was not measured."""
     values = {name: [getattr(record, name) for record in records] for name in FIGURES}
     return {name: None if None in each else round(float(np.mean(each)), 6) for name, each in values.items()}
 
@@ -140,10 +140,10 @@ def _prior_lines(figures: dict[str, Any]) -> str:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
-    paths = pictures_in(arguments.folder)
+    paths = images_in(arguments.folder)
     yardstick = Yardstick(arguments.networks)
     codec = make_codec(arguments) if arguments.codec == "uigc" else None
-    coder = coders.make(arguments.codec, arguments.setting, codec)
+    coder = codecs.make(arguments.codec, arguments.setting, codec)
     entries = measure(paths, coder, yardstick, arguments.quiet)
     prior = coder.prior_figures() if isinstance(coder, Uigc) else None
     print(table(entries))

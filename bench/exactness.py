@@ -18,10 +18,12 @@ from uigc.bench.result import machine, write
 from uigc.bench.torch_modes import MODES, computing
 from uigc.export.modules.checkpoint import frozen_prior
 from uigc.export.modules.prior import Prior, Stage
-from uigc.runtime import cases, verify
+from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.verify import image_grids
+from uigc.runtime.exactness import conformance, verify
+from uigc.runtime.exactness.verify import Outcome
 from uigc.runtime.providers import Graph
-from uigc.runtime.verify import Outcome
 
 
 def _loader(prior: Prior, device: str) -> Callable[[int], Graph]:
@@ -32,7 +34,7 @@ def _loader(prior: Prior, device: str) -> Callable[[int], Graph]:
     return load
 
 
-def torch_outcomes(bundle: Bundle, solved: list[cases.Case], device: str) -> list[Outcome]:
+def torch_outcomes(bundle: Bundle, solved: list[conformance.Case], device: str) -> list[Outcome]:
     """PyTorch in each of its modes."""
     outcomes = []
     for mode in MODES:
@@ -47,13 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.exactness", description=__doc__)
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
     parser.add_argument("--windows", type=int, default=1000, help="random windows (default: 1000)")
-    parser.add_argument("--images", type=Path, help="folder of pictures whose token grids are tried too")
+    parser.add_argument("--images", type=Path, help="folder of images whose token grids are tried too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="PyTorch's device")
     parser.add_argument("--json", type=Path, help="write all outcomes to this file")
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
-    grids = verify.picture_grids(bundle, arguments.images)
+    grids = image_grids(bundle, arguments.images)
 
     def solving(done: int, total: int) -> None:
         print(f"\rreference {done}/{total}", end="\n" if done == total else "", flush=True)
@@ -61,9 +63,9 @@ def main() -> None:
     def trying(label: str, done: int, total: int) -> None:
         print(f"{label} {done + 1}/{total}", flush=True)
 
-    solved = cases.make(bundle, arguments.windows, grids, arguments.seed, os.cpu_count() or 1, solving)
+    solved = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, os.cpu_count() or 1, solving)
     outcomes = torch_outcomes(bundle, solved, arguments.device)
-    outcomes += verify.examine_all(bundle, verify.chosen_providers(None), solved, trying)
+    outcomes += verify.examine_all(bundle, providers.available(), solved, trying)
     print(verify.matrix(outcomes))
     result = verify.report(bundle, outcomes, arguments.windows, len(grids))
     print(f"{result['different']} of {result['values']:,} logits differ from the integer reference")

@@ -15,14 +15,17 @@ from typing import Any
 
 import torch
 
-from uigc.bench.peer import MODELS, Peer
+from uigc.bench.compressai_peer import MODELS, Peer
+from uigc.bench.interleaved import Times, take_turns
 from uigc.bench.profile import sample
 from uigc.bench.report import fill, table
 from uigc.bench.result import machine, write
 from uigc.bench.torch_codec import torch_codec
-from uigc.bench.turns import Times, take_turns
-from uigc.runtime import Bundle, Codec, providers
-from uigc.runtime.errors import InexactError, UigcError, whole
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import InexactError, UigcError
+from uigc.runtime.outcomes import unwrap
 
 SCHEMA = 1
 SLOW = 5  # CompressAI's turn comes in every fifth round
@@ -58,7 +61,7 @@ def pytorch(bundle: Bundle, compiled: bool) -> dict[str, tuple[Setting, Codec]]:
 def decoding(codec: Codec, data: bytes, batch: int) -> Callable[[], object]:
     if batch == 1:
         return lambda: codec.decompress(data)
-    return lambda: [whole(picture) for picture in codec.decompress_many([data] * batch, batch, 1)]
+    return lambda: [unwrap(image) for image in codec.decompress_many([data] * batch, batch, 1)]
 
 
 def measure(
@@ -108,10 +111,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     codecs |= pytorch(bundle, not arguments.no_compile)
     sizes, peers = [], None
     for width, height in arguments.size:
-        picture = sample(width, height)
-        data = next(iter(codecs.values()))[1].compress(picture, arguments.mask)
+        image = sample(width, height)
+        data = next(iter(codecs.values()))[1].compress(image, arguments.mask)
         rows: list[dict[str, Any]] = []
-        peer = Peer(arguments.compressai, picture, arguments.threads) if arguments.compressai else None
+        peer = Peer(arguments.compressai, image, arguments.threads) if arguments.compressai else None
         try:
             for batch in arguments.batch:
                 print(f"{width}x{height}, batch {batch}")
@@ -144,7 +147,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.latency", description=__doc__)
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
     parser.add_argument("--size", type=_size, nargs="+", default=[(768, 512)], help="WIDTHxHEIGHT (default: 768x512)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="pictures at a time (default: 1)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (default: 1)")
     parser.add_argument("--mask", default="edge", help="of the file that is decoded (default: edge)")
     parser.add_argument("--threads", type=int, default=2, help="of every contender on the CPU (default: 2)")
     parser.add_argument("--repeats", type=int, default=20)

@@ -2,7 +2,7 @@
 
 LPIPS and DISTS read their network weights from one safetensors file with torchvision's names
 (``vgg16.features.N.weight``, ``alexnet.features.N.weight``), LPIPS's linear weights
-(``lpips_alex.linN.model.1.weight``, ``lpips_vgg...``) and ``dists.alpha``, ``dists.beta``. Pictures are (B, 3, H, W) in
+(``lpips_alex.linN.model.1.weight``, ``lpips_vgg...``) and ``dists.alpha``, ``dists.beta``. Images are (B, 3, H, W) in
 [0, 1]; distances are (B,). They are differentiable and serve as training losses too.
 """
 
@@ -93,7 +93,7 @@ class LPIPS(nn.Module):
         return self.distance(self.features(image), self.features(reference))
 
     def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Of two pictures whose :meth:`features` are known."""
+        """Of two images whose :meth:`features` are known."""
         total = image[0].new_zeros(len(image[0]))
         for stage, (a, b) in enumerate(zip(image, reference, strict=True)):
             weight = self.networks.weight(f"lpips_{self.net}.lin{stage}.model.1.weight").flatten()
@@ -123,7 +123,7 @@ class DISTS(nn.Module):
         return self.distance(self.features(image), self.features(reference))
 
     def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Of two pictures whose :meth:`features` are known."""
+        """Of two images whose :meth:`features` are known."""
         alpha, beta = (self.networks.weight(f"dists.{name}").flatten() for name in ("alpha", "beta"))
         total, start = image[0].new_zeros(len(image[0])), 0
         for a, b in zip(image, reference, strict=True):
@@ -148,5 +148,5 @@ def order0(tokens: NDArray[np.integer]) -> float:
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1]."""
+    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
     return -10 * torch.log10((image - reference).square().mean((1, 2, 3)))

@@ -15,10 +15,10 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from uigc.bench.apart import size
+from uigc.bench.isolated import size
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
-from uigc.runtime.manifest import MANIFEST, PATCH
+from uigc.runtime.bundle.manifest import MANIFEST, PATCH
 
 SCHEMA = 1
 

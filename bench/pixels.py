@@ -1,7 +1,7 @@
 """Encoder and pixel decoder in each precision: ``python -m uigc.bench.pixels KODAK --networks FILE --json FILE``.
 
 Quality of the files (encoder and decoder in that precision), of the decoder alone (the file of the float32 encoder),
-the share of tokens that stay the same, and the time of both networks on the first picture, all precisions taking turns
+the share of tokens that stay the same, and the time of both networks on the first image, all precisions taking turns
 in one run. The prior is the same in all of them.
 """
 
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from uigc.bench.coders import Coded
+from uigc.bench.codecs import Coded
 from uigc.bench.evaluate import FIGURES, Record, Yardstick, means
+from uigc.bench.interleaved import take_turns
 from uigc.bench.result import machine, write
-from uigc.bench.turns import take_turns
-from uigc.runtime import image, providers
+from uigc.runtime import providers
+from uigc.runtime.arrays import Pixels
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import DEFAULT_MASK, Codec
-from uigc.runtime.pictures import pictures_in
+from uigc.runtime.io import image
+from uigc.runtime.io.image_sources import images_in
 
-Pixels = NDArray[np.uint8]
 FULL = "fp32"
 
 
@@ -35,7 +35,7 @@ def codecs(bundle: Bundle, provider: str, threads: int | None) -> dict[str, Code
 
 
 def quality(chosen: dict[str, Codec], paths: list[Path], yardstick: Yardstick, mask: str) -> dict[str, Any]:
-    """Of each precision, means and each picture's figures: of its ``files``, and of its ``decoder`` on fp32's."""
+    """Of each precision, means and each image's figures: of its ``files``, and of its ``decoder`` on fp32's."""
     records: dict[str, dict[str, list[Record]]] = {name: {"files": [], "decoder": []} for name in chosen}
     same: dict[str, list[float]] = {name: [] for name in chosen}
     exact = chosen[FULL]
@@ -49,7 +49,7 @@ def quality(chosen: dict[str, Codec], paths: list[Path], yardstick: Yardstick, m
             own = codec.tokenize(pixels)
             same[name].append(float((own == tokens).mean()))
             for side, encoded in (("files", exact.encode_tokens(own, pixels, mask)), ("decoder", reference)):
-                back = np.ascontiguousarray(codec.paint(encoded.grid)[:height, :width])
+                back = np.ascontiguousarray(codec.detokenize(encoded.grid)[:height, :width])
                 records[name][side].append(yardstick.measure(path.name, pixels, Coded(mask, encoded.data, back)))
     print(f"\r{len(paths)}/{len(paths)}")
     return {
@@ -68,7 +68,7 @@ def times(chosen: dict[str, Codec], pixels: Pixels, repeats: int) -> dict[str, d
     """Of each precision and network: median and p95 in milliseconds, and the median as a share of that of fp32."""
     grid = chosen[FULL].tokenize(pixels)
     contenders = {("encoder", name): lambda codec=codec: codec.tokenize(pixels) for name, codec in chosen.items()}
-    contenders |= {("decoder", name): lambda codec=codec: codec.paint(grid) for name, codec in chosen.items()}
+    contenders |= {("decoder", name): lambda codec=codec: codec.detokenize(grid) for name, codec in chosen.items()}
     taken = take_turns({" ".join(key): call for key, call in contenders.items()}, repeats)
     return {
         name: {
@@ -103,7 +103,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.pixels", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of pictures")
+    parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
     parser.add_argument("--provider", default=providers.DEFAULT)
     parser.add_argument("--threads", type=int, help="threads for each graph (default: all cores)")
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=20, help="of the times (default: 20)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     given = parser.parse_args(arguments)
-    paths, yardstick = pictures_in(given.folder), Yardstick(given.networks)
+    paths, yardstick = images_in(given.folder), Yardstick(given.networks)
     chosen = codecs(Bundle.load(given.bundle), given.provider, given.threads)
     taken = times(chosen, image.read(paths[0].read_bytes()), given.repeats)
     measured = quality(chosen, paths, yardstick, given.mask)

@@ -1,4 +1,4 @@
-"""``uigc profile``: where the time of a picture goes, step by step. ``docs/PROFILING.md`` explains how to read it.
+"""``uigc profile``: where the time of an image goes, step by step. ``docs/PROFILING.md`` explains how to read it.
 
 The codec says what it does (:mod:`uigc.runtime.spans`); here it is repeated, added up, printed and traced.
 """
@@ -18,21 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.bench.result import machine
-from uigc.runtime import bitstream, files, image
+from uigc.runtime.arrays import Pixels
+from uigc.runtime.cli.arguments import make_codec
+from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import Codec
-from uigc.runtime.commands import ProgressLine, make_codec
-from uigc.runtime.demo import SAMPLE
-from uigc.runtime.errors import whole
+from uigc.runtime.format import bitstream
+from uigc.runtime.io import files, image
+from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.outcomes import unwrap
 from uigc.runtime.spans import Recorder, Span, recording
 
 SCHEMA = 1
 FRAME = "stage"  # the span around a stage's steps; what of it lies in no step is counted as the rest
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is profiled: a file to decode, and the picture to encode, None where a file was given."""
+    """What is profiled: a file to decode, and the image to encode, None where a file was given."""
 
     name: str
     data: bytes
@@ -49,7 +51,7 @@ class Round:
 
 
 def target(name: str, codec: Codec, mask: str) -> Target:
-    """A .uigc file, a picture, or a size such as 768x512, to which the sample is scaled."""
+    """A .uigc file, an image, or a size such as 768x512, to which the sample is scaled."""
     size = re.fullmatch(r"(\d+)x(\d+)", name)
     if size and not Path(name).exists():
         codec.limits.check(int(size[1]), int(size[2]))
@@ -80,12 +82,12 @@ def sides(codec: Codec, what: Target, mask: str, batch: int) -> dict[str, Callab
         return runs
 
     def all_of(outcomes: Any) -> list[object]:
-        return [whole(outcome) for outcome in outcomes]
+        return [unwrap(outcome) for outcome in outcomes]
 
     runs = {"decode": lambda: all_of(codec.decompress_many([what.data] * batch, batch, 1))}
     if what.pixels is not None:
-        pictures = [what.pixels] * batch
-        runs = {"encode": lambda: all_of(codec.compress_many(pictures, mask, batch, 1)), **runs}
+        images = [what.pixels] * batch
+        runs = {"encode": lambda: all_of(codec.compress_many(images, mask, batch, 1)), **runs}
     return runs
 
 

@@ -1,9 +1,9 @@
 """How lost tokens are best regenerated: ``python -m uigc.bench.regeneration DIR --networks NETS --json FILE``.
 
-Rules side by side on a folder of pictures: the most likely token, or one drawn from the most likely ones, as the format
+Rules side by side on a folder of images: the most likely token, or one drawn from the most likely ones, as the format
 has them; and either fed back into the context of later stages, as it has not. Besides the figures of ``uigc evaluate``,
 it gives a Fréchet distance between VGG16 features of patches of 32x32 pixels (after Heusel et al., NeurIPS 2017, on
-patches since pictures are few): whether textures are distributed like those of photographs, wherever they lie.
+patches since images are few): whether textures are distributed like those of photographs, wherever they lie.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from tqdm import tqdm
 from uigc.bench.evaluate import to_tensor
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine, write
-from uigc.runtime import Codec, image
-from uigc.runtime.mask import Mask
-from uigc.runtime.pictures import pictures_in
-from uigc.runtime.regeneration import drawn, most_likely, numbers
+from uigc.runtime.arrays import Tokens
+from uigc.runtime.codec import Codec
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.regeneration import drawn, most_likely, numbers
+from uigc.runtime.io import image
+from uigc.runtime.io.image_sources import images_in
 
-Tokens = NDArray[np.int32]
 MASKS = ("edge", "edge_more", "edge_more:0")
 PATCH_FEATURES, PATCH_POOL = 3, 8  # 256 channels at a quarter of the resolution, means over 8x8 of them
 
@@ -119,10 +120,10 @@ def measure(codec: Codec, paths: list[Path], networks: Path, masks: tuple[str, .
         features = dists.features(reference)
         photographs.append(_patches(features))
         for mask in masks:
-            sent = codec.encode_tokens(tokens, pixels, Mask.of(mask)).sent
+            sent = codec.encode_tokens(tokens, pixels, Mask.parse(mask)).sent
             for rule in RULES:
                 grid = regenerate(codec, tokens, sent, rule)
-                back = to_tensor(codec.paint(grid)[: pixels.shape[0], : pixels.shape[1]])
+                back = to_tensor(codec.detokenize(grid)[: pixels.shape[0], : pixels.shape[1]])
                 made = dists.features(back)
                 right = float((grid == tokens)[~sent].mean()) if not sent.all() else 1.0
                 distances = float(lpips(back, reference)), float(dists.distance(made, features))
@@ -134,13 +135,13 @@ def measure(codec: Codec, paths: list[Path], networks: Path, masks: tuple[str, .
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.regeneration", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of pictures")
+    parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("--networks", type=Path, required=True, help="as of uigc evaluate")
     parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
-    parser.add_argument("--limit", type=int, help="use at most this many of the pictures")
+    parser.add_argument("--limit", type=int, help="use at most this many of the images")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
-    paths = pictures_in(arguments.folder)[: arguments.limit]
+    paths = images_in(arguments.folder)[: arguments.limit]
     entries = measure(Codec(arguments.bundle), paths, arguments.networks)
     for entry in entries:
         print(f"{entry['mask']:14}{entry['rule']:26}", *(f"{v:10.4f}" for v in list(entry.values())[2:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uigc.bench.peer import MODELS
+from uigc.bench.compressai_peer import MODELS
 
 BEGIN, END = "<!-- latency -->", "<!-- /latency -->"
 HEADS = ("size", "batch", "what", "device", "time, ours = 1", "p95 / p50", "p50", "megapixels/s")

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime.doctor import PACKAGES, installed
-
-
-def _processor() -> str:
-    """The name of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
+from uigc.runtime.environment import machine_name, package_versions, processor_name
 
 
 def _device() -> str | None:
@@ -38,10 +27,10 @@ def machine() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "command": " ".join([called, *sys.argv[1:]]),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "machine": machine_name(),
+        "processor": processor_name(),
         "device": _device(),
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+        "versions": package_versions(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Time and memory by the size of the picture: ``python -m uigc.bench.scaling --json FILE --plot docs/scaling.png``.
+"""Time and memory by the size of the image: ``python -m uigc.bench.scaling --json FILE --plot docs/scaling.png``.
 
 Each size is decoded in a process of its own, so that the peak of its memory is its own; the files hold tokens of the
 sample, repeated. ``docs/PROFILING.md`` describes the JSON. The plot needs matplotlib (the extra ``bench``).
@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from uigc.bench.apart import apart, codec_words, peak_bytes, size
+from uigc.bench.interleaved import take_turns
+from uigc.bench.isolated import apart, codec_words, peak_bytes, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
-from uigc.bench.turns import take_turns
-from uigc.runtime import Codec
-from uigc.runtime.commands import add_codec_arguments, make_codec
+from uigc.runtime.cli.arguments import add_codec_arguments, make_codec
+from uigc.runtime.codec import Codec
 
 SCHEMA = 1
 SIZES = ((384, 256), (768, 512), (1536, 1024), (1920, 1080), (3840, 2160), (7680, 4320))  # 0.1 to 33 megapixels

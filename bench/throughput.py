@@ -1,7 +1,7 @@
 """Ways through many files: ``python -m uigc.bench.throughput --json FILE``.
 
-Batches of one picture or several, one batch at a time or several in threads of their own, all cores for each or a share
-of them: what decodes most pictures in a second. The ways take turns.
+Batches of one image or several, one batch at a time or several in threads of their own, all cores for each or a share
+of them: what decodes most images in a second. The ways take turns.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from uigc.bench.interleaved import take_turns
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
-from uigc.bench.turns import take_turns
-from uigc.runtime import Bundle, Codec
-from uigc.runtime.errors import whole
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.outcomes import unwrap
 
 
 @dataclass(frozen=True)
 class Way:
-    """``jobs`` batches of ``batch`` pictures at a time, each network on ``threads`` threads."""
+    """``jobs`` batches of ``batch`` images at a time, each network on ``threads`` threads."""
 
     jobs: int
     threads: int
@@ -39,13 +40,13 @@ def ways(cores: int, batches: list[int]) -> list[Way]:
 
 
 def decoding(codec: Codec, way: Way, files: list[bytes]) -> Callable[[], object]:
-    return lambda: [whole(picture) for picture in codec.decompress_many(files, way.batch, way.jobs)]
+    return lambda: [unwrap(image) for image in codec.decompress_many(files, way.batch, way.jobs)]
 
 
 def measure(
     bundle: Bundle, provider: str, asked: list[Way], data: bytes, count: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """Pictures a second of each way, and how many times those of the first way that is."""
+    """Images a second of each way, and how many times those of the first way that is."""
     codecs = {way.threads: Codec(bundle, provider, threads=way.threads) for way in asked}
     contenders = {str(way): decoding(codecs[way.threads], way, [data] * count) for way in asked}
     times = take_turns(contenders, repeats, warm_up=1)
@@ -79,7 +80,7 @@ def main() -> None:
     asked = ways(arguments.cores, arguments.batch)
     rows = measure(bundle, arguments.provider, asked, data, arguments.count, arguments.repeats)
     for way, row in zip(asked, rows, strict=True):
-        print(f"{way!s:36}{row['pictures_per_second']:8.2f} pictures/s, {row['speedup']:.2f} times the first")
+        print(f"{way!s:36}{row['pictures_per_second']:8.2f} images/s, {row['speedup']:.2f} times the first")
     if arguments.json:
         size = {"width": width, "height": height, "count": arguments.count, "provider": arguments.provider}
         write(arguments.json, {**machine(), **size, "ways": rows})

@@ -1,7 +1,7 @@
-"""A large picture within several limits of memory: ``python -m uigc.bench.tiles --json FILE``.
+"""A large image within several limits of memory: ``python -m uigc.bench.tiles --json FILE``.
 
-Each limit has a process of its own, which compresses the picture and decompresses the file of the first limit; what
-they made is compared with what the largest limit made, which takes the picture as a whole if it suffices for that.
+Each limit has a process of its own, which compresses the image and decompresses the file of the first limit; what
+they made is compared with what the largest limit made, which takes the image as a whole if it suffices for that.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench.apart import apart, codec_words, peak_bytes, size
+from uigc.bench.isolated import apart, codec_words, peak_bytes, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
-from uigc.runtime import Codec
-from uigc.runtime.commands import add_codec_arguments, make_codec
+from uigc.runtime.cli.arguments import add_codec_arguments, make_codec
+from uigc.runtime.codec import Codec
 
 SCHEMA = 1
 LIMITS = (256, 512, 2048, 8192)  # megabytes
-PICTURE, FILE, PAINTED = "picture.npy", "first.uigc", "{}.npy"
+IMAGE, FILE, PAINTED = "image.npy", "first.uigc", "{}.npy"
 
 
-def picture(width: int, height: int) -> NDArray[np.uint8]:
+def image(width: int, height: int) -> NDArray[np.uint8]:
     """The sample, mirrored where it meets itself, darker from left to right, so that no two parts are alike."""
     tile = sample(768, 512)
     tile = np.concatenate([np.concatenate([tile, tile[:, ::-1]], 1), np.concatenate([tile[::-1], tile[::-1, ::-1]], 1)])
@@ -39,13 +39,13 @@ def picture(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def work_here(codec: Codec, limit: int, folder: Path) -> dict[str, Any]:
-    """Compress the picture of ``folder`` and decompress its file; what came of it, and what it took."""
+    """Compress the image of ``folder`` and decompress its file; what came of it, and what it took."""
     parts: dict[str, int] = {}
 
     def progress(label: str, done: int, total: int) -> None:
         parts[label] = total
 
-    pixels = np.load(folder / PICTURE)
+    pixels = np.load(folder / IMAGE)
     begun = time.perf_counter()
     data = codec.compress(pixels, progress=progress)
     encoded, file = time.perf_counter(), folder / FILE
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
     points = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / PICTURE, picture(width, height))
+        np.save(folder / IMAGE, image(width, height))
         for limit in limits:
             words = ["--one", folder, "--max-memory", limit, *forwarded]
             points.append(apart("uigc.bench.tiles", words, f"The limit of {limit} MB"))

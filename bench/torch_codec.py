@@ -14,8 +14,9 @@ from torch import nn
 from uigc.export.modules.checkpoint import frozen_prior, load_tokenizer
 from uigc.export.modules.interface import ImageToTokens, TokensToImage
 from uigc.export.modules.prior import Stage
-from uigc.runtime import Bundle, Codec
-from uigc.runtime.pixels import PixelNetworks
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.networks.pixel_networks import PixelNetworks
 from uigc.runtime.providers import Graph
 
 

@@ -1,4 +1,4 @@
-"""``uigc calibrate``: from a bundle and pictures to int8 graphs of encoder and decoder in the bundle."""
+"""``uigc calibrate``: from a bundle and images to int8 graphs of encoder and decoder in the bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uigc.calibration.search import Progress, Search
 from uigc.calibration.store import Store, check_free, integer_convolutions
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.commands import ProgressLine
+from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.errors import InputError, UigcError, UsageError
 
 
@@ -45,17 +45,17 @@ def budget_of(arguments: argparse.Namespace) -> Budget:
 
 
 class Calibration:
-    """Of one bundle, on pictures to observe and others to measure."""
+    """Of one bundle, on images to observe and others to measure."""
 
     def __init__(self, bundle: Bundle, threads: int | None, progress: Progress) -> None:
         self.encoder, self.decoder = (Network(bundle, name, threads) for name in ("encoder", "decoder"))
         self._progress = progress
 
     def grids(self, pictures: list[Array]) -> list[Array]:
-        return [self.encoder.full(picture) for picture in pictures]
+        return [self.encoder.full(image) for image in pictures]
 
     def search(self, network: Network, observed: list[Array], measured: list[Array], judge: Judge) -> Search:
-        """Of the encoder or the decoder; both lists are pictures (1, 3, H, W)."""
+        """Of the encoder or the decoder; both lists are images (1, 3, H, W)."""
         if network is self.decoder:
             inputs, grids = self.grids(observed), self.grids(measured)
 
@@ -65,7 +65,7 @@ class Calibration:
             inputs = observed
 
             def paint(call: Call) -> list[Array]:
-                return [self.decoder.full(call(picture)) for picture in measured]
+                return [self.decoder.full(call(image)) for image in measured]
 
         done = iter(range(1, len(inputs) + 1))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli import Command
-from uigc.runtime.commands import require
+from uigc.runtime.cli.arguments import require
+from uigc.runtime.cli.command import Command
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "safetensors")
 _METHODS = ("min-max", "percentile", "mse")  # those of ranges.py, which must not be imported for --help
@@ -21,7 +21,7 @@ def _count(text: str) -> int:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="bundle to add int8 graphs to")
-    text = "pictures: a folder of them or of tar files, or a tar file"
+    text = "images: a folder of them or of tar files, or a tar file"
     parser.add_argument("--images", metavar="DIR", type=Path, required=True, help=text)
     text = "safetensors of the networks behind LPIPS (see docs/EVALUATION.md)"
     parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
@@ -31,8 +31,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     text = "LPIPS that each network may gain by int8 (default: 0.005)"
     parser.add_argument("--lpips-gain", metavar="D", type=float, default=0.005, help=text)
     parser.add_argument("--method", choices=_METHODS, help="how ranges are chosen (default: the one that costs least)")
-    parser.add_argument("--observe", metavar="N", type=_count, default=32, help="pictures to observe (default: 32)")
-    text = "other pictures to measure costs on (default: 16)"
+    parser.add_argument("--observe", metavar="N", type=_count, default=32, help="images to observe (default: 32)")
+    text = "other images to measure costs on (default: 16)"
     parser.add_argument("--measure", metavar="N", type=_count, default=16, help=text)
     parser.add_argument("--threads", metavar="N", type=_count, help="threads for each graph (default: all cores)")
     parser.add_argument("--force", action="store_true", help="replace the int8 graphs of an earlier calibration")

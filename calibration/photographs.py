@@ -1,4 +1,4 @@
-"""The pictures of a calibration: some to observe ranges on, others, never the same, to measure what int8 costs.
+"""The images of a calibration: some to observe ranges on, others, never the same, to measure what int8 costs.
 
 Those that training holds out (by their names) are taken for measuring first, so that a collection that the networks
 were trained on measures them on what they have not seen.
@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime import image
+from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import InputError, UigcError
-from uigc.runtime.manifest import PATCH
-from uigc.runtime.pictures import Source, is_held_out, sources
+from uigc.runtime.io import image
+from uigc.runtime.io.image_sources import Source, is_held_out, sources
 
-SMALLEST, LARGEST = 64, 512  # pixels a side: what LPIPS needs, and what of a picture is used
+SMALLEST, LARGEST = 64, 512  # pixels a side: what LPIPS needs, and what of an image is used
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Photograph:
 
 
 def choose(place: Path, observed: int, measured: int, say: Callable[[str], None]) -> tuple[list[Photograph], ...]:
-    """``observed`` pictures to observe and ``measured`` to measure, or two thirds and one third of fewer; which ones
+    """``observed`` images to observe and ``measured`` to measure, or two thirds and one third of fewer; which ones
     depends on nothing but their names."""
     found = sorted(sources(place), key=lambda source: hashlib.sha256(source.name.encode()).digest())
     if len(found) < 2:
-        raise InputError(f"There are {len(found)} pictures in {place}, and calibration needs two; give more.")
+        raise InputError(f"There are {len(found)} images in {place}, and calibration needs two; give more.")
     if len(found) < observed + measured:
         measured = min(measured, max(1, len(found) // 3))
     ranked = sorted(found, key=lambda source: not is_held_out(source.name))
     measuring, used = _take(ranked, measured, say)
     observing, _ = _take([source for source in reversed(ranked) if source not in used], observed, say)
     if not measuring or not observing:
-        raise InputError(f"Fewer than two pictures in {place} can be used; give others of {SMALLEST} pixels or more.")
+        raise InputError(f"Fewer than two images in {place} can be used; give others of {SMALLEST} pixels or more.")
     return observing, measuring
 
 

@@ -1,4 +1,4 @@
-"""What a change of a pixel network costs in pictures: PSNR and LPIPS of the whole way from picture to picture."""
+"""What a change of a pixel network costs in images: PSNR and LPIPS of the whole way from image to image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over pictures: ``psnr`` in dB and ``lpips`` against the originals; ``likeness``, PSNR in dB against what
+    """Means over images: ``psnr`` in dB and ``lpips`` against the originals; ``likeness``, PSNR in dB against what
     the float32 networks give."""
 
     psnr: float
@@ -47,9 +47,9 @@ class Budget:
 
 
 class Judge:
-    """Compares pictures with originals float32 (1, 3, H, W) in [0, 1]."""
+    """Compares images with originals float32 (1, 3, H, W) in [0, 1]."""
 
-    BEST = 100.0  # dB; of equal pictures, whose true figure JSON cannot hold
+    BEST = 100.0  # dB; of equal images, whose true figure JSON cannot hold
 
     def __init__(self, originals: list[Array], lpips: LPIPS | None) -> None:
         self._originals = [torch.from_numpy(original) for original in originals]
@@ -59,29 +59,29 @@ class Judge:
         self._exact: list[torch.Tensor] | None = None
 
     def fix(self, exact: list[Array]) -> Quality:
-        """Judge the pictures of the float32 networks, with which later ones are compared too."""
+        """Judge the images of the float32 networks, with which later ones are compared too."""
         self._exact = None
         quality = self.judge(exact)
-        self._exact = [torch.from_numpy(picture) for picture in exact]
+        self._exact = [torch.from_numpy(image) for image in exact]
         return quality
 
     @torch.no_grad()
-    def judge(self, pictures: list[Array]) -> Quality:
-        """Means over the pictures, one for each original."""
-        tensors = [torch.from_numpy(picture) for picture in pictures]
+    def judge(self, images: list[Array]) -> Quality:
+        """Means over the images, one for each original."""
+        tensors = [torch.from_numpy(image) for image in images]
         return Quality(
             self._psnr(tensors, self._originals),
             self._distance(tensors),
             self._psnr(tensors, self._exact) if self._exact else None,
         )
 
-    def _psnr(self, pictures: list[torch.Tensor], references: list[torch.Tensor]) -> float:
-        pairs = zip(pictures, references, strict=True)
+    def _psnr(self, images: list[torch.Tensor], references: list[torch.Tensor]) -> float:
+        pairs = zip(images, references, strict=True)
         return float(np.mean([min(float(psnr(*pair)), self.BEST) for pair in pairs]))
 
-    def _distance(self, pictures: list[torch.Tensor]) -> float | None:
+    def _distance(self, images: list[torch.Tensor]) -> float | None:
         lpips = self._lpips
         if lpips is None:
             return None
-        pairs = zip(pictures, self._features, strict=True)
-        return float(np.mean([float(lpips.distance(lpips.features(picture), known)) for picture, known in pairs]))
+        pairs = zip(images, self._features, strict=True)
+        return float(np.mean([float(lpips.distance(lpips.features(image), known)) for image, known in pairs]))

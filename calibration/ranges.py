@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 @dataclass
 class Observed:
-    """Extremes and a histogram of the magnitudes of a tensor over many pictures.
+    """Extremes and a histogram of the magnitudes of a tensor over many images.
 
     The histogram covers 0 to ``limit``, a power of two that doubles when a larger value comes: two bins become one.
     """
@@ -38,7 +38,7 @@ class Observed:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def add(self, values: Floats) -> None:
-        """Take in the values of one picture, of any shape."""
+        """Take in the values of one image, of any shape."""
         magnitudes = np.abs(values.ravel())
         largest = float(magnitudes.max())
         self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))

@@ -91,13 +91,13 @@ def _quality(quality: Quality) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 5) for name, value in asdict(quality).items()}
 
 
-def table(parts: list[Part], budget: Budget, pictures: tuple[int, int]) -> str:
-    """What ``calibration.md`` holds; ``pictures``: how many were observed and measured."""
+def table(parts: list[Part], budget: Budget, images: tuple[int, int]) -> str:
+    """What ``calibration.md`` holds; ``images``: how many were observed and measured."""
     allowed = f"{budget.psnr} dB" + ("" if budget.lpips is None else f" and {budget.lpips} LPIPS")
     lines = [
         "# Calibration",
         "",
-        f"Ranges observed on {pictures[0]} pictures, costs measured on {pictures[1]} others. Allowed for each network: "
+        f"Ranges observed on {images[0]} images, costs measured on {images[1]} others. Allowed for each network: "
         f"a loss of {allowed} against float32. docs/CALIBRATION.md explains the columns.",
     ]
     for part in parts:

@@ -12,7 +12,7 @@ from uigc.calibration.ranges import METHODS, Observed
 from uigc.runtime.errors import BudgetError
 
 Paint = Callable[[Call], list[Array]]
-"""The pictures that come of a network: of its decoder's grids, or of what the decoder makes of its encoder's."""
+"""The images that come of a network: of its decoder's grids, or of what the decoder makes of its encoder's."""
 Progress = Callable[[str, int, int], None]
 Ranges = Mapping[str, tuple[dict[str, float], dict[str, float]]]
 """Of each layer the ranges of its input and of its output, by method."""
@@ -46,7 +46,7 @@ class Search:
     def run(self, budget: Budget, method: str | None = None) -> Found:
         """Measure, and leave layers in half precision until the budget is met; an error if none can be quantized.
 
-        ``method`` is one of ``METHODS``, or None for the one whose pictures are most like those of float32.
+        ``method`` is one of ``METHODS``, or None for the one whose images are most like those of float32.
         """
         network, names = self._network, [layer.name for layer in self._network.layers]
         exact = self._judge.fix(self._paint(network.full))

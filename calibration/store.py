@@ -12,10 +12,10 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from uigc.runtime import files
-from uigc.runtime import manifest as layout
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.errors import OutputError
+from uigc.runtime.io import files
 
 NETWORKS = ("encoder", "decoder")
 DATA, REPORT = "calibration.json", "calibration.md"

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from uigc.engines import inspector, plan, precision
+from uigc.engines import inspector, plan_census, precision
 from uigc.engines.backend import Backend
 from uigc.engines.profile import Profile, Shape
 from uigc.engines.sidecar import Sidecar, describe
-from uigc.runtime import files
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import EngineError
+from uigc.runtime.io import files
 
 REMEDY = "build it in another precision, for another target, or see docs/ENGINES.md"
 
@@ -115,7 +115,7 @@ def _use_timings(backend: Backend, config: Any, path: Path) -> None:
 def _census(backend: Backend, blob: bytes, products: list[str], profiles: int, tf32: bool) -> dict[str, int]:
     """Products by precision, from the plan where it is built ahead of time, else by the inspector on this GPU."""
     if backend.targets():
-        return plan.completed(plan.census(blob), len(products) * profiles)
+        return plan_census.completed(plan_census.census(blob), len(products) * profiles)
     return inspector.census(backend, blob, products, tf32)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from uigc.runtime.cli import Command
+from uigc.runtime.cli.command import Command
 
 # Those of backend.py, precision.py and profile.py, which must not be imported for --help.
 _BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -20,11 +20,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=_PRECISIONS, default="mixed", help=text)
     text = "GPUs to build for, as sm86,sm89,sm120 (default with tensorrt-rtx; tensorrt builds for the GPU that is here)"
     parser.add_argument("--target", metavar="SM,...", default="", help=text)
-    text = (
-        "size of picture, a range of sizes, or a name for one: 768x512 (default), 16x16..1024x1024, hd, full-hd ...; "
-    )
+    text = "size of image, a range of sizes, or a name for one: 768x512 (default), 16x16..1024x1024, hd, full-hd ...; "
     parser.add_argument("--profile", metavar="P", action="append", help=text + "may be given several times")
-    parser.add_argument("--batch", metavar="N", type=int, default=1, help="most pictures at once (default: 1)")
+    parser.add_argument("--batch", metavar="N", type=int, default=1, help="most images at once (default: 1)")
     text = "encoder, stage0 ... or decoder; may be given several times (default: all)"
     parser.add_argument("--graph", metavar="NAME", action="append", default=[], help=text)
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the engines")
@@ -33,12 +31,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from uigc.engines import backend, make, profile
+    from uigc.engines import backend, engine_set, profile
     from uigc.runtime.bundle import Bundle
 
     profiles = [profile.Profile.parse(text, arguments.batch) for text in arguments.profile or [profile.DEFAULT]]
     targets = tuple(name.strip().lower() for name in arguments.target.split(",") if name.strip())
-    order = make.Order(arguments.precision, tuple(profiles), targets, tuple(arguments.graph))
+    order = engine_set.Order(arguments.precision, tuple(profiles), targets, tuple(arguments.graph))
     found = backend.find(arguments.backend)
 
     def say(text: str) -> None:
@@ -46,9 +44,11 @@ def _run(arguments: argparse.Namespace) -> None:
             print(text, file=sys.stderr, flush=True)
 
     bundle = Bundle.load(arguments.bundle)
-    made = [engine for engine, _ in make.make(bundle, found, order, arguments.output, say, arguments.force)]
+    made = [
+        engine for engine, _ in engine_set.build_missing(bundle, found, order, arguments.output, say, arguments.force)
+    ]
     if not arguments.quiet:
-        print(make.table(made))
+        print(engine_set.table(made))
 
 
 build = Command("build TensorRT engines of a bundle's graphs", _configure, _run)

@@ -29,7 +29,7 @@ class Cuda:
         if int(status) != 0:
             raise ProviderError(
                 f"{name} failed with {self.describe(status)}; check the GPU with nvidia-smi, and if memory ran out, "
-                "scale the picture down."
+                "scale the image down."
             )
         return values[0] if len(values) == 1 else values
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from uigc.engines.backend import Backend
 from uigc.engines.device import Cuda
 from uigc.engines.sidecar import Sidecar
-from uigc.runtime import files
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.io import files
 from uigc.runtime.spans import span
 
 REMEDY = "build it again with 'uigc build --force'"
@@ -89,7 +89,7 @@ class Executor:
                 return self._lanes[index]
         sizes = "; ".join(str(profile["name"]) for profile in self.sidecar.profiles)
         raise ProviderError(
-            f"The engine of {self.label} was built for pictures of {sizes}, and an input of {shape} is another size; "
+            f"The engine of {self.label} was built for images of {sizes}, and an input of {shape} is another size; "
             "build it with a --profile for that size, or use another provider."
         )
 

@@ -23,7 +23,7 @@ _WORDS = {
 
 
 def census(backend: Backend, plan: bytes, products: Iterable[str], tf32: bool) -> dict[str, int]:
-    """As :func:`uigc.engines.plan.census`, for the network's products of those names."""
+    """As :func:`uigc.engines.plan_census.census`, for the network's products of those names."""
     trt = backend.trt
     runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
     engine = backend.checked(runtime.deserialize_cuda_engine(plan), "load the engine that it has just built")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from uigc.engines.plan import share, shares
+from uigc.engines.plan_census import share, shares
 from uigc.runtime.errors import EngineError
 
 PIXELS, STAGES = "pixels", "stages"

@@ -1,4 +1,4 @@
-"""For which sizes of picture an engine is built."""
+"""For which sizes of image an engine is built."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAMED = {
     "any": "16x16..2048x2048",
 }
 DEFAULT = "kodak"
-LARGEST = 16384, 64  # pixels a side, pictures in a batch
+LARGEST = 16384, 64  # pixels a side, images in a batch
 Shape = tuple[int, ...]
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})(?:\.\.(\d{1,5})x(\d{1,5}))?")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Pictures from ``low`` to ``high`` (width, height), both the same for a fixed size, in batches of 1 to ``batch``.
+    """Images from ``low`` to ``high`` (width, height), both the same for a fixed size, in batches of 1 to ``batch``.
 
     An engine holds one optimization profile for each; the fixed ones run at one speed, with fixed addresses.
     """
@@ -45,11 +45,11 @@ class Profile:
             )
         numbers = [int(group) for group in match.groups() if group]
         low, high = (numbers[0], numbers[1]), (numbers[-2], numbers[-1])
-        side, pictures = LARGEST
+        side, images = LARGEST
         if not (0 < low[0] <= high[0] <= side and 0 < low[1] <= high[1] <= side):
             raise UsageError(f"The profile {text!r} does not go from small to large within 1 to {side}; give another.")
-        if not 0 < batch <= pictures:
-            raise UsageError(f"Batches of {batch} were asked for, and 1 to {pictures} are taken; give another.")
+        if not 0 < batch <= images:
+            raise UsageError(f"Batches of {batch} were asked for, and 1 to {images} are taken; give another.")
         return cls(text, low, high, batch)
 
     @property

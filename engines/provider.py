@@ -49,7 +49,7 @@ class TensorRT:
 
     @property
     def batch(self) -> int:
-        """Most pictures that go through the engines together."""
+        """Most images that go through the engines together."""
         if self.engines is None or not self.verified:
             return 1
         found = sidecar.Sidecar.read(sidecar.plan_path(self.engines, "stage0", self.verified[0]))

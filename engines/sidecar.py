@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime import files
-from uigc.runtime import manifest as layout
+from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.errors import BundleError, EngineError
+from uigc.runtime.io import files
 
 FORMAT = "uigc-engine"
 VERSION = 1

@@ -16,21 +16,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from uigc.export.half import half
 from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.export.precision import variants
+from uigc.export.pixel_fp16 import half
 from uigc.export.proof import Domain, prove_file, token_domain
-from uigc.export.reach import halos
+from uigc.export.receptive_field import halos
+from uigc.export.stage_precisions import variants
 from uigc.export.trace import OPSET, Spec, TraceError, compare, is_stage, specs, trace
 from uigc.export.weights import WeightStore, externalize, name_weights, resolve
-from uigc.runtime import manifest as layout
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.coder import weight_table
+from uigc.runtime.bundle import manifest as layout
+from uigc.runtime.bundle.prior_id import prior_id
+from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import InputError, OutputError
-from uigc.runtime.identity import prior_id
-from uigc.runtime.safetensors import TensorFile
+from uigc.runtime.format.entropy_coder import weight_table
 
 Say = Callable[[str], None]
 
@@ -47,7 +47,7 @@ def write_bundle(
 ) -> Written:
     """Export to the folder ``out``; nothing is left there unless every graph agreed with its module.
 
-    ``pictures``: uint8 (H, W, 3), on which graphs and modules are compared.
+    ``images``: uint8 (H, W, 3), on which graphs and modules are compared.
     """
     _check_free(out, force)
     prior = trained.prior.freeze()

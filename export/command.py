@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from uigc.runtime.cli import Command
-from uigc.runtime.commands import require
+from uigc.runtime.cli.arguments import require
+from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import InputError
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
@@ -27,8 +27,8 @@ def _run(arguments: argparse.Namespace) -> None:
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer
     from uigc.export.modules.taming import load_vqgan
-    from uigc.runtime import image
-    from uigc.runtime.demo import SAMPLE
+    from uigc.runtime.io import image
+    from uigc.runtime.io.samples import SAMPLE
 
     def say(text: str) -> None:
         if not arguments.quiet:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save
 
-from uigc.runtime.manifest import WEIGHTS
-from uigc.runtime.safetensors import TensorFile
+from uigc.runtime.bundle.manifest import WEIGHTS
+from uigc.runtime.bundle.safetensors import TensorFile
 
 SMALLEST_EXTERNAL = 64  # elements; smaller constants stay in the graph
 SMALLEST_HALF = 1 << 15  # elements; of smaller tensors half precision would save less than its casts cost

@@ -1,4 +1,4 @@
-"""The codec: a picture to a file and back."""
+"""The codec: an image to a file and back."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime import bitstream, mask, providers
+from uigc.runtime import providers
+from uigc.runtime.arrays import Bits, Pixels, Tokens
+from uigc.runtime.batching import check_counts, in_batches
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.coder import SymbolReader, SymbolWriter, TokenModel
-from uigc.runtime.errors import OtherPriorError, UigcError, UsageError, attempt, through, whole
-from uigc.runtime.graphs import Graphs
+from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
+from uigc.runtime.errors import PriorMismatchError, UigcError, UsageError
+from uigc.runtime.format import bitstream, mask
+from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.mask import Mask, MaskMode
 from uigc.runtime.limits import Limits
-from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.many import check_counts, in_batches
-from uigc.runtime.mask import Mask, MaskMode
-from uigc.runtime.pixels import PixelNetworks, as_pixels, padded
+from uigc.runtime.networks.graph_loader import GraphLoader
+from uigc.runtime.networks.pixel_networks import PixelNetworks, as_pixels, padded
+from uigc.runtime.networks.staged_prior import StagedPrior
+from uigc.runtime.networks.tiling import DEFAULT_MEMORY, tokens_within, windows_within
+from uigc.runtime.outcomes import capture, map_ok, unwrap
+from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.spans import span
-from uigc.runtime.stages import Progress, StagedPrior, Tokens, silent
-from uigc.runtime.tiles import DEFAULT_MEMORY, tokens_within, windows_within
-from uigc.runtime.tune import preferred
+from uigc.runtime.tuning_cache import preferred
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pixels = NDArray[np.uint8]
-Bits = NDArray[np.bool_]
 File = tuple[bitstream.Header, bytes]
 DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
@@ -48,9 +50,9 @@ class Encoded:
 
 
 class Codec:
-    """Compresses and decompresses pictures with one bundle on one provider.
+    """Compresses and decompresses images with one bundle on one provider.
 
-    Graphs are loaded when first needed. A codec may be used from several threads at a time.
+    GraphLoader are loaded when first needed. A codec may be used from several threads at a time.
     """
 
     def __init__(
@@ -67,12 +69,12 @@ class Codec:
     ) -> None:
         """``bundle``: a loaded bundle, its folder, or None for the one that ships; ``provider``: see ``uigc doctor``;
         ``threads``: per graph, None for the provider's choice; ``optimization``: how far the provider may rewrite
-        graphs (``all``, ``extended``, ``basic``, ``off``); ``max_pixels``: refuse larger pictures, None for 2^25, or
-        2^22 if the bundle's tokenizer looks at the whole picture; ``precision``: of the prior's graphs, ``fp32``,
+        graphs (``all``, ``extended``, ``basic``, ``off``); ``max_pixels``: refuse larger images, None for 2^25, or
+        2^22 if the bundle's tokenizer looks at the whole image; ``precision``: of the prior's graphs, ``fp32``,
         ``fp16`` or ``int8``, None for the fastest (see ``uigc doctor --tune``). None of them changes a symbol.
         ``pixel_precision``: of encoder and pixel decoder, None for the provider's choice; it changes pixels, and which
         words an encoder finds. ``engines``: folder that ``uigc build`` wrote, for the providers that run engines.
-        ``max_memory``: bytes that the networks may use, about; larger pictures are worked on in parts, equally."""
+        ``max_memory``: bytes that the networks may use, about; larger images are worked on in parts, equally."""
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self.limits = Limits(self.bundle.local, max_pixels)
         if optimization not in OPTIMIZATIONS:
@@ -89,14 +91,14 @@ class Codec:
             chosen = self.precision if name.startswith("stage") else self.pixel_precision
             return runner.load(self.bundle.graph(name, chosen), options)
 
-        self._graphs = Graphs(load)
+        self._graphs = GraphLoader(load)
         self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
         tokens, config = tokens_within(max_memory), self.bundle.manifest["prior"]["config"]
         self.networks = PixelNetworks(self._graphs, self.bundle.patch, tokens, self.bundle.halos)
         self._mask_table = self.bundle.table(MASK_TABLE)
         self.prior = StagedPrior(
             self.bundle.schedule,
-            TokenModel(self.bundle.table(CODER_TABLE), self.bundle.codebook),
+            TokenEntropyModel(self.bundle.table(CODER_TABLE), self.bundle.codebook),
             self.bundle.window,
             self.bundle.unknown,
             self.bundle.pad,
@@ -106,17 +108,17 @@ class Codec:
         )
 
     def compress(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> bytes:
-        """The bytes of a .uigc file for a picture: uint8 (H, W, 3) sRGB, or a PIL image.
+        """The bytes of a .uigc file for an image: uint8 (H, W, 3) sRGB, or a PIL image.
 
         ``mask`` is ``entire``, ``edge`` or ``edge_more``: which tokens are sent (see ``docs/FORMAT.md``); after a colon
-        the share of the picture that is kept whole, as in ``edge_more:0.2``, makes files of any size in between.
+        the share of the image that is kept whole, as in ``edge_more:0.2``, makes files of any size in between.
         After ``+draw`` and perhaps a seed, the tokens that are lost are drawn by the decoder (``docs/CLI.md``).
         """
         return self.encode(image, mask, progress).data
 
     def decompress(self, data: bytes, progress: Progress = silent) -> Pixels:
-        """The picture uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than a wrong picture."""
-        return whole(self._pixels_of([self._unpack(data)], progress)[0])
+        """The image uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than a wrong image."""
+        return unwrap(self._pixels_of([self._unpack(data)], progress)[0])
 
     def compress_many(
         self,
@@ -125,8 +127,8 @@ class Codec:
         batch: int | None = None,
         jobs: int = DEFAULT_JOBS,
     ) -> Iterator[bytes | UigcError]:
-        """As :meth:`compress` for each of many pictures, lazily and in order; see :meth:`decompress_many`."""
-        choice = Mask.of(mask)
+        """As :meth:`compress` for each of many images, lazily and in order; see :meth:`decompress_many`."""
+        choice = Mask.parse(mask)
         check_counts(batch, jobs)
         return in_batches(
             images,
@@ -142,7 +144,7 @@ class Codec:
     ) -> Iterator[Pixels | UigcError]:
         """As :meth:`decompress` for each of many files, lazily and in order.
 
-        A file that fails gives its :class:`UigcError` instead of a picture, and the others go on; an error among the
+        A file that fails gives its :class:`UigcError` instead of an image, and the others go on; an error among the
         ``files`` is handed on in its place. ``batch``: how many files of one size go through the networks together at
         most, None for the provider's choice; ``jobs``: how many batches are under way at a time, in a thread each, so
         that the coder of one works while the networks of another run. Only what is under way is held in memory.
@@ -151,7 +153,7 @@ class Codec:
         check_counts(batch, jobs)
         return in_batches(
             files,
-            prepare=lambda data: self._unpack(whole(data)),
+            prepare=lambda data: self._unpack(unwrap(data)),
             key=lambda file: self._grid_shape(file[0].height, file[0].width),
             work=lambda batch: self._pixels_of(batch, silent),
             batch=lambda file: self._batch(batch, file[0].height, file[0].width),
@@ -160,27 +162,27 @@ class Codec:
 
     def encode(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, progress: Progress = silent) -> Encoded:
         """As :meth:`compress`, with the token grid that a decoder will end with."""
-        choice = Mask.of(mask)
+        choice = Mask.parse(mask)
         return self._encode_batch([self._accepted(image)], choice, progress)[0]
 
     def encode_tokens(
         self, tokens: Tokens, pixels: Pixels, choice: Mask | MaskMode | str, progress: Progress = silent
     ) -> Encoded:
         """The file of a token grid (h, w); ``pixels`` give the size and the edges."""
-        return self._encode_grids([tokens], [pixels], Mask.of(choice), progress)[0]
+        return self._encode_grids([tokens], [pixels], Mask.parse(choice), progress)[0]
 
     def decode_tokens(self, data: bytes, progress: Progress = silent) -> Tokens:
         """The token grid int32 (h, w) of a file, lost tokens regenerated, without painting it."""
-        return whole(self._grids_of([self._unpack(data)], progress)[0])
+        return unwrap(self._grids_of([self._unpack(data)], progress)[0])
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Pixels (H, W, 3) -> tokens int32 (ceil(H/16), ceil(W/16)); the borders are padded by replication."""
         tokens: Tokens = self.networks.tokenize([pixels])[0]
         return tokens
 
-    def paint(self, grid: Tokens) -> Pixels:
+    def detokenize(self, grid: Tokens) -> Pixels:
         """Tokens (h, w) -> pixels uint8 (16h, 16w, 3)."""
-        return self.networks.paint([grid])[0]
+        return self.networks.detokenize([grid])[0]
 
     def _accepted(self, image: Pixels | Image | UigcError) -> Pixels:
         if isinstance(image, UigcError):
@@ -190,7 +192,7 @@ class Codec:
         return pixels
 
     def _encode_batch(self, pictures: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
-        self._graphs.ahead(["encoder", *self._stages])
+        self._graphs.prefetch(["encoder", *self._stages])
         grids = self.networks.tokenize(pictures, progress)
         return self._encode_grids(list(grids), pictures, choice, progress)
 
@@ -201,12 +203,12 @@ class Codec:
         with span("mask"):
             kept = self._kept_blocks(grids, pictures, choice)
             sent = [self._write_mask(*picture, choice.mode) for picture in zip(writers, grids, kept, strict=True)]
-        ends = [whole(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
+        ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
         with span("file"):
             return [self._pack(*picture, choice) for picture in zip(writers, pictures, ends, sent, strict=True)]
 
     def _kept_blocks(self, grids: list[Tokens], pictures: list[Pixels], choice: Mask) -> list[Bits]:
-        """Blocks of 2x2 tokens of each picture that are sent whole."""
+        """Blocks of 2x2 tokens of each image that are sent whole."""
         nothing = np.zeros(mask.block_shape(*grids[0].shape), dtype=bool)
         if choice.mode is MaskMode.ENTIRE:
             return [nothing for _ in grids]
@@ -216,12 +218,12 @@ class Codec:
         sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
         back = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
         return [
-            mask.lost_blocks(tokens, made, self.bundle.words, choice.share)
+            mask.lost_blocks(tokens, made, self.bundle.codewords, choice.share)
             for tokens, made in zip(grids, back, strict=True)
         ]
 
     def _write_mask(self, writer: SymbolWriter, tokens: Tokens, kept: Bits, mode: MaskMode) -> Bits:
-        """Write the mask of a picture: which tokens (h, w) are sent."""
+        """Write the mask of an image: which tokens (h, w) are sent."""
         if mode is not MaskMode.ENTIRE:
             mask.write_bits(writer, kept, self._mask_table)
         return mask.sent_tokens(mode, kept, self.bundle.schedule, *tokens.shape)
@@ -239,7 +241,7 @@ class Codec:
             header, payload = bitstream.unpack(data)
             own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
             if header.prior_id != own:
-                raise OtherPriorError(
+                raise PriorMismatchError(
                     f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
                     "give --bundle the one that wrote it."
                 )
@@ -247,10 +249,10 @@ class Codec:
         return header, payload
 
     def _pixels_of(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
-        """The pictures of files whose grids have one size."""
-        self._graphs.ahead([*self._stages, "decoder"])
+        """The images of files whose grids have one size."""
+        self._graphs.prefetch([*self._stages, "decoder"])
         grids = self._grids_of(files, progress)
-        pictures = through(lambda good: self.networks.paint(good, progress), grids)
+        pictures = map_ok(lambda good: self.networks.detokenize(good, progress), grids)
         return [
             painted if isinstance(painted, UigcError) else _cropped(painted, header)
             for painted, (header, _) in zip(pictures, files, strict=True)
@@ -260,12 +262,12 @@ class Codec:
         readers, seeds = [SymbolReader(payload) for _, payload in files], [header.seed for header, _ in files]
         opened = zip(files, readers, strict=True)
         with span("mask"):
-            sent = [attempt(partial(self._read_mask, header, reader)) for (header, _), reader in opened]
+            sent = [capture(partial(self._read_mask, header, reader)) for (header, _), reader in opened]
         good = [index for index, bits in enumerate(sent) if not isinstance(bits, UigcError)]
         read, drawn = [readers[index] for index in good], [seeds[index] for index in good]
-        grids = through(lambda bits: self.prior.decode_many(bits, read, progress, drawn), sent)
+        grids = map_ok(lambda bits: self.prior.decode_many(bits, read, progress, drawn), sent)
         with span("check"):
-            return [attempt(partial(_checked, *picture)) for picture in zip(grids, readers, strict=True)]
+            return [capture(partial(_checked, *picture)) for picture in zip(grids, readers, strict=True)]
 
     def _read_mask(self, header: bitstream.Header, reader: SymbolReader) -> Bits:
         """The inverse of :meth:`_write_mask`."""
@@ -279,7 +281,7 @@ class Codec:
         return -(-height // self.bundle.patch), -(-width // self.bundle.patch)
 
     def _batch(self, asked: int | None, height: int, width: int) -> int:
-        """How many pictures of a size go through the networks together."""
+        """How many images of a size go through the networks together."""
         return min(self._most if asked is None else asked, self.limits.batch(width, height))
 
 
@@ -288,7 +290,7 @@ def _cropped(pixels: Pixels, header: bitstream.Header) -> Pixels:
 
 
 def _checked(grid: Tokens | UigcError, reader: SymbolReader) -> Tokens:
-    tokens = whole(grid)
+    tokens = unwrap(grid)
     reader.expect_check(_check(tokens))
     return tokens
 

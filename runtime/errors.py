@@ -5,12 +5,7 @@ Every message is one sentence with the fact, what was expected, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TypeVar
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 
 class ExitCode(IntEnum):
@@ -18,14 +13,13 @@ class ExitCode(IntEnum):
 
     OK = 0
     INTERNAL = 1
-    DIFFERENT = 1  # what `uigc verify` found; by its nature also a bug, of ours or of a provider
     USAGE = 2
     INPUT = 3
     OUTPUT = 4
-    NOT_OURS = 5
-    NEWER_FORMAT = 6
-    OTHER_PRIOR = 7
-    DAMAGED = 8
+    UNRECOGNIZED_FILE = 5
+    UNSUPPORTED_VERSION = 6
+    PRIOR_MISMATCH = 7
+    CORRUPT_FILE = 8
     TOO_LARGE = 9
     BUNDLE = 10
     PROVIDER = 11
@@ -33,6 +27,7 @@ class ExitCode(IntEnum):
     INEXACT = 13
     ENGINE = 14
     BUDGET = 15
+    MISMATCH = 16  # what `uigc verify` finds; a bug, ours or a provider's
 
 
 class UigcError(Exception):
@@ -48,7 +43,7 @@ class UsageError(UigcError):
 
 
 class InputError(UigcError):
-    """An input that cannot be read, or a picture that the codec refuses."""
+    """An input that cannot be read, or an image that the codec refuses."""
 
     exit_code = ExitCode.INPUT
 
@@ -59,32 +54,32 @@ class OutputError(UigcError):
     exit_code = ExitCode.OUTPUT
 
 
-class NotOursError(UigcError):
+class UnrecognizedFileError(UigcError):
     """The data is not a uigc file."""
 
-    exit_code = ExitCode.NOT_OURS
+    exit_code = ExitCode.UNRECOGNIZED_FILE
 
 
-class NewerFormatError(UigcError):
+class UnsupportedVersionError(UigcError):
     """The file's format is newer than this decoder."""
 
-    exit_code = ExitCode.NEWER_FORMAT
+    exit_code = ExitCode.UNSUPPORTED_VERSION
 
 
-class OtherPriorError(UigcError):
+class PriorMismatchError(UigcError):
     """The file was written with another prior."""
 
-    exit_code = ExitCode.OTHER_PRIOR
+    exit_code = ExitCode.PRIOR_MISMATCH
 
 
-class DamagedError(UigcError):
+class CorruptFileError(UigcError):
     """The file is truncated, has trailing bytes, or fails its checksum."""
 
-    exit_code = ExitCode.DAMAGED
+    exit_code = ExitCode.CORRUPT_FILE
 
 
 class TooLargeError(UigcError):
-    """The picture exceeds a limit of the format."""
+    """The image exceeds a limit of the format."""
 
     exit_code = ExitCode.TOO_LARGE
 
@@ -125,25 +120,7 @@ class BudgetError(UigcError):
     exit_code = ExitCode.BUDGET
 
 
-def whole(outcome: T | UigcError) -> T:
-    """The outcome; raises it if it is an error."""
-    if isinstance(outcome, UigcError):
-        raise outcome
-    return outcome
+class MismatchError(UigcError):
+    """A provider computed other logits than the integer reference."""
 
-
-def attempt(work: Callable[[], T]) -> T | UigcError:
-    """What ``work`` returns, or the error that it raises."""
-    try:
-        return work()
-    except UigcError as error:
-        return error
-
-
-def through(
-    work: Callable[[list[S]], Sequence[T | UigcError]], outcomes: Sequence[S | UigcError]
-) -> list[T | UigcError]:
-    """Give ``work`` what is no error; its outcomes take their places, and errors keep theirs."""
-    good = [outcome for outcome in outcomes if not isinstance(outcome, UigcError)]
-    results = iter(work(good) if good else [])
-    return [outcome if isinstance(outcome, UigcError) else next(results) for outcome in outcomes]
+    exit_code = ExitCode.MISMATCH

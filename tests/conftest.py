@@ -1,4 +1,4 @@
-"""Shared fixtures. The tiny bundle is made by code, once a session; pictures outside the project are optional."""
+"""Shared fixtures. The tiny bundle is made by code, once a session; images outside the project are optional."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from tests.reference_decoder import Model, decode
 from uigc.export.modules.checkpoint import TrainedPrior, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
-from uigc.runtime import Bundle, Codec, image
-from uigc.runtime.cli import main
-from uigc.runtime.demo import SAMPLE
-from uigc.runtime.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
+from uigc.runtime.cli.main import main
+from uigc.runtime.codec import Codec
+from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.io import image
+from uigc.runtime.io.samples import SAMPLE
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("UIGC_TEST_PICTURES", ROOT.parent / "shared"))
@@ -31,10 +33,10 @@ Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
 def outside(part: str) -> Path:
-    """A folder of pictures that are not part of the project; skips the test where it is absent."""
+    """A folder of images that are not part of the project; skips the test where it is absent."""
     path = SHARED / part
     if not path.exists():
-        pytest.skip(f"the pictures in {part} are not part of the project; UIGC_TEST_PICTURES names their folder")
+        pytest.skip(f"the images in {part} are not part of the project; UIGC_TEST_PICTURES names their folder")
     return path
 
 

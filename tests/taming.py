@@ -87,11 +87,11 @@ def weights(
     return state
 
 
-def checkpoint(words: int, pictures: Tensor, dim: int = 8) -> State:
-    """A small VQGAN whose words are latents of ``pictures`` (B, 3, H, W), so that they are used."""
+def checkpoint(words: int, images: Tensor, dim: int = 8) -> State:
+    """A small VQGAN whose words are latents of ``images`` (B, 3, H, W), so that they are used."""
     torch.manual_seed(0)
     state = weights(words, dim)
-    latents = encode(state, pictures).permute(0, 2, 3, 1).reshape(-1, dim)
+    latents = encode(state, images).permute(0, 2, 3, 1).reshape(-1, dim)
     state["quantize.embedding.weight"] = latents[torch.randperm(len(latents))[:words]].clone()
     return state
 

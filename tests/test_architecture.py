@@ -56,12 +56,12 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_importing_the_runtime_loads_no_torch_and_no_onnxruntime() -> None:
-    loaded = loaded_by("import uigc.runtime; uigc.runtime.Codec; uigc.runtime.Bundle")
+    loaded = loaded_by("import uigc; uigc.Codec; uigc.Bundle")
     assert not loaded & {"torch", "onnxruntime", "onnx"}
 
 
 def test_help_loads_nothing_heavy() -> None:
-    loaded = loaded_by("from uigc.runtime.cli import build_parser; build_parser().format_help()")
+    loaded = loaded_by("from uigc.runtime.cli.main import build_parser; build_parser().format_help()")
     assert not loaded & {"torch", "onnxruntime", "onnx", "numpy", "PIL", "constriction"}
 
 

@@ -20,9 +20,12 @@ from uigc.export.modules import floating
 from uigc.export.modules.checkpoint import frozen_prior
 from uigc.export.modules.prior import Prior, Stage
 from uigc.export.trace import trace
-from uigc.runtime import Bundle, Codec, cases, providers
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.exactness import conformance
+from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.providers import ProviderOptions
-from uigc.runtime.schedule import quincunx
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_the_twin_is_traced_as_it_is() -> None:
 
 
 def test_pytorch_reads_the_bundle_and_is_exact(bundle: Bundle, tiny_path: Path) -> None:
-    solved = cases.make(bundle, 9, [], 3, 2, lambda done, total: None)
+    solved = conformance.make_cases(bundle, 9, [], 3, 2, lambda done, total: None)
     outcomes = exactness.torch_outcomes(bundle, solved, "cpu")
     assert [outcome.precision for outcome in outcomes] == [mode.name for mode in MODES]
     assert all(outcome.values > 0 and outcome.different == 0 for outcome in outcomes)

@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.conftest import Run
 from uigc.bench.engines import order, row
-from uigc.engines import backend, make, sidecar
-from uigc.engines.plan import share
+from uigc.engines import backend, engine_set, sidecar
+from uigc.engines.plan_census import share
 from uigc.engines.precision import STAGES, TABLE
 from uigc.engines.profile import Profile
-from uigc.runtime import Bundle
-from uigc.runtime.cli import main
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import sha256
+from uigc.runtime.cli.main import main
 from uigc.runtime.errors import EngineError, ExitCode
-from uigc.runtime.manifest import sha256
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this system")
 
@@ -27,9 +27,9 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for thi
 def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, flavour = Bundle.load(), backend.find("tensorrt-rtx")
     wanted = order(bundle, precision, (Profile.parse("kodak"),), ())
-    made = [engine for engine, _ in make.make(bundle, flavour, wanted, tmp_path, lambda text: None)]
+    made = [engine for engine, _ in engine_set.build_missing(bundle, flavour, wanted, tmp_path, lambda text: None)]
     with capsys.disabled():
-        print(f"\n{make.table(made)}")
+        print(f"\n{engine_set.table(made)}")
     assert {f"stage{stage}" for stage in range(len(bundle.schedule))} <= set(wanted.graphs)
     assert [engine.source.graph for engine in made] == list(wanted.graphs)
     for engine in made:
@@ -49,15 +49,18 @@ def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, caps
 
 
 def test_calibrated_graphs_are_int8(tiny_path: Path, sample: np.ndarray, tmp_path: Path) -> None:
-    calibrated, pictures = shutil.copytree(tiny_path, tmp_path / "bundle"), tmp_path / "pictures"
-    pictures.mkdir()
+    calibrated, images = shutil.copytree(tiny_path, tmp_path / "bundle"), tmp_path / "pictures"
+    images.mkdir()
     for number in range(3):
-        Image.fromarray(sample[100 * number :][:100, :150]).save(pictures / f"{number}.png")
+        Image.fromarray(sample[100 * number :][:100, :150]).save(images / f"{number}.png")
     settings = ("--psnr-only", "--observe", "2", "--measure", "1", "--threads", "1", "--quiet")
-    assert main(["calibrate", str(calibrated), "--images", str(pictures), *settings]) == 0
+    assert main(["calibrate", str(calibrated), "--images", str(images), *settings]) == 0
     bundle, flavour = Bundle.load(calibrated), backend.find("tensorrt-rtx")
-    wanted = make.Order("int8", (Profile.parse("kodak"),), graphs=("encoder", "decoder"))
-    made = [engine for engine, _ in make.make(bundle, flavour, wanted, tmp_path / "engines", lambda text: None)]
+    wanted = engine_set.Order("int8", (Profile.parse("kodak"),), graphs=("encoder", "decoder"))
+    made = [
+        engine
+        for engine, _ in engine_set.build_missing(bundle, flavour, wanted, tmp_path / "engines", lambda text: None)
+    ]
     for engine in made:
         assert engine.source.precision == "int8"
         assert "unknown" not in engine.products
@@ -67,9 +70,10 @@ def test_calibrated_graphs_are_int8(tiny_path: Path, sample: np.ndarray, tmp_pat
 def test_profiles_of_several_sizes(tiny_path: Path, tmp_path: Path) -> None:
     bundle, flavour = Bundle.load(tiny_path), backend.find("tensorrt-rtx")
     profiles = Profile.parse("kodak", 2), Profile.parse("small", 8)
-    wanted = make.Order("mixed", profiles, ("sm89",), ("stage2", "decoder"))
+    wanted = engine_set.Order("mixed", profiles, ("sm89",), ("stage2", "decoder"))
     made = {
-        engine.source.graph: engine for engine, _ in make.make(bundle, flavour, wanted, tmp_path, lambda text: None)
+        engine.source.graph: engine
+        for engine, _ in engine_set.build_missing(bundle, flavour, wanted, tmp_path, lambda text: None)
     }
     assert [profile["name"] for profile in made["decoder"].profiles] == ["kodak", "small"]
     # Of a network as small as this one, a product may be fused out of the plan's sight: it is counted as unknown.
@@ -79,16 +83,16 @@ def test_profiles_of_several_sizes(tiny_path: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_built(tiny_path: Path, tmp_path: Path) -> None:
     bundle, flavour = Bundle.load(tiny_path), backend.find("tensorrt-rtx")
-    turing = make.Order("int8", (Profile.parse("kodak"),), ("sm75",), ("stage0",))
+    turing = engine_set.Order("int8", (Profile.parse("kodak"),), ("sm75",), ("stage0",))
     with pytest.raises(EngineError, match=r"could not build stage0 in int8: .*Turing \(SM75\): FP32 GEMM is not supp"):
-        list(make.make(bundle, flavour, turing, tmp_path, lambda text: None))
+        list(engine_set.build_missing(bundle, flavour, turing, tmp_path, lambda text: None))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_real_plan_is_refused_where_there_is_no_gpu(tiny_path: Path, tmp_path: Path) -> None:
     bundle, flavour = Bundle.load(tiny_path), backend.find("tensorrt-rtx")
-    (engine,) = make.make(
-        bundle, flavour, make.Order("fp16", (Profile.parse("96x64"),), graphs=("decoder",)), tmp_path, print
+    (engine,) = engine_set.build_missing(
+        bundle, flavour, engine_set.Order("fp16", (Profile.parse("96x64"),), graphs=("decoder",)), tmp_path, print
     )
     plan = sidecar.plan_path(tmp_path, "decoder", "fp16").read_bytes()
     runtime = flavour.trt.Runtime(flavour.logger)

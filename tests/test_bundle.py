@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uigc.runtime import Bundle
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import CODER_TABLE
 from uigc.runtime.errors import BundleError
-from uigc.runtime.manifest import CODER_TABLE
 
 
 @pytest.fixture

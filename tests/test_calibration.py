@@ -15,10 +15,12 @@ from PIL import Image
 from uigc.bench import pixels
 from uigc.calibration.ranges import LEVELS, METHODS
 from uigc.calibration.store import NETWORKS, Store, integer_convolutions
-from uigc.runtime import Bundle, Codec, files
-from uigc.runtime.cli import main
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.main import main
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import BundleError, ExitCode, OutputError
-from uigc.runtime.mask import MODES
+from uigc.runtime.format.mask import MODES
+from uigc.runtime.io import files
 
 SETTINGS = ("--psnr-only", "--observe", "2", "--measure", "1", "--threads", "1", "--quiet")
 
@@ -96,7 +98,7 @@ def test_weights_are_shared_and_the_rest_is_half(calibrated: Path, name: str) ->
     def offsets(model: onnx.ModelProto) -> set[str]:
         external = [tensor for tensor in model.graph.initializer if tensor.external_data]
         wide = [list(tensor.dims) for tensor in external if tensor.data_type != TensorProto.FLOAT16]
-        assert [np.prod(dims) for dims in wide] in ([], [bundle.words.size])  # the codebook, and no weights
+        assert [np.prod(dims) for dims in wide] in ([], [bundle.codewords.size])  # the codebook, and no weights
         return {entry.value for tensor in external for entry in tensor.external_data if entry.key == "offset"}
 
     assert offsets(quantized) == offsets(half)
@@ -180,10 +182,10 @@ def test_refusals(
 
 
 def loss(bundle: Bundle, precision: str, pixels: np.ndarray) -> tuple[float, float]:
-    """dB of PSNR that a decoder loses to float32 on the tokens of a picture, and its mean difference in 255ths."""
+    """dB of PSNR that a decoder loses to float32 on the tokens of an image, and its mean difference in 255ths."""
     full, other = (Codec(bundle, pixel_precision=each) for each in ("fp32", precision))
     grid = full.tokenize(pixels)
-    exact, changed, original = (each.astype(float) for each in (full.paint(grid), other.paint(grid), pixels))
+    exact, changed, original = (each.astype(float) for each in (full.detokenize(grid), other.detokenize(grid), pixels))
     errors = [np.square(picture - original).mean() for picture in (exact, changed)]
     return 10 * float(np.log10(errors[1] / errors[0])), float(np.abs(changed - exact).mean())
 
@@ -195,7 +197,7 @@ def test_half_precision_of_the_bundle_that_ships(sample: np.ndarray) -> None:
 
 
 def test_int8_of_the_bundle_that_ships(sample: np.ndarray) -> None:
-    """On a picture that was not calibrated on, it loses no more than its calibration allowed in the mean."""
+    """On an image that was not calibrated on, it loses no more than its calibration allowed in the mean."""
     bundle = Bundle.load()
     if "int8" not in bundle.precisions("decoder"):
         pytest.skip("the bundle that ships is not calibrated")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests import unsafe
 from tests.conftest import Run
-from uigc.runtime import Codec, ExitCode
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import ExitCode
 
 RNG = np.random.default_rng(13)
 
@@ -75,11 +76,11 @@ def test_refused_files(uigc: Run, file: Path, tmp_path: Path, picture: Path, tin
     flipped = bytearray(data)
     flipped[-3] ^= 16
     cases = {
-        "empty": (b"", ExitCode.NOT_OURS, "empty"),
-        "png": (picture.read_bytes(), ExitCode.NOT_OURS, "not a .uigc file"),
-        "truncated": (data[:-5], ExitCode.DAMAGED, "truncated"),
-        "flipped": (bytes(flipped), ExitCode.DAMAGED, "checksum"),
-        "longer": (data + b"!", ExitCode.DAMAGED, "behind its end"),
+        "empty": (b"", ExitCode.UNRECOGNIZED_FILE, "empty"),
+        "png": (picture.read_bytes(), ExitCode.UNRECOGNIZED_FILE, "not a .uigc file"),
+        "truncated": (data[:-5], ExitCode.CORRUPT_FILE, "truncated"),
+        "flipped": (bytes(flipped), ExitCode.CORRUPT_FILE, "checksum"),
+        "longer": (data + b"!", ExitCode.CORRUPT_FILE, "behind its end"),
     }
     for name, (content, code, text) in cases.items():
         path = tmp_path / f"{name}.uigc"
@@ -96,13 +97,13 @@ def test_another_bundle(uigc: Run, file: Path, tmp_path: Path, tiny_path: Path) 
 
     data[9:13] = zlib.crc32(data[:9] + data[13:]).to_bytes(4, "big")
     file.write_bytes(data)
-    fails(uigc, ExitCode.OTHER_PRIOR, "decompress", file, "out.png", "--bundle", tiny_path, text="--bundle")
+    fails(uigc, ExitCode.PRIOR_MISMATCH, "decompress", file, "out.png", "--bundle", tiny_path, text="--bundle")
 
 
 def test_inputs_and_outputs(uigc: Run, picture: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
     bundle = ("--bundle", tiny_path)
     fails(uigc, ExitCode.INPUT, "compress", tmp_path / "absent.png", "out.uigc", *bundle, text="cannot be read")
-    fails(uigc, ExitCode.INPUT, "compress", file, "out.uigc", *bundle, text="no picture")
+    fails(uigc, ExitCode.INPUT, "compress", file, "out.uigc", *bundle, text="no image")
     fails(uigc, ExitCode.OUTPUT, "compress", picture, file, *bundle, text="--force")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "out.xyz", *bundle, text=".xyz")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "absent/out.png", *bundle, text="cannot be written")
@@ -176,7 +177,7 @@ def test_bad_files_are_named_and_stop_no_other(uigc: Run, file: Path, tmp_path: 
     names = ["cut.uigc", "absent.uigc", "kept.uigc", "in.uigc", tmp_path / "in.uigc"]
     done = uigc("decompress", *names, "-o", "out", "--bundle", tiny_path)
     *lines, summary, last = done.stderr.decode().splitlines()
-    assert done.returncode == ExitCode.DAMAGED  # of the first that failed
+    assert done.returncode == ExitCode.CORRUPT_FILE  # of the first that failed
     for line, name, text in zip(
         lines,
         ("cut.uigc", "absent.uigc", "kept.png", str(tmp_path / "in.uigc")),

@@ -40,6 +40,6 @@ def test_the_best_codebook_at_a_rate_is_found_between_the_masks(
     assert "0.3400  0.1700  best" in capsys.readouterr().out
 
 
-def test_evaluations_of_other_pictures_are_not_compared() -> None:
-    with pytest.raises(InputError, match="different pictures"):
+def test_evaluations_of_other_images_are_not_compared() -> None:
+    with pytest.raises(InputError, match="different images"):
         codebooks.compare([evaluation(16, [(0.1, 0.1)]), evaluation(32, [(0.1, 0.1)], "other")], 0.02)

@@ -10,19 +10,21 @@ import pytest
 from PIL import Image
 
 from tests.conftest import reference_grid, tiny_modules
-from uigc.runtime import Codec, bitstream, providers
-from uigc.runtime.coder import SymbolWriter
+from uigc.runtime import providers
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import (
     BundleError,
-    DamagedError,
+    CorruptFileError,
     InexactError,
     InputError,
-    OtherPriorError,
+    PriorMismatchError,
     ProviderError,
     TooLargeError,
     UsageError,
 )
-from uigc.runtime.mask import MODES, block_shape, sent_tokens
+from uigc.runtime.format import bitstream
+from uigc.runtime.format.entropy_coder import SymbolWriter
+from uigc.runtime.format.mask import MODES, block_shape, sent_tokens
 from uigc.runtime.providers import Graph
 
 RNG = np.random.default_rng(11)
@@ -117,7 +119,7 @@ def test_arrays_and_pillow_images_are_the_same(tiny: Codec) -> None:
 
 @pytest.mark.parametrize("array", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
 def test_other_arrays_are_refused(tiny: Codec, array: np.ndarray) -> None:
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="not an image"):
         tiny.compress(array)
 
 
@@ -136,7 +138,7 @@ def test_limits_and_modes(tiny: Codec, tiny_path: Path) -> None:
 def test_another_prior_is_refused(tiny: Codec) -> None:
     header, payload = bitstream.unpack(tiny.compress(picture(32, 32)))
     other = bitstream.Header(header.width, header.height, header.mode, b"\1\2\3\4")
-    with pytest.raises(OtherPriorError, match="01020304"):
+    with pytest.raises(PriorMismatchError, match="01020304"):
         tiny.decompress(bitstream.pack(other, payload))
 
 
@@ -157,12 +159,12 @@ def test_the_pixels_precision(tiny: Codec, tiny_path: Path) -> None:
 
 def test_damage_is_refused(tiny: Codec) -> None:
     data = tiny.compress(picture(48, 48))
-    with pytest.raises(DamagedError):
+    with pytest.raises(CorruptFileError):
         tiny.decompress(data[:-1])
 
 
 def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One logit of one token off by one step: no wrong picture may come out as success."""
+    """One logit of one token off by one step: no wrong image may come out as success."""
 
     class Inexact:
         name, extra, precisions, pixel_precisions = "inexact", "none", ("fp32",), ("fp32",)

@@ -19,7 +19,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_bitstream import resealed
-from uigc.runtime import Bundle, Codec
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
 
 GOLDEN = ROOT / "tests" / "golden"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -31,7 +32,7 @@ class Decoded:
     code: int
     message: str
     grid: np.ndarray | None
-    picture: np.ndarray | None
+    image: np.ndarray | None
     planes: np.ndarray | None
 
 
@@ -67,9 +68,9 @@ def decode(program: Path, tmp_path: Path) -> Callable[[Path, bytes], Decoded]:
                 process.stdin.write(np.uint64(result.size).tobytes() + np.ascontiguousarray(result).tobytes())
                 process.stdin.flush()
             message = process.stderr.read().decode()
-        picture = read_ppm(out) if out.exists() else None
+        image = read_ppm(out) if out.exists() else None
         out.unlink(missing_ok=True)
-        return Decoded(process.returncode, message, grid, picture, planes)
+        return Decoded(process.returncode, message, grid, image, planes)
 
     return run
 
@@ -86,9 +87,9 @@ def test_golden_files(decode: Callable[[Path, bytes], Decoded], label: str) -> N
     found = decode(Bundle.load().path, (GOLDEN / f"coffee-{label}.uigc").read_bytes())
     assert found.code == 0, found.message
     assert np.array_equal(found.grid, json.loads((GOLDEN / "coffee.json").read_text())["grids"][label])
-    height, width = found.picture.shape[:2]
+    height, width = found.image.shape[:2]
     wanted = np.rint(np.clip(found.planes, 0, 1) * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
-    assert np.array_equal(found.picture, wanted[:height, :width])
+    assert np.array_equal(found.image, wanted[:height, :width])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (100, 330), (257, 129), (64, 700)])
@@ -102,7 +103,7 @@ def test_another_bundle_and_any_size(
         found = decode(tiny_path, encoded.data)
         assert found.code == 0, found.message
         assert np.array_equal(found.grid, encoded.grid), mask
-        assert found.picture.shape == (height, width, 3)
+        assert found.image.shape == (height, width, 3)
 
 
 def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
     }
     for changed, text in broken.items():
         found = decode(tiny_path, changed)
-        assert (found.code, found.picture) == (1, None)
+        assert (found.code, found.image) == (1, None)
         assert text in found.message, (text, found.message)
     refused = 0
     for index in range(17, len(data)):
@@ -137,7 +138,7 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
 
 def test_a_bundle_that_is_none(decode: Callable[[Path, bytes], Decoded], tmp_path: Path) -> None:
     found = decode(tmp_path, b"UIG")
-    assert (found.code, found.picture) == (1, None)
+    assert (found.code, found.image) == (1, None)
     assert "Cannot read" in found.message
     (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9')
     assert "cut off" in decode(tmp_path, b"UIG").message
@@ -151,5 +152,5 @@ def test_weights_that_are_cut_off(decode: Callable[[Path, bytes], Decoded], tiny
     for count in (0, 7, 100, 1000):
         (tmp_path / "weights.safetensors").write_bytes(weights[:count])
         found = decode(tmp_path, b"UIG")
-        assert (found.code, found.picture) == (1, None)
+        assert (found.code, found.image) == (1, None)
         assert "cut off" in found.message

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.conftest import Run
 
 
-def test_the_demo_shows_both_pictures(uigc: Run, tmp_path: Path, tiny_path: Path) -> None:
+def test_the_demo_shows_both_images(uigc: Run, tmp_path: Path, tiny_path: Path) -> None:
     done = uigc("demo", "--bundle", tiny_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "sample.png") as both:

@@ -11,7 +11,7 @@ import torch
 from tests.conftest import tiny_modules
 from uigc.export.modules import dyadic
 from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage, shifts
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.format.schedule import quincunx
 
 
 @pytest.fixture(scope="module")
@@ -105,22 +105,22 @@ def test_every_parameter_learns() -> None:
 
 
 def places(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Picture, tile row and tile column of each row of a stream, as its layout is described."""
+    """Image, tile row and tile column of each row of a stream, as its layout is described."""
     shape = layout.batch, layout.tall, layout.wide, layout.side, layout.side, layout.each
-    picture, tall, wide, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
-    return picture.flatten(), (tall * layout.side + down).flatten(), (wide * layout.side + right).flatten()
+    image, tall, wide, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    return image.flatten(), (tall * layout.side + down).flatten(), (wide * layout.side + right).flatten()
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1), Layout(3, 1, 2, 4, 1), Layout(1, 3, 1, 4, 1)])
 def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -> None:
     moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others)
-    picture, row, column = (place[moves.there].view(-1, layout.tokens) for place in places(layout))
+    image, row, column = (place[moves.there].view(-1, layout.tokens) for place in places(layout))
     allowed = mask.expand(layout.batch, -1, -1, -1, -1, -1).flatten(0, 3).bool()
 
     def apart(place: torch.Tensor) -> torch.Tensor:
         return (place[:, :, None] - place[:, None, :]).abs()
 
-    near = (apart(picture) == 0) & (apart(row) < layout.side) & (apart(column) < layout.side)
+    near = (apart(image) == 0) & (apart(row) < layout.side) & (apart(column) < layout.side)
     over = torch.zeros_like(near)  # pairs that only meet because the plane wraps around onto themselves
     if layout.tall == 1 and layout.batch == 1:
         over |= apart(row) > 0
@@ -134,11 +134,11 @@ def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
     moves, everyone = prior._moves(layout, 0), torch.arange(2 * 2 * 3 * 16)
     assert torch.equal(moves.there.sort().values, everyone)
     assert torch.equal(moves.there[moves.back], everyone)
-    picture, row, column = places(layout)
+    image, row, column = places(layout)
     asked = moves.there[moves.out]
     in_order = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
     for grid in range(2):
-        assert torch.equal(picture[asked[grid]], torch.full((96,), grid))
+        assert torch.equal(image[asked[grid]], torch.full((96,), grid))
         assert torch.equal(row[asked[grid]], in_order[0])
         assert torch.equal(column[asked[grid]], in_order[1])
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from uigc.engines import inspector, plan
+from uigc.engines import inspector, plan_census
 from uigc.engines.precision import TABLE, asked_for, check, resolve, tf32_is_exact
 from uigc.engines.profile import NAMED, Profile
-from uigc.runtime import Bundle
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import EngineError, UsageError
 
 
@@ -86,13 +86,13 @@ PLAN = b"""
 
 def test_the_census_of_a_plan() -> None:
     """Names are used anew in the program of another profile, where they may be of types that nothing multiplies."""
-    assert plan.census(PLAN) == {"int8": 1, "fp16": 2, "fp32": 2, "unknown": 1}
-    assert plan.census(PLAN + b"tf32=1")["tf32"] == 2
-    assert plan.census(b"\x00 no text at all") == {}
-    assert plan.completed({"int8": 2}, 5) == {"int8": 2, "unknown": 3}
-    assert plan.completed({"int8": 2}, 2) == {"int8": 2}
-    assert plan.shares({"int8": 17, "tf32": 8}) == "68 % int8, 32 % tf32"
-    assert plan.shares({}) == "unknown"
+    assert plan_census.census(PLAN) == {"int8": 1, "fp16": 2, "fp32": 2, "unknown": 1}
+    assert plan_census.census(PLAN + b"tf32=1")["tf32"] == 2
+    assert plan_census.census(b"\x00 no text at all") == {}
+    assert plan_census.completed({"int8": 2}, 5) == {"int8": 2, "unknown": 3}
+    assert plan_census.completed({"int8": 2}, 2) == {"int8": 2}
+    assert plan_census.shares({"int8": 17, "tf32": 8}) == "68 % int8, 32 % tf32"
+    assert plan_census.shares({}) == "unknown"
 
 
 def test_what_an_inspector_says() -> None:

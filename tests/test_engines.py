@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from tests import fake_gpu
-from uigc.engines import backend, make, sidecar
+from uigc.engines import backend, engine_set, sidecar
 from uigc.engines.profile import Profile
 from uigc.engines.provider import FOLDER, TensorRT
-from uigc.runtime import Bundle, Codec, providers
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import (
     BundleError,
     DependencyError,
@@ -24,9 +26,9 @@ from uigc.runtime.errors import (
     UigcError,
     UsageError,
 )
+from uigc.runtime.exactness.verify import examine_all
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
-from uigc.runtime.verify import examine_all
 
 SIZE = "96x64"
 STAGES = tuple(f"stage{stage}" for stage in range(6))
@@ -37,8 +39,13 @@ def fill(
 ) -> list[bool]:
     """Build engines as ``uigc build`` does; which of them were new."""
     profiles = Profile.parse(str(order.pop("size", SIZE)), int(str(order.pop("batch", 1))))
-    wanted = make.Order(precision, (profiles,), **order)  # type: ignore[arg-type]
-    return [fresh for _, fresh in make.make(Bundle.load(bundle), backend.find(name), wanted, folder, lambda text: None)]
+    wanted = engine_set.Order(precision, (profiles,), **order)  # type: ignore[arg-type]
+    return [
+        fresh
+        for _, fresh in engine_set.build_missing(
+            Bundle.load(bundle), backend.find(name), wanted, folder, lambda text: None
+        )
+    ]
 
 
 @pytest.fixture
@@ -78,17 +85,17 @@ def test_the_codec_runs_on_engines_unchanged(
 ) -> None:
     fake_gpu.install(monkeypatch, name)
     fill(tmp_path, tiny_path, "mixed", name)
-    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     plain = Codec(tiny_path, pixel_precision="fp16")
     codec = Codec(tiny_path, provider=name, engines=tmp_path)
     assert (codec.precision, codec.pixel_precision) == ("int8", "fp16")
     for mask in ("entire", "edge", "edge_more"):
         with recording(Recorder()) as recorder:
-            data = codec.compress(picture, mask)
-        assert data == plain.compress(picture, mask)
+            data = codec.compress(image, mask)
+        assert data == plain.compress(image, mask)
         assert {"copy in", "engine", "copy out"} <= {span.name for span in recorder.spans}
         np.testing.assert_array_equal(codec.decompress(data), plain.decompress(data))
-    with pytest.raises(ProviderError, match="built for pictures of 96x64"):
+    with pytest.raises(ProviderError, match="built for images of 96x64"):
         codec.compress(np.zeros((300, 300, 3), np.uint8))
 
 
@@ -97,19 +104,19 @@ def test_batches_in_threads(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: P
     assert providers.find("tensorrt-rtx", tmp_path).batch == 3
     codec, plain = Codec(tiny_path, provider="tensorrt-rtx", engines=tmp_path), Codec(tiny_path, pixel_precision="fp16")
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(7)]
-    files = list(codec.compress_many(pictures, jobs=3))
-    assert files == [plain.compress(picture) for picture in pictures]
+    images = [rng.integers(0, 256, (64, 96, 3), dtype=np.uint8) for _ in range(7)]
+    files = list(codec.compress_many(images, jobs=3))
+    assert files == [plain.compress(image) for image in images]
     for file, pixels in zip(files, codec.decompress_many(files, jobs=3), strict=True):
         np.testing.assert_array_equal(pixels, plain.decompress(file))
 
 
 def test_verify_runs_on_engines(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: Path) -> None:
-    from uigc.runtime import cases
+    from uigc.runtime.exactness import conformance
 
     fill(tmp_path, tiny_path, "fp16", size="16x16..384x384", batch=8, graphs=STAGES)
     bundle, provider = Bundle.load(tiny_path), providers.find("tensorrt-rtx", tmp_path)
-    solved = cases.make(bundle, 12, [], 0, 1, lambda done, total: None)
+    solved = conformance.make_cases(bundle, 12, [], 0, 1, lambda done, total: None)
     (outcome,) = examine_all(bundle, [provider], solved, lambda label, done, total: None)
     assert (outcome.precision, outcome.different, outcome.error) == ("fp16", 0, None)
     assert outcome.values == sum(case.logits.size for case in solved)
@@ -134,7 +141,7 @@ def test_tensorrt_builds_on_its_gpu(monkeypatch: pytest.MonkeyPatch, tiny_path: 
     found = sidecar.Sidecar.read(tmp_path / "decoder.fp16.engine")
     assert found.targets == ("sm90",)
     assert list(found.products) == ["fp16"]
-    assert (tmp_path / make.TIMING_CACHE).read_bytes() == b"timings"
+    assert (tmp_path / engine_set.TIMING_CACHE).read_bytes() == b"timings"
     with pytest.raises(UsageError, match="builds for the GPU it runs on"):
         fill(tmp_path, tiny_path, name="tensorrt", targets=("sm86",))
     fake_gpu.install(monkeypatch, "tensorrt", "11.4", driver=0)

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import outside
-from uigc.bench import coders, command
+from uigc.bench import codecs, command
 from uigc.bench.evaluate import Yardstick, means, measure, table
-from uigc.runtime import Codec, image
-from uigc.runtime.cli import main
+from uigc.runtime.cli.main import main
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import DependencyError, UsageError
+from uigc.runtime.io import image
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Path
     path = tmp_path_factory.mktemp("pictures")
     Image.fromarray(sample[:64, :96]).save(path / "a.png")
     Image.fromarray(sample[64:111, :70]).save(path / "b.webp", lossless=True)
-    (path / "notes.txt").write_text("no picture")
+    (path / "notes.txt").write_text("no image")
     return path
 
 
@@ -84,22 +85,22 @@ def test_perceptual_figures(folder: Path) -> None:
     networks = outside("perceptual") / "nets.safetensors"
     yardstick = Yardstick(networks)
     paths = [folder / "a.png"]
-    poor, good = measure(paths, coders.make("jpeg", ["1", "95"], None), yardstick, quiet=True)
+    poor, good = measure(paths, codecs.make("jpeg", ["1", "95"], None), yardstick, quiet=True)
     assert yardstick.fingerprint is not None
     assert len(yardstick.fingerprint) == 64
     for name in ("lpips_alex", "dists"):
         assert poor["means"][name] > 2 * good["means"][name] > 0
 
 
-def test_equal_pictures_have_a_finite_figure(sample: np.ndarray) -> None:
-    record = Yardstick(None).measure("same", sample, coders.Coded("all", b"12345678", sample))
+def test_equal_images_have_a_finite_figure(sample: np.ndarray) -> None:
+    record = Yardstick(None).measure("same", sample, codecs.Coded("all", b"12345678", sample))
     assert record.psnr == 100
     assert record.bytes == 8
     assert "-" in table([{"codec": "x", "setting": "all", "means": means([record])}])
 
 
 def test_the_command_names_every_coder() -> None:
-    assert coders.NAMES == command._CODECS
+    assert codecs.NAMES == command._CODECS
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,6 @@ def test_wrong_folder_and_existing_output(folder: Path, tmp_path: Path, capsys: 
 def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(DependencyError, match="pillow-jxl-plugin"):
-        coders.make("jxl", None, None)
+        codecs.make("jxl", None, None)
     with pytest.raises(UsageError, match="numbers"):
-        coders.make("webp", ["x"], None)
+        codecs.make("webp", ["x"], None)

@@ -10,12 +10,13 @@ import pytest
 
 from tests import fake_gpu
 from tests.fake_gpu import TensorRT
-from uigc.engines import backend, build, make
+from uigc.engines import backend, build, engine_set
 from uigc.engines.backend import Backend
 from uigc.engines.executor import Executor
 from uigc.engines.profile import Profile
 from uigc.engines.sidecar import Sidecar
-from uigc.runtime import Bundle, providers
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import EngineError, ProviderError
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
@@ -29,7 +30,7 @@ def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tens
 def built(name: str, path: Path, graph: str, sizes: tuple[str, ...], batch: int) -> tuple[Backend, bytes, Sidecar]:
     bundle, flavour = Bundle.load(path), backend.find(name)
     profiles = tuple(Profile.parse(size, batch) for size in sizes)
-    (wanted,) = make.planned(bundle, flavour, make.Order("fp16", profiles, (), (graph,)))
+    (wanted,) = engine_set.planned(bundle, flavour, engine_set.Order("fp16", profiles, (), (graph,)))
     return flavour, *build.build(bundle, flavour, wanted, profiles)
 
 
@@ -86,7 +87,7 @@ def test_profiles_and_shapes(trt: TensorRT, tiny_path: Path) -> None:
         assert len(trt.cuda.memory) == 4
         assert len(trt.cuda.graphs) <= 2
         for shape in ((1, 5, 5), (3, 4, 6), (4, 6), (1, 4, 6, 1)):
-            with pytest.raises(ProviderError, match=r"built for pictures of 96x64; 16x16\.\.64x64"):
+            with pytest.raises(ProviderError, match=r"built for images of 96x64; 16x16\.\.64x64"):
                 run(grid(*shape))
         with pytest.raises(ProviderError, match="takes int32 and was given int64"):
             run(grid(1, 4, 6).astype(np.int64))

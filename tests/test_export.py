@@ -19,9 +19,9 @@ from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokeni
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
 from uigc.export.weights import SMALLEST_HALF, WeightStore, compact
+from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import InputError, OutputError
-from uigc.runtime.safetensors import TensorFile
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.format.schedule import quincunx
 
 
 def graphs(path: Path) -> dict[str, onnx.ModelProto]:
@@ -130,7 +130,7 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
 
 
 def test_the_prior_id_depends_on_what_decides_symbols() -> None:
-    from uigc.runtime.identity import prior_id
+    from uigc.runtime.bundle.prior_id import prior_id
 
     weights = [("w", np.array([0.5, -0.25], np.float32))]
     tables = {"t": np.array([1, 2], np.int32)}
@@ -176,7 +176,7 @@ def test_checkpoints_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("part", "limit"), [("encoder", 25e9), ("decoder", 40e9)])
 def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None:
-    """Multiply-accumulates of a 768x512 picture, counted on the convolutions."""
+    """Multiply-accumulates of a 768x512 image, counted on the convolutions."""
     from uigc.export.modules.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(TokenizerConfig())
@@ -190,7 +190,7 @@ def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None
     for child in module.modules():
         if isinstance(child, torch.nn.Conv2d):
             child.register_forward_hook(count)
-    with torch.no_grad():  # an eighth of the picture each way: cost is linear in pixels
+    with torch.no_grad():  # an eighth of the image each way: cost is linear in pixels
         module(torch.zeros(1, 3, 64, 96) if part == "encoder" else torch.zeros(1, 12, 4, 6))
     assert limit / 4 < total * 64 < limit
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from uigc.runtime import files
 from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.io import files
 
 
 def test_existing_outputs_are_kept(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, reference_grid
-from uigc.runtime import Codec, bitstream, providers
-from uigc.runtime.cases import context
-from uigc.runtime.mask import MODES, edge_blocks
+from uigc.runtime import providers
+from uigc.runtime.codec import Codec
+from uigc.runtime.exactness.conformance import context
+from uigc.runtime.exactness.reference import ReferencePrior
+from uigc.runtime.format import bitstream
+from uigc.runtime.format.mask import MODES, edge_blocks
 from uigc.runtime.providers import ProviderOptions
-from uigc.runtime.reference import ReferencePrior
 
 FOLDER = ROOT / "tests" / "golden"
 LABELS = (*MODES, "edge_more+draw7")

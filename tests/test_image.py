@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from uigc.runtime import image
 from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.io import image
 
 RNG = np.random.default_rng(5)
 

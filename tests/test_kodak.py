@@ -1,4 +1,4 @@
-"""The bundle that ships, on the 24 Kodak pictures: right sizes, equal grids, small files, bits saved."""
+"""The bundle that ships, on the 24 Kodak images: right sizes, equal grids, small files, bits saved."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from uigc.bench.metrics import order0
-from uigc.runtime import Bundle, Codec, image
-from uigc.runtime.mask import MODES
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.format.mask import MODES
+from uigc.runtime.io import image
 
 # Precision, threads, optimization: every precision, and what differs most of the rest.
 SETTINGS = [("fp32", 2, "all"), ("fp32", 1, "off"), ("fp16", 2, "basic"), ("int8", 1, "all"), ("int8", 2, "off")]
@@ -42,14 +44,14 @@ def test_any_variant_decodes_what_any_other_encoded(kodak: list[Path], codecs: d
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A small grey picture (1024,) of mean 0 and length 1, by which pictures are told apart."""
+    """A small grey image (1024,) of mean 0 and length 1, by which images are told apart."""
     small = Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX)
     values = np.asarray(small, dtype=float).ravel() - np.mean(small)
     return np.asarray(values / np.linalg.norm(values))
 
 
-def test_pictures_come_back_recognizable(kodak: list[Path], codecs: dict) -> None:
-    """Through the public calls, landscape and portrait: the right size, and nearest to the picture it was."""
+def test_images_come_back_recognizable(kodak: list[Path], codecs: dict) -> None:
+    """Through the public calls, landscape and portrait: the right size, and nearest to the image it was."""
     codec, before, after = codecs[FASTEST], [], []
     for path in kodak:
         pixels = image.read(path.read_bytes())

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from uigc.bench import latency, peer, report, scaling, throughput
+from uigc.bench import compressai_peer, latency, report, scaling, throughput
+from uigc.bench.interleaved import Times, take_turns
 from uigc.bench.torch_codec import torch_codec
-from uigc.bench.turns import Times, take_turns
-from uigc.runtime import Bundle, Codec
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import DependencyError
 
 RESULT = ROOT / "bench" / "results" / "latency.json"
@@ -33,10 +34,10 @@ def test_turns() -> None:
 
 
 def test_pytorch_decodes_the_same_tokens(tiny: Codec, tiny_path: Path) -> None:
-    picture = np.random.default_rng(5).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    image = np.random.default_rng(5).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     other = torch_codec(Bundle.load(tiny_path))
-    data = tiny.compress(picture)
-    assert other.compress(picture) == data
+    data = tiny.compress(image)
+    assert other.compress(image) == data
     assert np.array_equal(other.decode_tokens(data), tiny.decode_tokens(data))
     assert np.abs(other.decompress(data).astype(int) - tiny.decompress(data)).max() <= 1
 
@@ -78,16 +79,16 @@ def test_a_peer_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "print(json.dumps({'size': len(open(sys.argv[1], 'rb').read()), 'rest': sys.argv[2:]}), flush=True)\n"
         "for line in sys.stdin: print(len(line.strip()) / 4, flush=True)\n"
     )
-    monkeypatch.setattr(peer.compressai_worker, "__file__", str(worker))
-    other = peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
-    assert other.facts == {"size": 60, "rest": ["4", "5", "2", *peer.MODELS]}
+    monkeypatch.setattr(compressai_peer.compressai_worker, "__file__", str(worker))
+    other = compressai_peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
+    assert other.facts == {"size": 60, "rest": ["4", "5", "2", *compressai_peer.MODELS]}
     assert other.decoding("mbt2018")() == 1.75
     other.close()
     worker.write_text("raise SystemExit(1)")
     with pytest.raises(DependencyError, match="install it there"):
-        peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
+        compressai_peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
     with pytest.raises(DependencyError, match="cannot be run"):
-        peer.Peer(str(tmp_path / "none"), np.zeros((4, 5, 3), np.uint8), 2)
+        compressai_peer.Peer(str(tmp_path / "none"), np.zeros((4, 5, 3), np.uint8), 2)
 
 
 def test_scaling(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

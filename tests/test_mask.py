@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uigc.runtime import mask
-from uigc.runtime.coder import SymbolReader, SymbolWriter
 from uigc.runtime.errors import UsageError
-from uigc.runtime.mask import MaskMode
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.format import mask
+from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter
+from uigc.runtime.format.mask import MaskMode
+from uigc.runtime.format.schedule import quincunx
 
 RNG = np.random.default_rng(3)
 SHAPES = [(1, 1), (1, 7), (9, 1), (2, 2), (16, 24), (33, 17)]
@@ -52,14 +52,14 @@ def test_a_trained_table_saves_bits() -> None:
     assert table.max() <= 65472
 
 
-def test_edges_lie_where_the_picture_changes() -> None:
-    picture = np.zeros((96, 128, 3), np.uint8)
-    picture[:, 70:] = 200
-    assert np.array_equal(mask.edge_blocks(picture, 16), np.tile([False, False, True, False], (3, 1)))
+def test_edges_lie_where_the_image_changes() -> None:
+    image = np.zeros((96, 128, 3), np.uint8)
+    image[:, 70:] = 200
+    assert np.array_equal(mask.edge_blocks(image, 16), np.tile([False, False, True, False], (3, 1)))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 80), (16, 48)])
-def test_a_flat_picture_has_no_edges(size: tuple[int, int]) -> None:
+def test_a_flat_image_has_no_edges(size: tuple[int, int]) -> None:
     edges = mask.edge_blocks(np.full((*size, 3), 77, np.uint8), 16)
     assert edges.shape == mask.block_shape(size[0] // 16, size[1] // 16)
     assert not edges.any()
@@ -82,10 +82,10 @@ def test_odd_grids() -> None:
 
 
 def test_a_share_of_the_blocks_lies_on_edges() -> None:
-    picture = RNG.integers(256, size=(160, 224, 3), dtype=np.uint8)
+    image = RNG.integers(256, size=(160, 224, 3), dtype=np.uint8)
     previous = np.zeros((5, 7), bool)
     for share in (0, 0.2, 0.5, 1):
-        edges = mask.edge_blocks(picture, 16, share)
+        edges = mask.edge_blocks(image, 16, share)
         assert edges.sum() == round(share * 35)
         assert not (previous & ~edges).any()  # more of them, never others
         previous = edges
@@ -104,13 +104,13 @@ def test_blocks_that_would_be_missed_most() -> None:
 
 
 def test_a_mask_from_text() -> None:
-    assert mask.Mask.of("edge") == mask.Mask.of(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
-    assert mask.Mask.of("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
+    assert mask.Mask.parse("edge") == mask.Mask.parse(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
+    assert mask.Mask.parse("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
     labels = "entire", "edge:0.5", "edge@gradient", "edge_more:0@gradient", "edge+draw", "edge:0.5@gradient+draw7"
     for label in labels:
-        assert mask.Mask.of(mask.Mask.of(label)).label == label
-    assert mask.Mask.of("edge+draw") == mask.Mask(MaskMode.EDGE, seed=0)
+        assert mask.Mask.parse(mask.Mask.parse(label)).label == label
+    assert mask.Mask.parse("edge+draw") == mask.Mask(MaskMode.EDGE, seed=0)
     wrong = ("none", "edge:", "edge:x", "edge:1.5", "edge:nan", "edge@sobel", "entire:0.5", "entire@gradient")
     for text in (*wrong, "entire+draw", "edge+draw256", "edge+draw-1", "edge+drawn"):
         with pytest.raises(UsageError, match="mask"):
-            mask.Mask.of(text)
+            mask.Mask.parse(text)

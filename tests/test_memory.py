@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uigc.runtime.onnx_runtime import _run_options
+from uigc.runtime.providers.onnx_runtime import _run_options
 
 # The peak of a process that runs six stages one after the other on a grid of 3x3 windows of 16x16 tokens.
 PEAK = """
 import sys
 import numpy as np
-from uigc.runtime import onnx_runtime
+from uigc.runtime.providers import onnx_runtime
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.providers import ProviderOptions
 

@@ -1,4 +1,4 @@
-"""LPIPS and DISTS against the values that their authors publish for their example pictures."""
+"""LPIPS and DISTS against the values that their authors publish for their example images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_dists(folder: Path, networks: Networks) -> None:
 
 
 @pytest.mark.parametrize("metric", [lambda n: LPIPS(n), lambda n: LPIPS(n, "vgg"), lambda n: DISTS(n)])
-def test_equal_pictures_have_no_distance_and_noise_has_one(networks: Networks, metric: object) -> None:
+def test_equal_images_have_no_distance_and_noise_has_one(networks: Networks, metric: object) -> None:
     distance = metric(networks)  # type: ignore[operator]
     image = torch.rand(2, 3, 64, 64)
     assert torch.allclose(distance(image, image), torch.zeros(2), atol=1e-5)

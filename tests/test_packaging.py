@@ -28,9 +28,9 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         bundle = [info for info in archive.infolist() if info.filename.startswith("uigc/runtime/default_bundle/")]
-    for name in ("py.typed", "default_bundle/manifest.json", "samples/coffee.webp"):
-        assert f"uigc/runtime/{name}" in names
-    assert "uigc/export/trace.py" in names
+    expected = ("__init__.py", "py.typed", "runtime/default_bundle/manifest.json", "runtime/samples/coffee.webp")
+    for name in (*expected, "export/trace.py"):
+        assert f"uigc/{name}" in names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"uigc"}
     assert not any("tests" in name for name in names)
@@ -42,7 +42,7 @@ def test_the_wheel_runs_apart_from_the_checkout(wheel: Path, tmp_path: Path) -> 
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
     subprocess.run(pip, check=True)
     code = (
-        "import uigc.runtime as r, numpy as n; "
+        "import uigc as r, numpy as n; "
         "c = r.Codec(); x = n.zeros((20, 30, 3), n.uint8); "
         "print(r.__file__, c.decompress(c.compress(x)).shape)"
     )

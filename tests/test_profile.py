@@ -13,7 +13,8 @@ import pytest
 from tests.conftest import Run
 from uigc.bench import profile
 from uigc.bench.profile import Round, figures, step_table, trace_events
-from uigc.runtime import Codec, ExitCode
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import ExitCode
 from uigc.runtime.spans import Span
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from tests.graphs import WIDTH, Node, f32, i8, model, node
 from uigc.export.proof import ProofError, prove, prove_file, token_domain
 from uigc.export.proof.values import Value, constant
-from uigc.runtime import Bundle
+from uigc.runtime.bundle import Bundle
 
 NARROW = {"tokens": (-128, 127)}
 WEIGHT = (np.arange(WIDTH * WIDTH).reshape(WIDTH, WIDTH) % 127 - 63).astype(np.float32)

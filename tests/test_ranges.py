@@ -1,4 +1,4 @@
-"""What calibration decides: ranges of tensors, layers within a budget, pictures to observe and to measure."""
+"""What calibration decides: ranges of tensors, layers within a budget, images to observe and to measure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uigc.calibration.quality import Budget, Quality
 from uigc.calibration.ranges import LEVELS, METHODS, Observed
 from uigc.calibration.search import Search
 from uigc.runtime.errors import BudgetError, InputError
-from uigc.runtime.pictures import is_held_out
+from uigc.runtime.io.image_sources import is_held_out
 
 
 def searched(costs: dict[str, float], loss: float) -> list[str]:
@@ -29,7 +29,7 @@ def searched(costs: dict[str, float], loss: float) -> list[str]:
     observed = Observed()
     observed.add(np.ones(4, np.float32))
     judge = SimpleNamespace(
-        fix=lambda pictures: Quality(20.0, None),
+        fix=lambda images: Quality(20.0, None),
         judge=lambda scales: Quality(20 - sum(costs[name] for name in scales), None, 40.0),
     )
     found = Search(
@@ -88,13 +88,13 @@ def test_a_tensor_of_zeros_has_a_range() -> None:
     assert observed.ranges() == dict.fromkeys(METHODS, 1.0)
 
 
-def test_pictures_are_measured_or_observed_never_both(tmp_path: Path) -> None:
+def test_images_are_measured_or_observed_never_both(tmp_path: Path) -> None:
     held_out = [name for name in (f"{number}.png" for number in range(400)) if is_held_out(name)]
     others = [f"{number}.png" for number in range(12) if not is_held_out(f"{number}.png")]
     for number, name in enumerate([*held_out[:2], *others]):
         Image.new("RGB", (80, 100), (number, 2, 3)).save(tmp_path / name)
     Image.new("RGB", (30, 100)).save(tmp_path / "small.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     said: list[str] = []
     observed, measured = photographs.choose(tmp_path, 30, 3, said.append)
     assert {photograph.name for photograph in measured} > set(held_out[:2])
@@ -112,7 +112,7 @@ def test_pictures_are_measured_or_observed_never_both(tmp_path: Path) -> None:
     ]
 
 
-def test_one_picture_is_too_few(tmp_path: Path) -> None:
+def test_one_image_is_too_few(tmp_path: Path) -> None:
     Image.new("RGB", (80, 100)).save(tmp_path / "one.png")
     with pytest.raises(InputError, match="calibration needs two"):
         photographs.choose(tmp_path, 2, 1, print)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Run
-from uigc.runtime.demo import SAMPLE
 from uigc.runtime.errors import ExitCode
+from uigc.runtime.io.samples import SAMPLE
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -31,8 +31,8 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(page: Path, uigc: Run, tmp_path: Path) -> None:
-    (tmp_path / "PICTURES").mkdir()
-    shutil.copy(SAMPLE, tmp_path / "PICTURES")
+    (tmp_path / "IMAGES").mkdir()
+    shutil.copy(SAMPLE, tmp_path / "IMAGES")
     shutil.copy(SAMPLE, tmp_path / "photo.webp")
     for arguments in commands(page):
         done = uigc(*arguments)

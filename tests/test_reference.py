@@ -11,11 +11,12 @@ import torch
 
 from tests.conftest import tiny_modules
 from uigc.export.modules.prior import Prior, PriorConfig, Stage
-from uigc.runtime import Bundle, providers
-from uigc.runtime.cases import context
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.exactness.conformance import context
+from uigc.runtime.exactness.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded
+from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.providers import ProviderOptions
-from uigc.runtime.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded
-from uigc.runtime.schedule import quincunx
 
 
 def test_numbers_are_read_from_their_bits() -> None:

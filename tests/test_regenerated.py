@@ -9,9 +9,10 @@ import torch
 
 from tests.conftest import tiny_modules
 from uigc.export.modules.checkpoint import frozen_prior
-from uigc.runtime import Codec, mask
-from uigc.runtime.manifest import CODEWORDS
-from uigc.runtime.mask import MODES, Mask
+from uigc.runtime.bundle.manifest import CODEWORDS
+from uigc.runtime.codec import Codec
+from uigc.runtime.format import mask
+from uigc.runtime.format.mask import MODES, Mask
 from uigc.training.masks import Masker, count_mask_bits, regenerate
 from uigc.training.regenerated import Cut, cuts, draw
 
@@ -33,7 +34,7 @@ def test_encoders_keep_the_same_blocks_in_training(tiny: Codec, sample: np.ndarr
     pixels = sample[: 16 * 23, : 16 * 37]
     tokens = tiny.tokenize(pixels)
     prior, words = frozen_prior(tiny.bundle), torch.from_numpy(tiny.bundle.weights.read(CODEWORDS)).float()
-    for choice in map(Mask.of, ("edge", "edge_more:0.2", "edge_more:0.1+draw9")):
+    for choice in map(Mask.parse, ("edge", "edge_more:0.2", "edge_more:0.1+draw9")):
         encoded = tiny.encode_tokens(tokens, pixels, choice)
         masker = Masker(prior, words, torch.from_numpy(tokens), choice)
         kept = masker.kept()
@@ -52,7 +53,7 @@ def test_the_table_of_edge_bits_is_that_of_what_encoders_keep() -> None:
     assert int(table[0]) < 32768  # fewer blocks are kept than not
 
 
-def test_crops_keep_pictures_and_tokens_together(sample: np.ndarray) -> None:
+def test_crops_keep_images_and_tokens_together(sample: np.ndarray) -> None:
     tokenizer, trained = tiny_modules(3)
     image = torch.from_numpy(sample[:150, :170].copy()).permute(2, 0, 1)
     (made,) = cuts(tokenizer, trained.prior.freeze(), [image], random.Random(1))

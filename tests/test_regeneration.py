@@ -10,10 +10,11 @@ import pytest
 
 from tests.reference_decoder import chances_of
 from uigc.bench.regeneration import RULES, frechet, regenerate
-from uigc.runtime import Codec, mask
-from uigc.runtime.cli import main
-from uigc.runtime.coder import SymbolWriter, weight_table
-from uigc.runtime.regeneration import drawn, numbers
+from uigc.runtime.cli.main import main
+from uigc.runtime.codec import Codec
+from uigc.runtime.format import mask
+from uigc.runtime.format.entropy_coder import SymbolWriter, weight_table
+from uigc.runtime.format.regeneration import drawn, numbers
 
 
 def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -55,13 +56,13 @@ def test_numbers_are_the_published_ones_and_depend_on_place_alone() -> None:
 
 
 def test_drawing_depends_on_no_batch_and_no_tile(tiny: Codec, tiny_path: Path, sample: np.ndarray) -> None:
-    pictures = [np.ascontiguousarray(sample[top : top + 256, 16:528]) for top in (0, 256)]
-    files = [tiny.encode(picture, f"edge_more:0.1+draw{seed}") for picture, seed in zip(pictures, (3, 4), strict=True)]
+    images = [np.ascontiguousarray(sample[top : top + 256, 16:528]) for top in (0, 256)]
+    files = [tiny.encode(image, f"edge_more:0.1+draw{seed}") for image, seed in zip(images, (3, 4), strict=True)]
     parted = Codec(tiny_path, max_memory=1 << 20)
-    for picture, file, seed in zip(pictures, files, (3, 4), strict=True):
-        assert parted.compress(picture, f"edge_more:0.1+draw{seed}") == file.data
+    for image, file, seed in zip(images, files, (3, 4), strict=True):
+        assert parted.compress(image, f"edge_more:0.1+draw{seed}") == file.data
         assert np.array_equal(parted.decode_tokens(file.data), file.grid)
-        assert not np.array_equal(file.grid, tiny.encode(picture, "edge_more:0.1").grid)
+        assert not np.array_equal(file.grid, tiny.encode(image, "edge_more:0.1").grid)
     together = tiny.decompress_many([file.data for file in files], batch=2)
     for pixels, file in zip(together, files, strict=True):
         assert np.array_equal(pixels, tiny.decompress(file.data))
@@ -69,7 +70,7 @@ def test_drawing_depends_on_no_batch_and_no_tile(tiny: Codec, tiny_path: Path, s
 
 def test_what_the_file_says_of_lost_tokens(tiny: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for mask_, said in (("edge+draw9", "drawn, seed 9"), ("edge", "most likely"), ("entire", "none")):
-        path = tmp_path / "picture.uigc"
+        path = tmp_path / "image.uigc"
         path.write_bytes(tiny.compress(np.zeros((40, 40, 3), np.uint8), mask_))
         assert main(["info", str(path), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["lost_tokens"] == said

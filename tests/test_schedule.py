@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uigc.runtime.errors import BundleError
-from uigc.runtime.schedule import Schedule, quincunx
+from uigc.runtime.format.schedule import Schedule, quincunx
 
 
 def test_shares_of_the_default() -> None:

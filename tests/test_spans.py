@@ -10,16 +10,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from uigc.runtime import Codec
+from uigc.runtime.codec import Codec
 from uigc.runtime.spans import Recorder, recording, span
 
-PICTURE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 STAGE = {"tokens in", "network", "rows", "tables", "range coding", "regeneration", "tokens out", "stage"}
 
 
 def test_every_step_of_a_file_and_back(tiny: Codec) -> None:
     with recording(Recorder()) as there:
-        data = tiny.compress(PICTURE)
+        data = tiny.compress(IMAGE)
     assert {step.name for step in there.spans if step.stage is None} == {"image in", "encoder", "mask", "file"}
     with recording(Recorder()) as back:
         tiny.decompress(data)
@@ -39,9 +39,9 @@ def test_every_step_of_a_file_and_back(tiny: Codec) -> None:
 
 def test_recording_changes_nothing_and_ends(tiny: Codec) -> None:
     with recording(Recorder()) as recorder:
-        data = tiny.compress(PICTURE)
+        data = tiny.compress(IMAGE)
     count = len(recorder.spans)
-    assert tiny.compress(PICTURE) == data
+    assert tiny.compress(IMAGE) == data
     assert len(recorder.spans) == count
     assert span("free") is span("of charge")
 

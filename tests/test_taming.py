@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from tests import taming
 from uigc.export.modules.checkpoint import load_tokenizer, token_fingerprint
 from uigc.export.modules.taming import load_vqgan
-from uigc.runtime.cli import main
+from uigc.runtime.cli.main import main
 from uigc.runtime.errors import ExitCode, InputError
-from uigc.training.words import reduced, use
+from uigc.training.codebook_reduction import reduced, use
 
 State = taming.State
 
@@ -163,7 +163,7 @@ def test_importing(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[s
         ([checkpoint, "--words", "16"], ExitCode.USAGE, "--words needs --photos"),
         ([checkpoint, "--photos", tmp_path], ExitCode.USAGE, "serve --words alone"),
         ([checkpoint, "--words", "64", "--photos", tmp_path], ExitCode.USAGE, "the codebook has 32"),
-        ([checkpoint, "--words", "16", "--photos", tmp_path], ExitCode.INPUT, "No picture"),
+        ([checkpoint, "--words", "16", "--photos", tmp_path], ExitCode.INPUT, "No image"),
     )
     for arguments, code, text in refused:
         assert main(["import-vqgan", *map(str, arguments), "-o", str(run)]) == code
@@ -184,8 +184,8 @@ def test_reduced_words_are_the_same_again(tmp_path: Path) -> None:
     for index in range(4):
         small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
         small.resize((96, 112), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
-    with Image.open(photos / "1.png") as picture:
-        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
+    with Image.open(photos / "1.png") as image:
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
     checkpoint = written(tmp_path / "a.ckpt", taming.checkpoint(32, pixels))
     words = []
     for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Parts of a picture make the same whole: equal tokens, equal logits, pixels that differ by rounding at most."""
+"""Parts of an image make the same whole: equal tokens, equal logits, pixels that differ by rounding at most."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 
 from tests.conftest import tiny_modules
 from uigc.bench import tiles as bench
-from uigc.export.reach import halos
-from uigc.runtime import Bundle, Codec
-from uigc.runtime.pixels import PixelNetworks
-from uigc.runtime.tiles import bands, tiles, tokens_within, windows_within
+from uigc.export.receptive_field import halos
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.networks.pixel_networks import PixelNetworks
+from uigc.runtime.networks.tiling import bands, tiles, tokens_within, windows_within
 
 RNG = np.random.default_rng(5)
 
@@ -68,18 +69,18 @@ def test_pixels_and_tokens_of_tiles_are_those_of_the_whole(tiny: Codec, parted: 
     grids = parted.networks.tokenize([pixels, pixels[::-1].copy()], lambda *step: steps.append(step))
     assert np.array_equal(grids, tiny.networks.tokenize([pixels, pixels[::-1].copy()]))
     assert len(steps) > 9
-    whole, parts = (codec.networks.paint(list(grids)) for codec in (tiny, parted))
+    whole, parts = (codec.networks.detokenize(list(grids)) for codec in (tiny, parted))
     for one, other in zip(whole, parts, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # a float's rounding, at the edge of a level
 
 
 def test_a_smaller_halo_would_show(tiny: Codec) -> None:
     grid = RNG.integers(0, 16, (40, 40), dtype=np.int32)
-    whole = tiny.paint(grid).astype(int)
+    whole = tiny.detokenize(grid).astype(int)
     for name, halo in tiny.bundle.halos.items():
         assert halo > 2, name
     short = PixelNetworks(tiny._graphs, 16, 1, {"decoder": tiny.bundle.halos["decoder"] - 3})
-    assert np.abs(short.paint([grid])[0].astype(int) - whole).max() > 1
+    assert np.abs(short.detokenize([grid])[0].astype(int) - whole).max() > 1
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (24, 61), (96, 8)])
@@ -121,7 +122,7 @@ def test_bundles_that_do_not_say_are_worked_on_whole(tiny: Codec) -> None:
     bundle = Bundle(tiny.bundle.path, manifest, tiny.bundle.schedule)
     assert bundle.halos == {}
     steps: list[tuple[str, int, int]] = []
-    Codec(bundle, threads=1, max_memory=1).networks.paint(
+    Codec(bundle, threads=1, max_memory=1).networks.detokenize(
         [np.zeros((30, 30), np.int32)], lambda *step: steps.append(step)
     )
     assert steps == [("decoder", 0, 1), ("decoder", 1, 1)]

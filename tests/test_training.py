@@ -1,4 +1,4 @@
-"""The recipes run, resume and repeat, in seconds, on pictures made by code."""
+"""The recipes run, resume and repeat, in seconds, on images made by code."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
-from uigc.runtime import Bundle
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import InputError
-from uigc.runtime.pictures import is_held_out
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.io.image_sources import is_held_out
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
 from uigc.training.prior import augmented, prior_for, stage_loss
@@ -33,7 +33,7 @@ from uigc.training.tokenizer import at_any_phase
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tar of smooth pictures; the tests are about the machinery."""
+    """A tar of smooth images; the tests are about the machinery."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     with tarfile.open(folder / "photos.tar", "w") as archive:
@@ -131,14 +131,14 @@ def test_a_codebook_of_another_size_is_fitted_and_its_prior_begins_as_the_neares
     assert load_prior(tmp_path).prior.config.codebook == 64
 
 
-def test_networks_see_both_pictures_at_the_same_phase_and_at_every_one() -> None:
-    picture = torch.arange(2 * 3 * 32 * 48, dtype=torch.float32).view(2, 3, 32, 48)
+def test_networks_see_both_images_at_the_same_phase_and_at_every_one() -> None:
+    image = torch.arange(2 * 3 * 32 * 48, dtype=torch.float32).view(2, 3, 32, 48)
     phases = set()
     for _ in range(200):
-        one, other = at_any_phase(picture, picture + 1)
+        one, other = at_any_phase(image, image + 1)
         assert torch.equal(one + 1, other)
         down, right = one.shape[2] - 32, one.shape[3] - 48
-        assert torch.equal(one[:, :, down:, right:], picture)
+        assert torch.equal(one[:, :, down:, right:], image)
         phases.add((down, right))
     assert phases == {(down, right) for down in range(4) for right in range(4)}
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_left_alone_and_another_is_not_resumed(photos: Path, t
 
 
 def test_no_photographs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No picture"):
+    with pytest.raises(InputError, match="No image"):
         Photos(tmp_path, torch.device("cpu"), 64)
 
 
@@ -245,10 +245,10 @@ def test_losses_follow_the_mask_modes_or_none() -> None:
 
 
 def test_augmented_photographs_keep_a_window() -> None:
-    picture, rng = torch.rand(1, 3, 300, 400), random.Random(1)
+    image, rng = torch.rand(1, 3, 300, 400), random.Random(1)
     shapes = set()
     for _ in range(8):
-        made = augmented(picture, rng)
+        made = augmented(image, rng)
         assert min(made.shape[2:]) >= 256
         assert 0 <= float(made.min()) <= float(made.max()) <= 1
         shapes.add(tuple(made.shape))

@@ -12,11 +12,12 @@ from PIL import Image
 from tests import unsafe
 from tests.conftest import Run
 from uigc.export.proof import ProofError, prove_file, token_domain
-from uigc.runtime import Bundle, providers
-from uigc.runtime.cases import BATCHES, Case, make, random_grids
+from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import ExitCode, ProviderError
+from uigc.runtime.exactness.conformance import BATCHES, Case, make_cases, random_grids
+from uigc.runtime.exactness.verify import compare, examine, matrix
 from uigc.runtime.providers import OPTIMIZATIONS, ProviderOptions
-from uigc.runtime.verify import compare, examine, matrix
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,8 @@ def bundle(tiny_path: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def cases(bundle: Bundle) -> list[Case]:
-    picture = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
-    return make(bundle, 60, [picture], 0, 2, lambda done, total: None)
+    image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
+    return make_cases(bundle, 60, [image], 0, 2, lambda done, total: None)
 
 
 def test_cases_are_of_all_kinds(bundle: Bundle, cases: list[Case]) -> None:
@@ -115,7 +116,7 @@ def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: unsafe.Edit) -
     with pytest.raises(ProofError, match=text):
         prove_file(bundle.graph("stage5", "int8"), token_domain(bundle.pad))
     done = uigc("verify", path, "--windows", 1, "--json", "out.json")
-    assert done.returncode == ExitCode.DIFFERENT == 1, done.stderr
+    assert done.returncode == ExitCode.MISMATCH == 1, done.stderr
     assert b"differ from the reference" in done.stderr
     outcomes = json.loads((tmp_path / "out.json").read_text())["outcomes"]
     wrong = {(each["precision"], each["optimization"]) for each in outcomes if each["different"]}

@@ -1,4 +1,4 @@
-"""Bring your own tokenizer: a VQGAN's checkpoint, imported, given a prior, exported, and used to code pictures."""
+"""Bring your own tokenizer: a VQGAN's checkpoint, imported, given a prior, exported, and used to code images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from uigc.export.modules.checkpoint import load_prior, load_tokenizer, token_fin
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.taming import configuration
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
-from uigc.runtime import Bundle, Codec
-from uigc.runtime.cli import main
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.main import main
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ExitCode, InputError, TooLargeError
 from uigc.training.decoder import train as train_decoder
 from uigc.training.loop import RunOptions
@@ -51,8 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Made:
     for index in range(6):
         top, left = 20 * index, 30 * index
         Image.fromarray(sample[top : top + 256, left : left + 272]).save(photos / f"{index}.png")
-    pictures = torch.from_numpy(sample[:192, :320].copy()).permute(2, 0, 1)[None].float() / 255
-    state = taming.checkpoint(WORDS, pictures)
+    images = torch.from_numpy(sample[:192, :320].copy()).permute(2, 0, 1)[None].float() / 255
+    state = taming.checkpoint(WORDS, images)
     torch.save({"state_dict": {**state, "loss.discriminator.main.0.weight": torch.zeros(2)}, "epoch": 3}, checkpoint)
     reduce = ("--words", REDUCED, "--photos", photos, "--device", "cpu", "--quiet")
     assert main(["import-vqgan", str(checkpoint), "-o", str(run), *map(str, reduce)]) == 0
@@ -110,7 +111,7 @@ def test_the_module_computes_the_restated_networks(made: Made) -> None:
     assert float(vqgan.quantizer.shortfall(latents, (tokens + 1) % REDUCED).max()) > 0.1
 
 
-def test_pictures_go_round(made: Made, sample: np.ndarray) -> None:
+def test_images_go_round(made: Made, sample: np.ndarray) -> None:
     codec = Codec(made.bundle, threads=1)
     pixels = np.ascontiguousarray(sample[40:213, 100:350])
     for mask in ("entire", "edge", "edge_more"):
@@ -135,7 +136,7 @@ def test_the_commands_take_the_bundle(made: Made, tmp_path: Path, sample: np.nda
         assert back.size == (120, 90)
 
 
-def test_large_pictures_are_refused_unless_asked_for(made: Made) -> None:
+def test_large_images_are_refused_unless_asked_for(made: Made) -> None:
     codec, ours = Codec(made.bundle), Codec()
     assert (ours.bundle.local, codec.bundle.local) == (True, False)
     assert codec.bundle.manifest["tokenizer"]["kind"] == "vqgan"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from uigc.runtime.manifest import MANIFEST, sha256
+from uigc.runtime.bundle.manifest import MANIFEST, sha256
 
 Edit = Callable[[onnx.ModelProto], None]
 

@@ -11,8 +11,8 @@ import torch
 
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.runtime.bundle.manifest import PATCH, is_codebook_size
 from uigc.runtime.errors import UigcError
-from uigc.runtime.manifest import PATCH, is_codebook_size
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
@@ -41,7 +41,7 @@ def _share(text: str) -> float:
 
 
 def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
-    recipe.add_argument("--photos", type=Path, required=True, help="folder of pictures or tar files, or a tar file")
+    recipe.add_argument("--photos", type=Path, required=True, help="folder of images or tar files, or a tar file")
     recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
     budget = recipe.add_mutually_exclusive_group(required=True)
     budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 LEARNING_RATE = 4e-4
 WIDTH = 64
-# Of DISTS' features: the picture itself, then VGG16's five stages of 64, 128, 256, 512 and 512 channels.
+# Of DISTS' features: the image itself, then VGG16's five stages of 64, 128, 256, 512 and 512 channels.
 LEVELS = {2: 128, 3: 256, 4: 512}
 
 
 class Head(nn.Module):
-    """Logits (B, 1, h, w) of one level's features (B, channels, h, w): is a place of the picture a photograph's?"""
+    """Logits (B, 1, h, w) of one level's features (B, channels, h, w): is a place of the image a photograph's?"""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

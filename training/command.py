@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uigc.runtime.cli import Command
+from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("-o", "--output", metavar="RUN", type=Path, required=True, help="folder of the run to begin")
     parser.add_argument("--words", metavar="K", type=int, help="reduce the codebook to K words; needs --photos")
-    text = "folder of pictures or tar files, or a tar file, on which the use of words is counted"
+    text = "folder of images or tar files, or a tar file, on which the use of words is counted"
     parser.add_argument("--photos", metavar="PHOTOS", type=Path, help=text)
     parser.add_argument("--photo-limit", metavar="N", type=int, help="count on at most N photographs")
     parser.add_argument("--device", help="where the photographs are encoded (default: a GPU if there is one)")
@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from uigc.runtime.manifest import is_codebook_size
+    from uigc.runtime.bundle.manifest import is_codebook_size
 
     if arguments.words is not None and not is_codebook_size(arguments.words):
         raise UsageError(f"--words is {arguments.words}, and a power of two from 4 to 4096 is needed; give another.")
@@ -55,7 +55,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _whole(vqgan: VQGAN, path: Path) -> VQGAN:
-    from uigc.runtime.manifest import is_codebook_size
+    from uigc.runtime.bundle.manifest import is_codebook_size
 
     words = vqgan.config.codebook
     if not is_codebook_size(words):
@@ -74,10 +74,10 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
 
     import torch
 
-    from uigc.runtime.manifest import PATCH
+    from uigc.runtime.bundle.manifest import PATCH
+    from uigc.training.codebook_reduction import reduced, use
     from uigc.training.photos import Photos
     from uigc.training.prior import token_grids
-    from uigc.training.words import reduced, use
 
     words, wanted = vqgan.config.codebook, arguments.words
     if wanted >= words:

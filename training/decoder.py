@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``.
 
-    ``regenerated``: share of a batch, 0..1 (one picture is left out of it), whose lost tokens the prior of
+    ``regenerated``: share of a batch, 0..1 (one image is left out of it), whose lost tokens the prior of
     ``options.out`` regenerated.
     """
     torch.manual_seed(options.seed)
@@ -80,7 +80,7 @@ def train(
 
 
 def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Two batches of pictures and tokens as one in random order: the dearer losses look at its first pictures only."""
+    """Two batches of images and tokens as one in random order: the dearer losses look at its first images only."""
     count = len(one[0]) + len(other[0])
     order = torch.tensor(rng.sample(range(count), count), device=one[0].device)
     images, tokens = (torch.cat(pair)[order] for pair in zip(one, other, strict=True))

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from uigc.runtime import files
+from uigc.runtime.io import files
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Average:
                 self.state[name].copy_(buffer)
 
 
-def save_picture(path: Path, image: Tensor) -> None:
+def save_image(path: Path, image: Tensor) -> None:
     """Write (3, H, W) in [0, 1] as PNG."""
     pixels = (image.detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(path)

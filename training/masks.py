@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uigc.export.modules.prior import Prior
-from uigc.runtime import regeneration
-from uigc.runtime.coder import weight_table
-from uigc.runtime.mask import BLOCK, Mask, MaskMode, block_shape, count_table, in_steps, lost_blocks, sent_tokens
-from uigc.runtime.schedule import Schedule
+from uigc.runtime.format import regeneration
+from uigc.runtime.format.entropy_coder import weight_table
+from uigc.runtime.format.mask import BLOCK, Mask, MaskMode, block_shape, count_table, in_steps, lost_blocks, sent_tokens
+from uigc.runtime.format.schedule import Schedule
 
 LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]
 LOSSY_SHARE = 0.5  # of the windows
@@ -119,7 +119,7 @@ class Masker:
 
 
 def draw_mask(rng: random.Random) -> Mask:
-    """A mask that loses tokens: half of the time of the picture's own share of blocks, else of any."""
+    """A mask that loses tokens: half of the time of the image's own share of blocks, else of any."""
     return Mask(rng.choice(LOSSY), None if rng.random() < 0.5 else rng.uniform(0, LARGEST_KEPT))
 
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from uigc.runtime import image as image_file
 from uigc.runtime.errors import InputError, UigcError
-from uigc.runtime.pictures import is_held_out, sources
+from uigc.runtime.io import image as image_file
+from uigc.runtime.io.image_sources import is_held_out, sources
 
 
 def _decode(data: bytes) -> Tensor | None:
-    """As the runtime reads pictures, transparency on white; None for what it refuses."""
+    """As the runtime reads images, transparency on white; None for what it refuses."""
     try:
         pixels = image_file.read(data, "white")
     except UigcError:
@@ -26,7 +26,7 @@ def _decode(data: bytes) -> Tensor | None:
 
 
 class Photos:
-    """uint8 pictures (3, H, W) on ``device``, split into ``training`` and ``held_out``."""
+    """uint8 images (3, H, W) on ``device``, split into ``training`` and ``held_out``."""
 
     def __init__(self, source: Path, device: torch.device, smallest: int, limit: int | None = None) -> None:
         files = [(found.name, found.read()) for found in sources(source)]
@@ -36,19 +36,19 @@ class Photos:
             decoded = list(tqdm(pool.map(_decode, (data for _, data in files)), "photos", len(files)))
         named = [(name, image) for (name, _), image in zip(files, decoded, strict=True) if image is not None]
         if len(named) < len(files):
-            print(f"{len(files) - len(named)} of {len(files)} pictures cannot be read and are passed over")
+            print(f"{len(files) - len(named)} of {len(files)} images cannot be read and are passed over")
         fitting = [(name, image.to(device)) for name, image in named if min(image.shape[1:]) >= smallest]
         self.training = [image for name, image in fitting if not is_held_out(name)]
         self.held_out = [image for name, image in fitting if is_held_out(name)] or self.training[:1]
         if not self.training:
             raise InputError(
-                f"No picture of at least {smallest} pixels was found in {source}; "
-                "give a folder of pictures, a folder of tar files, or a tar file."
+                f"No image of at least {smallest} pixels was found in {source}; "
+                "give a folder of images, a folder of tar files, or a tar file."
             )
 
 
 def crops(images: list[Tensor], count: int, size: int, rng: random.Random) -> Tensor:
-    """(count, 3, size, size) in [0, 1]: random crops, half of them at half scale where the picture allows, flipped."""
+    """(count, 3, size, size) in [0, 1]: random crops, half of them at half scale where the image allows, flipped."""
     batch = []
     for _ in range(count):
         image = rng.choice(images)
@@ -64,6 +64,6 @@ def crops(images: list[Tensor], count: int, size: int, rng: random.Random) -> Te
 
 
 def centre(image: Tensor, size: int) -> Tensor:
-    """The middle ``size`` square of a uint8 picture as (1, 3, size, size) in [0, 1]."""
+    """The middle ``size`` square of a uint8 image as (1, 3, size, size) in [0, 1]."""
     top, left = ((side - size) // 2 for side in image.shape[1:])
     return image[None, :, top : top + size, left : left + size].float() / 255

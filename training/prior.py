@@ -22,10 +22,10 @@ from uigc.export.modules import dyadic, floating
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
-from uigc.runtime import files
+from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import InputError
-from uigc.runtime.manifest import PATCH
-from uigc.runtime.schedule import quincunx
+from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.io import files
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.masks import count_mask_bits, draw_lost, gathered, stage_grid
 from uigc.training.photos import Photos
@@ -33,13 +33,13 @@ from uigc.training.photos import Photos
 LEARNING_RATE = 2e-3
 WARM_LEARNING_RATE = 1e-3  # of a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
-MASK_PICTURES = 400  # on which the table of the edge bits is counted
+MASK_IMAGES = 400  # on which the table of the edge bits is counted
 SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
 BRIGHTNESS = (0.85, 1.15)
 
 
 def token_grids(tokenizer: VQTokenizer, images: list[Tensor], rng: random.Random, variants: int = 1) -> list[Tensor]:
-    """Token grids int64 (h, w), ``variants`` of each picture, each cut at a random phase; the first as it is, the
+    """Token grids int64 (h, w), ``variants`` of each image, each cut at a random phase; the first as it is, the
     others augmented."""
     grids = []
     for image in tqdm(images, desc="tokens", unit="images"):
@@ -84,7 +84,7 @@ def _tokenized(
 
 
 def _window(grid: Tensor, pad: int, side: int, rng: random.Random) -> Tensor:
-    """A random ``side`` square of a grid; now and then its bottom and right are padding, as at a picture's border."""
+    """A random ``side`` square of a grid; now and then its bottom and right are padding, as at an image's border."""
     top, left = (rng.randint(0, max(0, length - side)) for length in grid.shape)
     window = grid[top : top + side, left : left + side]
     if rng.random() < 0.25:
@@ -203,7 +203,7 @@ def train(
         return
     _report(run, held_out[:64])
     with averaged(run):
-        chosen = run.rng.sample(grids, 1 if twin else min(MASK_PICTURES, len(grids)))  # a twin encodes nothing
+        chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
         mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
     save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.runtime.manifest import PATCH
-from uigc.runtime.regeneration import SEEDS
+from uigc.runtime.bundle.manifest import PATCH
+from uigc.runtime.format.regeneration import SEEDS
 from uigc.training.masks import Masker, draw_mask
 
 DRAWN_SHARE = 1 / 3
@@ -49,7 +49,7 @@ def cuts(tokenizer: VQTokenizer, prior: Prior, images: Sequence[Tensor], rng: ra
 
 
 def draw(made: Sequence[Cut], count: int, size: int, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Random crops along the token grid: pictures (count, 3, size, size) in [0, 1] and their tokens int64."""
+    """Random crops along the token grid: images (count, 3, size, size) in [0, 1] and their tokens int64."""
     images, grids, side = [], [], size // PATCH
     for _ in range(count):
         chosen = rng.choice(made)

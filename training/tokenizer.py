@@ -20,7 +20,7 @@ from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
 from uigc.runtime.errors import InputError
 from uigc.training.adversary import Adversary
-from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_picture
+from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_image
 from uigc.training.photos import Photos, centre, crops
 
 Network = Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ class LossWeights:
 
 
 WEIGHTS = LossWeights(lpips=0.5, dists=0.25, adversarial=0.03, share=0.2)
-# Once the shapes are there, more of the gradient may go into how the picture looks.
+# Once the shapes are there, more of the gradient may go into how the image looks.
 WARM_WEIGHTS = LossWeights(lpips=1.0, dists=0.5, adversarial=0.05, share=0.3)
 
 
@@ -91,7 +91,7 @@ class Loss(nn.Module):
 
 
 def at_any_phase(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both pictures (B, 3, H, W) behind the same few mirrored rows and columns at random: networks that always began at
+    """Both images (B, 3, H, W) behind the same few mirrored rows and columns at random: networks that always began at
     a token's corner would let the decoder learn patterns of their own stride, which they do not see and people do."""
     down, right = torch.randint(PHASES, (2,)).tolist()
     one, other = (F.pad(x, (right, 0, down, 0), mode="reflect") for x in (image, reference))
@@ -109,7 +109,7 @@ def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> 
 
 
 def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
-    """Mean figures of the tokenizer alone on the middle ``size`` pixels of each picture, and the words it used."""
+    """Mean figures of the tokenizer alone on the middle ``size`` pixels of each image, and the words it used."""
     lpips = LPIPS(networks) if networks else None
     dists = DISTS(networks) if networks else None
     figures: dict[str, list[float]] = {"psnr": [], "held_out_lpips": [], "held_out_dists": []}
@@ -127,7 +127,7 @@ def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | 
 
 
 def sample(tokenizer: VQTokenizer, image: Tensor, size: int) -> Tensor:
-    """The middle of a picture and its reconstruction, side by side: (3, size, 2 * size)."""
+    """The middle of an image and its reconstruction, side by side: (3, size, 2 * size)."""
     picture = centre(image, size)
     back = tokenizer.decoder(tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(picture))))
     return torch.cat([picture[0], back[0]], 2)
@@ -144,7 +144,7 @@ def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks 
     """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
     with averaged(run):
         figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_picture(run.options.out / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
+        save_image(run.options.out / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
     run.report(**figures)
 
 

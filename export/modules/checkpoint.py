@@ -19,11 +19,11 @@ from uigc.export.modules.interface import Config, VQTokenizer
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
-from uigc.runtime import files
-from uigc.runtime.bundle import PRIOR_PREFIX, Bundle
+from uigc.runtime.bundle.bundle import PRIOR_PREFIX, Bundle
+from uigc.runtime.bundle.manifest import MANIFEST
 from uigc.runtime.errors import InputError
-from uigc.runtime.manifest import MANIFEST
-from uigc.runtime.schedule import Schedule
+from uigc.runtime.format.schedule import Schedule
+from uigc.runtime.io import files
 
 TOKENIZER = "tokenizer.safetensors"
 MASK_TABLE = "mask.table"
@@ -106,8 +106,8 @@ def save_prior(
     name: str = "prior",
     tokens: str | None = None,
 ) -> None:
-    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.mask.count_table`); ``name``:
-    ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of what it was trained on."""
+    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.format.mask.count_table`);
+    ``name``: ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of what it was trained on."""
     metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "tokens": tokens}
     _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)
 

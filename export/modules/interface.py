@@ -1,7 +1,7 @@
 """What a tokenizer is to the recipes, the exporter and the bundles, whichever kind it is.
 
-It has a ``config``, an ``encoder`` (pictures to latents), a ``quantizer`` (latents to tokens, tokens to codewords) and
-a ``decoder`` (codewords to pictures). Pictures are in [0, 1] whatever the networks inside were trained on, and a token
+It has a ``config``, an ``encoder`` (images to latents), a ``quantizer`` (latents to tokens, tokens to codewords) and
+a ``decoder`` (codewords to images). Images are in [0, 1] whatever the networks inside were trained on, and a token
 covers 16x16 pixels. :func:`uigc.export.modules.checkpoint.make_tokenizer` knows the kinds.
 """
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Config:
-    """``codebook`` words; ``kind`` names the kind in files. ``local``: whether a change of the picture reaches pixels
-    and tokens near it only, so that a tile with a halo gives what the whole picture gives."""
+    """``codebook`` words; ``kind`` names the kind in files. ``local``: whether a change of the image reaches pixels
+    and tokens near it only, so that a tile with a halo gives what the whole image gives."""
 
     kind: ClassVar[str]
     local: ClassVar[bool]

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.export.modules import dyadic
-from uigc.runtime.bitstream import MAX_SIDE
-from uigc.runtime.manifest import PATCH
-from uigc.runtime.schedule import Schedule
+from uigc.runtime.bundle.manifest import PATCH
+from uigc.runtime.format.bitstream import MAX_SIDE
+from uigc.runtime.format.schedule import Schedule
 
 # Raised whenever the arithmetic of the modules changes in a way that changes symbols; it is part of the prior's id.
 ARITHMETIC = 3
@@ -45,7 +45,7 @@ class PriorConfig:
 
     @property
     def pad(self) -> int:
-        """Token of a position outside the picture."""
+        """Token of a position outside the image."""
         return self.codebook + 1
 
     def to_json(self) -> dict[str, int]:
@@ -102,8 +102,8 @@ class Layout:
         """Of a window."""
         return self.side * self.side * self.each
 
-    def picture(self, rows: Tensor, count: int) -> Tensor:
-        """The last ``count`` rows of each tile, in the order in which the tiles lie in the picture: (batch, asked)."""
+    def image(self, rows: Tensor, count: int) -> Tensor:
+        """The last ``count`` rows of each tile, in the order in which the tiles lie in the image: (batch, asked)."""
         shape = self.batch, self.tall, self.wide, self.side, self.side, self.each
         return rows.view(shape)[..., -count:].transpose(2, 3).reshape(self.batch, -1)
 
@@ -133,7 +133,7 @@ class Moves:
     """Rows of a stream in another order: ``there`` moves the windows up and left by half a window, ``back`` down and
     right again; ``out`` (batch, asked) are the asked tokens in coding order, after the last block.
 
-    The plane wraps around: at its left and right edge line by line, at its upper and lower edge as if the pictures of
+    The plane wraps around: at its left and right edge line by line, at its upper and lower edge as if the images of
     the batch lay one below the other. What comes from over an edge sees nothing but itself (:func:`neighbours`).
     """
 
@@ -204,7 +204,7 @@ class Prior(nn.Module):
         # The head begins small: random logits would have to be unlearned before anything else is learned.
         self.head = blocks.Linear(width, config.codebook, blocks.LOGIT, gain=0.1)
         self.bias = blocks.logit_table(torch.zeros(config.codebook))
-        most = MAX_SIDE // PATCH // config.window  # windows along a side of the largest picture of the format
+        most = MAX_SIDE // PATCH // config.window  # windows along a side of the largest image of the format
         self.others: Tensor
         self.register_buffer("others", torch.arange(most).clamp(max=1), persistent=False)
         for stage in range(len(schedule)):
@@ -263,7 +263,7 @@ class Prior(nn.Module):
         found = (torch.remainder(down, lines) * line + torch.remainder(right, line)).view(2, -1)
         there, back = found[0], found[1]
         last = back if len(self.blocks) % 2 == 0 else torch.arange(lines * line, device=shift.device)
-        return Moves(there, back, layout.picture(last, len(self.schedule.stages[stage])))
+        return Moves(there, back, layout.image(last, len(self.schedule.stages[stage])))
 
 
 class Stage(nn.Module):

@@ -1,7 +1,7 @@
 """The tokenizer: a VQ image model of local operations only.
 
 Convolutions and a per-pixel channel norm, no GroupNorm and no global attention, so that a tile with a halo gives the
-same pixels as the whole picture. The finest convolutions run at a quarter of the resolution, behind pixel (un)shuffles.
+same pixels as the whole image. The finest convolutions run at a quarter of the resolution, behind pixel (un)shuffles.
 Codewords are low-dimensional and l2-normalized (ViT-VQGAN, ICLR 2022), so that the whole codebook is used.
 """
 

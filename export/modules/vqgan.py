@@ -1,7 +1,7 @@
 """The VQGAN of "Taming Transformers" (Esser, Rombach and Ommer, CVPR 2021), so that its trained weights can be used.
 
 Submodules have the names that its checkpoints use; :mod:`uigc.export.modules.taming` reads those. Group norms and
-attention see the whole picture, so no tile of it can be coded alone.
+attention see the whole image, so no tile of it can be coded alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head over all positions of the picture."""
+    """One head over all positions of the image."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

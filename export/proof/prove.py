@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from uigc.export.proof import arithmetic, structure
+from uigc.export.proof import arithmetic, data_movement
 from uigc.export.proof.checks import Check, ProofError, Step
 from uigc.export.proof.values import Value, constant, whole
 
 VERSION = 1  # of the rules; a certificate of other rules is not taken
-RULES = {**arithmetic.RULES, **structure.RULES}
+RULES = {**arithmetic.RULES, **data_movement.RULES}
 INEXACT = {
     "Exp", "Log", "Sqrt", "Erf", "Pow", "Sigmoid", "Tanh", "Softmax", "Gelu", "LayerNormalization",
     "Reciprocal", "GroupNormalization", "InstanceNormalization", "Sin", "Cos",

@@ -1,0 +1,148 @@
+"""A bundle is a folder: ``manifest.json``, one ONNX graph each for encoder, every stage and decoder, and one
+``weights.safetensors`` that the graphs' external data points into. ``docs/BUNDLE.md`` specifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.bundle import manifest as layout
+from uigc.runtime.bundle.manifest import CODEWORDS, TABLES, WEIGHTS
+from uigc.runtime.bundle.prior_id import prior_id
+from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.errors import BundleError
+from uigc.runtime.format.mask import in_steps
+from uigc.runtime.format.schedule import Schedule
+
+PRIOR_PREFIX = "prior."
+
+
+def default_path() -> Path:
+    """The bundle that ships with the package."""
+    return Path(__file__).parent.parent / "default_bundle"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A validated bundle. ``patch`` is the side of a token in pixels, ``window`` that of the prior's windows in tokens,
+    ``unknown`` and ``pad`` are the prior's tokens for what is not known and what is outside the image."""
+
+    path: Path
+    manifest: dict[str, Any]
+    schedule: Schedule
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
+        """Read and validate; all faults are reported in one error.
+
+        ``recompute``: whether the prior's id is derived from the weights again. A codec leaves it out to start sooner:
+        the hashes of all files are checked in any case, and so the id is the one that the exporter derived from them.
+        """
+        folder = Path(path) if path is not None else default_path()
+        manifest = layout.read(folder)
+        faults = list(layout.faults(folder, manifest))
+        if faults:
+            raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
+        schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
+        bundle = cls(folder, manifest, schedule)
+        if recompute:
+            bundle._check_prior_id()
+        return bundle
+
+    @property
+    def prior_id(self) -> bytes:
+        """SHA-256 of everything that decides symbols."""
+        return bytes.fromhex(self.manifest["prior"]["id"])
+
+    @property
+    def codebook(self) -> int:
+        return int(self.manifest["prior"]["codebook"])
+
+    @property
+    def window(self) -> int:
+        return int(self.manifest["prior"]["window"])
+
+    @property
+    def unknown(self) -> int:
+        return int(self.manifest["prior"]["unknown"])
+
+    @property
+    def pad(self) -> int:
+        return int(self.manifest["prior"]["pad"])
+
+    @property
+    def patch(self) -> int:
+        return int(self.manifest["patch"])
+
+    @property
+    def local(self) -> bool:
+        """Whether encoder and pixel decoder give for a tile with a halo what they give for the whole image."""
+        return bool(self.manifest.get("tokenizer", {}).get("local", True))
+
+    @property
+    def halos(self) -> dict[str, int]:
+        """How many tokens around a tile its inside depends on, for those of ``encoder`` and ``decoder`` that are local
+        (of others, or if the exporter did not say, nothing)."""
+        graphs = {name: self.manifest["graphs"][name].get("halo") for name in ("encoder", "decoder")}
+        return {name: halo for name, halo in graphs.items() if halo is not None}
+
+    def precisions(self, name: str) -> list[str]:
+        """In which precisions the graph ``encoder``, ``stage0`` ... or ``decoder`` is there."""
+        return list(self.manifest["graphs"][name]["precisions"])
+
+    def graph(self, name: str, precision: str = "fp32") -> Path:
+        """Path of a graph. All precisions of a stage compute the same logits."""
+        variants = self.manifest["graphs"][name]["precisions"]
+        if precision not in variants:
+            raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")
+        return self.path / str(variants[precision]["file"])
+
+    def choose(self, names: Sequence[str], asked: str | None, offered: Sequence[str]) -> str:
+        """The precision for the graphs ``names``: what was ``asked`` for, or the first one ``offered`` that all of them
+        have; never another than asked for."""
+        there = [name for name in layout.PRECISIONS if all(name in self.precisions(graph) for graph in names)]
+        chosen = next((name for name in ([asked] if asked else offered) if name in there), None)
+        if chosen is None:
+            calibrate = f"run 'uigc calibrate {self.path} --images DIR', or " if asked == "int8" else ""
+            raise BundleError(
+                f"{self.path.name} has no {' and '.join(names)} in {asked or ' or '.join(offered)!r}; {calibrate}"
+                f"choose one of: {', '.join(there)}."
+            )
+        return chosen
+
+    def certificate(self, stage: str, precision: str) -> dict[str, Any]:
+        """What the exporter's proof says of a stage's graph (``docs/EXACTNESS.md``)."""
+        return dict(self.manifest["graphs"][stage]["precisions"][precision]["proof"])
+
+    @cached_property
+    def weights(self) -> TensorFile:
+        return TensorFile(self.path / WEIGHTS)
+
+    @cached_property
+    def codewords(self) -> NDArray[np.int64]:
+        """The codebook (words, dim) in whole steps: what an encoder weighs losses with."""
+        return in_steps(self.weights.read(CODEWORDS))
+
+    def table(self, name: str) -> NDArray[np.int32]:
+        return self.weights.read(name).astype(np.int32)
+
+    def _check_prior_id(self) -> None:
+        """Recompute the prior's id from the weights; raises if the manifest states another."""
+        names = [name for name in self.weights if name.startswith(PRIOR_PREFIX)]
+        found = prior_id(
+            ((name, self.weights.read(name)) for name in names),
+            {name: self.table(name) for name in TABLES},
+            self.manifest["prior"]["config"],
+            self.manifest["schedule"],
+        )
+        if found != self.prior_id:
+            raise BundleError(
+                f"The weights of {self.path} have the prior id {found.hex()[:16]} and its manifest states "
+                f"{self.prior_id.hex()[:16]}; export the bundle again."
+            )

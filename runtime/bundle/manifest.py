@@ -1,0 +1,188 @@
+"""The manifest of a bundle: reading it, and everything that can be wrong with it.
+
+``docs/BUNDLE.md`` specifies it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.errors import BundleError, UigcError
+from uigc.runtime.format.entropy_coder import FARTHEST
+from uigc.runtime.format.mask import CONTEXT_BITS
+from uigc.runtime.format.schedule import Schedule
+
+FORMAT = "uigc-bundle"
+VERSION = 2
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+CODER_TABLE = "coder.weights"
+MASK_TABLE = "mask.table"
+CODEWORDS = "tokenizer.quantizer.words"
+TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
+"""Length and largest entry of the integer tables among the weights."""
+PATCH = 16  # pixels a token covers each way; fixed by the file format
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"There is no bundle at {folder}: {MANIFEST} is missing; give --bundle a folder that uigc wrote."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f"{path} does not describe a {FORMAT}; give --bundle a folder that uigc wrote.")
+    if manifest.get("version") != VERSION:
+        raise BundleError(
+            f"The bundle {folder} has version {manifest.get('version')} and this runtime reads {VERSION}; update uigc."
+        )
+    return manifest
+
+
+def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    prior, graphs, weights = (manifest.get(key) for key in ("prior", "graphs", "weights"))
+    if not all(isinstance(part, dict) for part in (prior, graphs, weights)):
+        yield "the manifest lacks 'prior', 'graphs' or 'weights'"
+        return
+    assert isinstance(prior, dict)
+    assert isinstance(graphs, dict)
+    if manifest.get("patch") != PATCH:
+        yield f"patch is {manifest.get('patch')} and {PATCH} is needed"
+    yield from _tokenizer_faults(manifest.get("tokenizer", {}))
+    try:
+        schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
+    except (BundleError, KeyError, TypeError, ValueError) as error:
+        yield f"the schedule is invalid ({error})"
+    else:
+        yield from _prior_faults(prior, schedule)
+        for name in graph_names(schedule):
+            yield from _graph_faults(name, graphs.get(name))
+            if name.startswith("stage") and isinstance(weights, dict):
+                yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
+    entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
+    calibration = manifest.get("calibration", {})  # of the int8 graphs of encoder and decoder, where there are any
+    entries += calibration.values() if isinstance(calibration, dict) else [None]
+    found = [fault for entry in [*entries, weights] for fault in _file_faults(folder, entry)]
+    yield from found
+    if isinstance(weights, dict) and weights.get("file") != WEIGHTS:
+        yield f"weights.file is not {WEIGHTS!r}"
+    elif not any(fault.startswith(WEIGHTS) for fault in found):
+        yield from _table_faults(folder)
+
+
+def graph_names(schedule: Schedule) -> list[str]:
+    """Names of the graphs in the order in which an image passes them."""
+    return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
+
+
+def is_codebook_size(words: object) -> TypeGuard[int]:
+    """Whether the coder and the file format take a codebook of that many words."""
+    return isinstance(words, int) and 4 <= words <= 4096 and not words & (words - 1)
+
+
+def _tokenizer_faults(tokenizer: Any) -> Iterator[str]:
+    local = tokenizer.get("local", True) if isinstance(tokenizer, dict) else None
+    if not isinstance(local, bool):
+        yield "tokenizer.local is neither true nor false"
+
+
+def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
+    config = prior.get("config")
+    if not isinstance(config, dict):
+        yield "prior.config is missing"
+        return
+    codebook, window = prior.get("codebook"), prior.get("window")
+    if not is_codebook_size(codebook):
+        yield f"the codebook has {codebook} words and a power of two from 4 to 4096 is needed"
+    elif (prior.get("unknown"), prior.get("pad")) != (codebook, codebook + 1):
+        yield f"prior.unknown and prior.pad are not {codebook} and {codebook + 1}"
+    if not isinstance(window, int) or window < 1 or window % schedule.tile:
+        yield f"the window is {window} and a multiple of {schedule.tile} is needed"
+    if (config.get("codebook"), config.get("window")) != (codebook, window):
+        yield "prior.codebook or prior.window is not that of prior.config"
+    identity = prior.get("id")
+    if not isinstance(identity, str) or len(identity) != 64 or not all(c in "0123456789abcdef" for c in identity):
+        yield "prior.id is not a SHA-256 in hexadecimal"
+
+
+def _variants(graph: dict[str, Any]) -> dict[str, Any]:
+    """The precisions of a graph of the manifest."""
+    variants = graph.get("precisions")
+    return variants if isinstance(variants, dict) else {}
+
+
+def _graph_faults(name: str, graph: Any) -> Iterator[str]:
+    if not isinstance(graph, dict):
+        yield f"the graph {name!r} is not in the manifest"
+        return
+    kinds = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}
+    dtypes = {"image": "float32", "tokens": "int32", "logits": "int32"}
+    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", "logits")), strict=True):
+        values = graph.get(side)
+        found = [(v.get("name"), v.get("dtype")) for v in values] if isinstance(values, list) else []
+        if found != [(tensor, dtypes[tensor])]:
+            yield f"the {side} of {name!r} are {found} and {tensor} {dtypes[tensor]} is needed"
+    halo = graph.get("halo")
+    if halo is not None and (not isinstance(halo, int) or halo < 0):
+        yield f"the halo of {name!r} is {halo!r} and a number of tokens is needed"
+    precisions = _variants(graph)
+    if "fp32" not in precisions or not set(precisions) <= set(PRECISIONS):
+        yield f"{name!r} comes as {', '.join(precisions) or 'nothing'}: fp32 is needed, and only {PRECISIONS} are known"
+
+
+def _proof_faults(name: str, graph: Any, pad: Any, weights: Any) -> Iterator[str]:
+    """Every variant of a stage carries a certificate of its own graph with these weights."""
+    for precision, entry in _variants(graph if isinstance(graph, dict) else {}).items():
+        proof = entry.get("proof") if isinstance(entry, dict) else None
+        if not isinstance(proof, dict):
+            yield f"{name} {precision} has no proof of exactness"
+        elif (proof.get("graph"), proof.get("weights")) != (entry.get("sha256"), weights):
+            yield f"the proof of {name} {precision} is one of another graph or of other weights"
+        elif proof.get("inputs") != {"tokens": [0, pad]}:
+            yield f"the proof of {name} {precision} is not one for tokens from 0 to {pad}"
+        elif not isinstance(proof.get("slack_bits"), int | float) or proof["slack_bits"] < 0:
+            yield f"the proof of {name} {precision} states a slack of {proof.get('slack_bits')} bits"
+
+
+def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
+    if not isinstance(entry, dict) or not all(key in entry for key in ("file", "bytes", "sha256")):
+        yield "an entry of the manifest lacks 'file', 'bytes' or 'sha256'"
+        return
+    name = str(entry["file"])
+    path = folder / name
+    if Path(name).name != name:
+        yield f"{name!r} is not a plain file name"
+    elif not path.is_file():
+        yield f"{name} is missing"
+    elif path.stat().st_size != entry["bytes"]:
+        yield f"{name} has {path.stat().st_size} bytes and the manifest says {entry['bytes']}"
+    elif sha256(path) != entry["sha256"]:
+        yield f"{name} does not have the hash of the manifest"
+
+
+def _table_faults(folder: Path) -> Iterator[str]:
+    try:
+        tensors = TensorFile(folder / WEIGHTS)
+        for name, (length, largest) in TABLES.items():
+            table = tensors.read(name)
+            if table.shape != (length,) or table.min() < 1 or table.max() > largest:
+                yield f"the table {name!r} is not {length} integers from 1 to {largest}"
+        if tensors.read(CODEWORDS).ndim != 2:
+            yield f"{CODEWORDS!r} is no codebook"
+    except (UigcError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        yield f"{WEIGHTS} is unreadable ({error})"

@@ -1,0 +1,76 @@
+"""``uigc doctor --tune``: which precision is the fastest on this machine, measured once and kept.
+
+All precisions of the prior give the same logits, so that the choice changes how long a file takes and nothing else; it
+is checked here once more. Those of the pixel networks give other pixels: only what the user allows is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime import providers, tuning_cache
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.errors import InexactError
+from uigc.runtime.exactness.conformance import context
+from uigc.runtime.progress import Progress
+from uigc.runtime.providers import Graph, ProviderOptions
+
+GRID = (32, 48)  # tokens of a 768x512 image
+ROUNDS = 7
+
+
+def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress) -> dict[str, Any]:
+    """Measure, keep and return the choice; ``pixels``: precisions of the pixel networks that are allowed."""
+    runner, options = providers.find(provider), ProviderOptions()
+    grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
+    stages = {f"stage{stage}": context(bundle, grid, stage, 0) for stage in range(len(bundle.schedule))}
+    image = np.random.default_rng(1).random((1, 3, GRID[0] * bundle.patch, GRID[1] * bundle.patch), np.float32)
+
+    def load(name: str, precision: str) -> Graph:
+        return runner.load(bundle.graph(name, precision), options)
+
+    exact = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
+    times = _times(exact, stages, load, progress, equal=True)
+    result: dict[str, Any] = {"precision": min(times, key=times.__getitem__), "milliseconds": times}
+    both = [name for name in pixels if all(name in bundle.precisions(part) for part in ("encoder", "decoder"))]
+    if both:
+        pixel_times = _times(both, {"encoder": image, "decoder": grid}, load, progress, equal=False)
+        result |= {"pixel_precision": min(pixel_times, key=pixel_times.__getitem__), "pixel_milliseconds": pixel_times}
+    tuning_cache.write(bundle, provider, result)
+    return result
+
+
+def _times(
+    precisions: Sequence[str],
+    inputs: dict[str, NDArray[Any]],
+    load: Callable[[str, str], Graph],
+    progress: Progress,
+    equal: bool,
+) -> dict[str, float]:
+    """Milliseconds that all graphs take in each precision: medians of turns, so that what else the machine does hits
+    all alike."""
+    total = dict.fromkeys(precisions, 0.0)
+    for done, (name, value) in enumerate(inputs.items()):
+        progress("tuning", done, len(inputs))
+        graphs = {precision: load(name, precision) for precision in precisions}
+        outputs = [graph(value) for graph in graphs.values()]  # and a warm-up
+        if equal and not all(np.array_equal(output, outputs[0]) for output in outputs):
+            raise InexactError(
+                f"The precisions of {name} do not give the same logits on this machine, and they must; run "
+                "'uigc verify' and report what it finds."
+            )
+        taken: dict[str, list[float]] = {precision: [] for precision in precisions}
+        for _ in range(ROUNDS):
+            for precision, graph in graphs.items():
+                begun = time.perf_counter()
+                graph(value)
+                taken[precision].append(1e3 * (time.perf_counter() - begun))
+        for precision, each in taken.items():
+            total[precision] += float(np.median(each))
+    progress("tuning", len(inputs), len(inputs))
+    return {precision: round(milliseconds, 2) for precision, milliseconds in total.items()}

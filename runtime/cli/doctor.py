@@ -1,0 +1,145 @@
+"""What is installed, which providers would run, and whether the bundle is whole."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime import providers, tuning_cache
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.environment import PACKAGES, machine_name, package_version
+from uigc.runtime.errors import DependencyError, ProviderError, UigcError
+from uigc.runtime.providers import Provider, ProviderOptions
+
+CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one line, or raise a UigcError
+
+
+def _providers(bundle: Bundle | None) -> dict[str, str]:
+    """Each provider's name and "runs", or why it does not; with a bundle, a graph is loaded to see."""
+    states = {}
+    for entry in sorted(entry_points(group=providers.GROUP), key=lambda entry: entry.name):
+        try:
+            provider: Provider = entry.load()
+            states[entry.name] = provider.problem() or "runs"
+            if states[entry.name] == "runs" and bundle:
+                precision = bundle.choose(("stage0",), None, provider.precisions)
+                provider.load(bundle.graph("stage0", precision), ProviderOptions())
+        except (ImportError, UigcError) as error:
+            states[entry.name] = f"cannot be loaded: {error}"
+    return states
+
+
+def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | None]:
+    """The certificates, which loading the bundle has matched with its files, and with ``prove`` what comes of proving
+    anew; the packages above the runtime know how, and are found as entry points."""
+    certificates = {
+        (stage, precision): bundle.certificate(f"stage{stage}", precision)
+        for stage in range(len(bundle.schedule))
+        for precision in bundle.precisions(f"stage{stage}")
+    }
+    findings: dict[str, Any] = {"certificates": len(certificates)}
+    for kind in sorted({kind for certificate in certificates.values() for kind in certificate["tightest"]}):
+        slack, name, node = min(
+            (found["slack_bits"], f"stage{stage} {precision}", found["node"])
+            for (stage, precision), certificate in certificates.items()
+            if (found := certificate["tightest"].get(kind))
+        )
+        findings[kind] = f"{slack} bits to spare, at {node} of {name}"
+    if not prove:
+        return findings, None
+    checks = entry_points(group=CHECKS)
+    if not checks:
+        return findings, DependencyError(
+            "Nothing installed can prove graphs; install it with: pip install 'uigc[export]'."
+        )
+    try:
+        for entry in checks:
+            findings[entry.name] = entry.load()(bundle)
+    except ImportError as error:
+        return findings, DependencyError(f"Proving needs a package that is missing ({error}); install uigc[export].")
+    except UigcError as error:
+        findings[entry.name] = str(error)
+        return findings, error
+    return findings, None
+
+
+def _nodes(bundle: Bundle) -> dict[str, str]:
+    """How many nodes the graphs of each precision have."""
+    graphs = bundle.manifest["graphs"]
+    counts: dict[str, list[str]] = {}
+    for name, graph in graphs.items():
+        for precision, variant in graph["precisions"].items():
+            counts.setdefault(precision, []).append(f"{name} {variant.get('nodes', '?')}")
+    return {precision: ", ".join(each) for precision, each in counts.items()}
+
+
+def _tuned(bundle: Bundle) -> dict[str, str]:
+    """What was measured on this machine (``uigc doctor --tune``), for each provider."""
+    found = {name: tuning_cache.read(bundle, name) for name in providers.names()}
+    return {
+        name: ", ".join(
+            f"{what}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
+            for what, key, times in (
+                ("prior", "precision", "milliseconds"),
+                ("pixel networks", "pixel_precision", "pixel_milliseconds"),
+            )
+            if key in choice and times in choice
+        )
+        for name, choice in found.items()
+        if choice
+    }
+
+
+def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
+    """All findings, and the first one that keeps the codec from working."""
+    findings: dict[str, Any] = {
+        "uigc": package_version("uigc") or "not installed",
+        "python": platform.python_version(),
+        "machine": machine_name(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+    }
+    problem: UigcError | None = None
+    bundle: Bundle | None = None
+    try:
+        bundle = Bundle.load(bundle_path)
+        findings["bundle"] = {
+            "path": str(bundle.path),
+            "prior": bundle.prior_id.hex(),
+            "codebook": bundle.codebook,
+            "stages": len(bundle.schedule),
+            "pixels": " ".join(each for each in bundle.precisions("decoder") if each in bundle.precisions("encoder")),
+            "megabytes": round(sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6, 1),
+            "state": "whole",
+        }
+    except UigcError as error:
+        findings["bundle"] = {"state": str(error)}
+        problem = error
+    if bundle:
+        findings["proof"], problem = _proof(bundle, prove)
+    findings["providers"] = _providers(bundle)
+    if bundle:
+        findings["nodes"] = _nodes(bundle)
+        findings["tuned"] = _tuned(bundle)
+    if problem is None and "runs" not in findings["providers"].values():
+        problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
+    return findings, problem
+
+
+def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False) -> None:
+    """Print the findings; raises the problem, if there is one, after printing."""
+    findings, problem = examine(bundle_path, prove)
+    if as_json:
+        print(json.dumps(findings, indent=1))
+    else:
+        for section, value in findings.items():
+            if isinstance(value, dict):
+                print(f"{section}:")
+                for name, state in value.items():
+                    print(f"  {name:20}{'not installed' if state is None else state}")
+            else:
+                print(f"{section:22}{value}")
+    if problem:
+        raise problem

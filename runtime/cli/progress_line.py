@@ -1,0 +1,46 @@
+"""Progress on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+PROGRESS_AFTER = 2.0  # seconds
+
+
+class ProgressLine:
+    """A line on a terminal's standard error that appears once the work has taken two seconds."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._text, self._shown = "", False
+        self._timer = threading.Timer(PROGRESS_AFTER, self._begin)
+        self._timer.daemon = True
+        if not quiet and sys.stderr.isatty():
+            self._timer.start()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        self._text = f"{label} {done}/{total}"
+        if self._shown:
+            self._draw()
+
+    def say(self, text: str) -> None:
+        """A line of its own on standard error, above this one."""
+        clear = "\r\x1b[K" if self._shown else ""
+        print(f"{clear}{text}", file=sys.stderr, flush=True)
+        if self._shown:
+            self._draw()
+
+    def _begin(self) -> None:
+        self._shown = True
+        self._draw()
+
+    def _draw(self) -> None:
+        print(f"\r\x1b[K{self._text}", end="", file=sys.stderr, flush=True)

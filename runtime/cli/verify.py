@@ -1,0 +1,59 @@
+"""``uigc verify``: compare the prior on the providers of this machine with the integer reference."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from uigc.runtime import providers
+from uigc.runtime.arrays import Tokens
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.progress_line import ProgressLine
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import MismatchError, ProviderError
+from uigc.runtime.exactness import conformance
+from uigc.runtime.exactness.verify import examine_all, matrix, report
+from uigc.runtime.io import files, image
+from uigc.runtime.io.image_sources import images_in
+from uigc.runtime.io.samples import SAMPLE
+
+
+def image_grids(bundle: Bundle, folder: Path | None) -> list[Tokens]:
+    """Token grids of the sample photograph and of the images in ``folder``."""
+    codec = Codec(bundle)
+    paths = [SAMPLE, *(images_in(folder) if folder is not None else [])]
+    return [codec.tokenize(image.read(path.read_bytes())) for path in paths]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        files.check_free(arguments.json, arguments.force)
+    bundle = Bundle.load(arguments.bundle)
+    chosen = providers.select(arguments.provider, arguments.engines)
+    pictures = image_grids(bundle, arguments.images)
+    threads = os.cpu_count() or 1
+    with ProgressLine(arguments.quiet) as line:
+
+        def solving(done: int, total: int) -> None:
+            line("reference", done, total)
+
+        solved = conformance.make_cases(bundle, arguments.windows, pictures, arguments.seed, threads, solving)
+        outcomes = examine_all(bundle, chosen, solved, line)
+    result = report(bundle, outcomes, arguments.windows, len(pictures))
+    print(matrix(outcomes))
+    if arguments.json:
+        files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)
+    if result["different"]:
+        wrong = dict.fromkeys(f"{o.provider} {o.precision} {o.setting}" for o in outcomes if o.different)
+        raise MismatchError(
+            f"{result['different']} of {result['values']} logits differ from the reference ({', '.join(wrong)}); do "
+            "not use these settings, and report them."
+        )
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be tried: {failed[0].error}")
+    if not arguments.quiet:
+        print(f"All {result['values']:,} logits equal the reference.", file=sys.stderr)

@@ -1,0 +1,78 @@
+"""Inputs of the prior's stages with the logits that the integer reference computes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.arrays import Tokens
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.exactness.reference import ReferencePrior
+from uigc.runtime.format.schedule import Schedule
+
+BATCHES = (1, 2, 8)
+SHAPES = ((1, 1), (2, 2), (1, 3), (3, 2))  # in windows; coprime in number to the batches, so that all pairs come up
+LOST_SHARE = 0.3
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """tokens (batch, height, width) that ``stage`` is given, and the right logits (batch, asked, codebook)."""
+
+    stage: int
+    tokens: Tokens
+    logits: NDArray[np.int32]
+
+
+def random_grids(bundle: Bundle, windows: int, seed: int) -> Iterator[tuple[str, Tokens]]:
+    """Batches of grids, at least ``windows`` windows in all: by turns "any" (whatever a stage could be handed), and
+    "grid" (words, to be masked as the schedule does)."""
+    rng, done, number = np.random.default_rng(seed), 0, 0
+    while done < windows:
+        batch, (tall, wide) = BATCHES[number % len(BATCHES)], SHAPES[number % len(SHAPES)]
+        kind, limit = ("any", bundle.pad + 1) if number % 2 else ("grid", bundle.codebook)
+        shape = batch, tall * bundle.window, wide * bundle.window
+        yield kind, rng.integers(limit, size=shape, dtype=np.int32)
+        done, number = done + batch * tall * wide, number + 1
+
+
+def context(bundle: Bundle, grids: Tokens, stage: int, seed: int) -> Tokens:
+    """What ``stage`` sees of token grids (batch, h, w), padded to whole windows: later stages unknown, and in every
+    second stage lost tokens too."""
+    schedule: Schedule = bundle.schedule
+    batch, height, width = grids.shape
+    tall, wide = height + -height % bundle.window, width + -width % bundle.window
+    known = (schedule.stage_of(tall, wide)[:height, :width] < stage)[None].repeat(batch, 0)
+    if stage % 2:
+        known &= np.random.default_rng([seed, stage]).random(known.shape) >= LOST_SHARE
+    result = np.full((batch, tall, wide), bundle.pad, dtype=np.int32)
+    result[:, :height, :width] = np.where(known, grids, bundle.unknown)
+    return result
+
+
+def make_cases(
+    bundle: Bundle, windows: int, images: list[Tokens], seed: int, threads: int, progress: Progress
+) -> list[Case]:
+    """Cases of all stages: random grids of at least ``windows`` windows, and the token grids (h, w) of ``images``."""
+    reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
+    inputs: list[tuple[int, Tokens]] = []
+    for kind, grids in [*random_grids(bundle, windows, seed), *(("grid", image[None]) for image in images)]:
+        for stage in range(len(bundle.schedule)):
+            inputs.append((stage, grids if kind == "any" else context(bundle, grids, stage, seed)))
+
+    def solve(task: tuple[int, Tokens]) -> Case:
+        stage, tokens = task
+        return Case(stage, tokens, reference.logits(tokens, stage))
+
+    cases = []
+    with ThreadPoolExecutor(threads) as pool:
+        for case in pool.map(solve, inputs):
+            cases.append(case)
+            progress(len(cases), len(inputs))
+    return cases

@@ -1,0 +1,112 @@
+"""``uigc verify``: does every provider, in every precision and setting, compute the very logits of the reference?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.environment import machine_name, package_versions
+from uigc.runtime.errors import ProviderError
+from uigc.runtime.exactness import conformance
+from uigc.runtime.exactness.conformance import Case
+from uigc.runtime.progress import Progress
+from uigc.runtime.providers import Graph, Provider, ProviderOptions
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many logits were compared, and how many differed; ``error`` if the provider failed instead."""
+
+    provider: str
+    precision: str
+    threads: int | None
+    optimization: str
+    values: int
+    different: int
+    error: str | None = None
+
+    @property
+    def setting(self) -> str:
+        return f"{self.threads or 'default'}/{self.optimization}"
+
+
+def compare(solved: Iterable[Case], load: Callable[[int], Graph]) -> tuple[int, int]:
+    """(values, different) of the graphs that ``load(stage)`` gives."""
+    values = different = 0
+    graphs: dict[int, Graph] = {}
+    for case in sorted(solved, key=lambda case: case.stage):
+        if case.stage not in graphs:
+            graphs = {case.stage: load(case.stage)}  # one at a time: sessions hold copies of the weights
+        logits = graphs[case.stage](case.tokens)
+        values += case.logits.size
+        same = logits.shape == case.logits.shape
+        different += int((logits != case.logits).sum()) if same else case.logits.size
+    return values, different
+
+
+def examine(
+    bundle: Bundle, provider: Provider, precision: str, options: ProviderOptions, solved: list[Case]
+) -> Outcome:
+    """All cases on one provider in one precision under one setting."""
+
+    def load(stage: int) -> Graph:
+        return provider.load(bundle.graph(f"stage{stage}", precision), options)
+
+    setting = provider.name, precision, options.threads, options.optimization
+    try:
+        return Outcome(*setting, *compare(solved, load))
+    except ProviderError as error:
+        return Outcome(*setting, 0, 0, str(error))
+
+
+def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], progress: Progress) -> list[Outcome]:
+    """Every precision of the bundle on every provider, under all of its settings."""
+    plan = [
+        (provider, precision, options)
+        for provider in chosen
+        for precision in bundle.precisions("stage0")
+        if precision in provider.verified
+        for options in provider.settings
+    ]
+    outcomes = []
+    for done, (provider, precision, options) in enumerate(plan):
+        progress(f"{provider.name} {precision}", done, len(plan))
+        outcomes.append(examine(bundle, provider, precision, options, solved))
+    return outcomes
+
+
+def matrix(outcomes: list[Outcome]) -> str:
+    """Rows of provider and precision, a column a setting: how many values differ."""
+    settings = list(dict.fromkeys(outcome.setting for outcome in outcomes))
+    widths = [max(8, len(setting)) for setting in settings]
+    head = f"{'provider':16}{'precision':11}{'values each':>14}  "
+    lines = [head + "  ".join(f"{setting:>{width}}" for setting, width in zip(settings, widths, strict=True))]
+    for provider, precision in dict.fromkeys((outcome.provider, outcome.precision) for outcome in outcomes):
+        row = {o.setting: o for o in outcomes if (o.provider, o.precision) == (provider, precision)}
+        values = max(outcome.values for outcome in row.values())
+        cells = [f"{_cell(row.get(setting)):>{width}}" for setting, width in zip(settings, widths, strict=True)]
+        lines.append(f"{provider:16}{precision:11}{values:>14,}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _cell(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "-"
+    return "failed" if outcome.error else str(outcome.different)
+
+
+def report(bundle: Bundle, outcomes: list[Outcome], windows: int, images: int) -> dict[str, Any]:
+    """What the JSON file holds."""
+    return {
+        "prior": bundle.prior_id.hex(),
+        "machine": machine_name(),
+        "versions": package_versions(),
+        "random_windows": windows,
+        "pictures": images,
+        "batches": list(conformance.BATCHES),
+        "values": sum(outcome.values for outcome in outcomes),
+        "different": sum(outcome.different for outcome in outcomes),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+    }

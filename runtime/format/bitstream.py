@@ -1,0 +1,128 @@
+"""The file: a header of at most 21 bytes and one payload. ``docs/FORMAT.md`` specifies it byte by byte."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from uigc.runtime.errors import CorruptFileError, TooLargeError, UnrecognizedFileError, UnsupportedVersionError
+from uigc.runtime.format.mask import MaskMode
+
+MAGIC = b"UIG"
+VERSION = 1
+PRIOR_ID_BYTES = 4
+MAX_SIDE = 1 << 14
+MAX_PAYLOAD = (1 << 21) - 1
+DRAWN = 16  # added to the mask mode of files whose lost tokens are drawn
+SETTINGS = {*MaskMode, *(mode | DRAWN for mode in MaskMode if mode is not MaskMode.ENTIRE)}
+_FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything in a file but its payload. ``prior_id`` is 4 bytes; ``seed`` (0..255) is what lost tokens are drawn
+    with, None for the most likely ones."""
+
+    width: int
+    height: int
+    mode: MaskMode
+    prior_id: bytes
+    version: int = VERSION
+    seed: int | None = None
+
+
+def _varint(value: int) -> bytes:
+    """Big-endian groups of 7 bits; all but the last have the high bit set."""
+    groups = [value & 127]
+    while value := value >> 7:
+        groups.append(value & 127 | 128)
+    return bytes(reversed(groups))
+
+
+class _Cursor:
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data, self.position = data, position
+
+    def byte(self) -> int:
+        if self.position >= len(self.data):
+            raise _truncated(len(self.data))
+        self.position += 1
+        return self.data[self.position - 1]
+
+    def varint(self, longest: int) -> int:
+        value = 0
+        for index in range(longest):
+            byte = self.byte()
+            if index == 0 and byte == 128:
+                break
+            value = value << 7 | byte & 127
+            if byte < 128:
+                return value
+        raise CorruptFileError("The file's header holds a malformed number; fetch the file again.")
+
+
+def _truncated(length: int, wanted: int | None = None) -> CorruptFileError:
+    expected = f"{wanted} bytes were expected" if wanted else "its header goes on"
+    return CorruptFileError(f"The file is truncated: it ends after {length} bytes and {expected}; fetch it again.")
+
+
+def check_size(width: int, height: int, max_pixels: int, reason: str = "") -> None:
+    """Refuse images that the format, or this codec's limit, does not admit; ``reason`` is told with the limit."""
+    if width < 1 or height < 1:
+        raise TooLargeError(f"The image is {width}x{height} pixels and at least 1x1 is needed; give an image.")
+    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+        raise TooLargeError(
+            f"The image is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are taken"
+            f"{reason}; scale it down or raise --max-pixels."
+        )
+
+
+def pack(header: Header, payload: bytes) -> bytes:
+    """The bytes of a file."""
+    if len(payload) > MAX_PAYLOAD:
+        raise TooLargeError(
+            f"The payload has {len(payload)} bytes, and at most {MAX_PAYLOAD} fit; scale the image down."
+        )
+    seed = b"" if header.seed is None else bytes([header.seed])
+    signature = MAGIC + bytes([VERSION, header.mode | (DRAWN if seed else 0)]) + header.prior_id
+    tail = _varint(header.width - 1) + _varint(header.height - 1) + seed + _varint(len(payload)) + payload
+    return signature + zlib.crc32(signature + tail).to_bytes(4, "big") + tail
+
+
+def unpack(data: bytes) -> tuple[Header, bytes]:
+    """Header and payload of a file; refuses by name what is not ours, newer, truncated or damaged."""
+    if len(data) == 0:
+        raise UnrecognizedFileError("The file is empty, and a .uigc file was expected; check how it was written.")
+    if not data.startswith(MAGIC[: len(data)]):
+        raise UnrecognizedFileError(
+            "The file does not begin with 'UIG', so it is not a .uigc file; give one that uigc wrote."
+        )
+    if len(data) < _FIXED:
+        raise _truncated(len(data))
+    version, setting = data[3:5]
+    if version != VERSION and _checksum_holds(data):
+        raise UnsupportedVersionError(
+            f"The file has format version {version} and this decoder reads version {VERSION}; update uigc."
+        )
+    if setting not in SETTINGS and _checksum_holds(data):
+        raise UnsupportedVersionError(
+            f"The file uses setting {setting}, which this decoder does not know; update uigc."
+        )
+    cursor = _Cursor(data, _FIXED)
+    width, height = cursor.varint(2) + 1, cursor.varint(2) + 1
+    seed = cursor.byte() if setting & DRAWN else None
+    length = cursor.varint(3)
+    end = cursor.position + length
+    if len(data) < end:
+        raise _truncated(len(data), end)
+    if len(data) > end:
+        raise CorruptFileError(f"The file has {len(data) - end} bytes behind its end at {end}; fetch it again.")
+    if not _checksum_holds(data):
+        raise CorruptFileError("The file is damaged: its checksum does not match its contents; fetch it again.")
+    prior_id = data[5 : 5 + PRIOR_ID_BYTES]
+    return Header(width, height, MaskMode(setting & ~DRAWN), prior_id, version, seed), data[cursor.position :]
+
+
+def _checksum_holds(data: bytes) -> bool:
+    signature = data[: _FIXED - 4]
+    return zlib.crc32(signature + data[_FIXED:]) == int.from_bytes(data[_FIXED - 4 : _FIXED], "big")

@@ -1,0 +1,106 @@
+"""The order in which the prior sees an image: which token positions belong to which stage.
+
+A schedule tiles the token grid. It is data: it travels in the bundle's manifest, and the modules, the exporter and the
+staged loop all read it from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.errors import BundleError
+
+Position = tuple[int, int]
+Whole = TypeVar("Whole", np.int32, np.int64)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Stages over a ``tile`` x ``tile`` pattern of token positions.
+
+    ``stages[k]`` lists the (row, column) positions inside a tile that stage k predicts, in coding order: tile by tile
+    in raster order, and inside a tile in the order of this list. Every position belongs to exactly one stage.
+    """
+
+    tile: int
+    stages: tuple[tuple[Position, ...], ...]
+
+    def __post_init__(self) -> None:
+        flat = [position for stage in self.stages for position in stage]
+        wanted = {(row, column) for row in range(self.tile) for column in range(self.tile)}
+        if self.tile < 1 or len(flat) != len(set(flat)) or set(flat) != wanted or not all(self.stages):
+            raise BundleError(
+                f"The schedule does not name every position of its {self.tile}x{self.tile} tile exactly once; "
+                "use the manifest that the exporter wrote."
+            )
+
+    @classmethod
+    def from_json(cls, tile: int, stages: Sequence[Sequence[Sequence[int]]]) -> Schedule:
+        return cls(tile, tuple(tuple((int(row), int(column)) for row, column in stage) for stage in stages))
+
+    def to_json(self) -> dict[str, object]:
+        return {"tile": self.tile, "stages": [[list(position) for position in stage] for stage in self.stages]}
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def active(self, stage: int) -> tuple[Position, ...]:
+        """Positions that the graph of ``stage`` computes on: those of earlier stages, then those it predicts."""
+        return tuple(position for earlier in self.stages[: stage + 1] for position in earlier)
+
+    def leading(self, share: float) -> int:
+        """Number of leading stages that together hold at least ``share`` of the grid."""
+        known = 0
+        for stage, positions in enumerate(self.stages):
+            known += len(positions)
+            if known >= share * self.tile**2:
+                return stage + 1
+        return len(self.stages)
+
+    def stage_of(self, height: int, width: int) -> NDArray[np.int8]:
+        """Grid (height, width) with the number of the stage that predicts each position."""
+        grid = np.empty((height, width), dtype=np.int8)
+        for stage, positions in enumerate(self.stages):
+            for row, column in positions:
+                grid[row :: self.tile, column :: self.tile] = stage
+        return grid
+
+    def gather(self, grid: NDArray[Whole], stage: int) -> NDArray[Whole]:
+        """Values (n,) of a grid, its sides multiples of the tile, at the stage's positions in coding order."""
+        rows, columns = zip(*self.stages[stage], strict=True)
+        tile = self.tile
+        tiles = grid.reshape(grid.shape[0] // tile, tile, grid.shape[1] // tile, tile)
+        return np.ascontiguousarray(tiles[:, list(rows), :, list(columns)].transpose(1, 2, 0)).reshape(-1)
+
+    def scatter(self, grid: NDArray[np.int32], stage: int, values: NDArray[np.int32]) -> None:
+        """The inverse of :meth:`gather`: writes ``values`` (n,) into ``grid`` in place."""
+        tile = self.tile
+        tall, wide = grid.shape[0] // tile, grid.shape[1] // tile
+        tiles = values.reshape(tall, wide, len(self.stages[stage]))
+        for index, (row, column) in enumerate(self.stages[stage]):
+            grid[row::tile, column::tile] = tiles[:, :, index]
+
+
+def quincunx() -> Schedule:
+    """The default: a quincunx refinement over 4x4 tiles in six stages of 1/16, 1/16, 1/8, 1/4, 1/4 and 1/4 of the grid.
+
+    The first four stages are the white squares of a checkerboard, the last two the black ones. It refines the four
+    phases of the published method (UIGC, ICME 2024), so that the first look at an image is coarser and cheaper.
+    """
+    odd, even = (1, 3), (0, 2)
+    return Schedule(
+        4,
+        (
+            ((0, 0),),
+            ((2, 2),),
+            ((0, 2), (2, 0)),
+            tuple((row, column) for row in odd for column in odd),
+            tuple((row, column) for row in odd for column in even),
+            tuple((row, column) for row in even for column in odd),
+        ),
+    )

@@ -1,0 +1,148 @@
+"""Images in and out, through Pillow: orientation applied once, colours in sRGB, nothing dropped silently."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+
+from uigc.runtime.arrays import Pixels
+from uigc.runtime.errors import InputError, OutputError
+
+# What images can be written as, with options that add no losses of their own where the format has a choice.
+_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
+_OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "": ("PNG", {}),
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+}
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read(data: bytes, background: str | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
+    """Encoded image -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`. ``check_size`` is called with width and height
+    before anything is decoded, and raises for what is too large."""
+    if not data:
+        raise InputError("The input is empty, and an image was expected; check how it was written.")
+    try:
+        with _unlimited(), Image.open(io.BytesIO(data)) as image:
+            if check_size is not None:
+                check_size(*image.size)
+            image.load()
+            return to_srgb(image, background)
+    except UnidentifiedImageError:
+        raise InputError("The input is no image that Pillow can open; convert it to PNG, JPEG or WebP.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"The image cannot be read ({error}); check that it is complete.") from None
+
+
+@contextlib.contextmanager
+def _unlimited() -> Iterator[None]:
+    """Without Pillow's own limit on pixels: ours is the one that the user can set."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
+
+
+def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
+    """A PIL image of any mode -> uint8 (H, W, 3) sRGB.
+
+    Orientation is applied and an ICC profile converted. Transparency is flattened onto ``background`` (an sRGB colour
+    name or ``#rrggbb``) and refused without one; 16-bit grey is rounded to 8 bits; animations and floats are refused.
+    """
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InputError("The image is animated, and the format holds a single one; extract the frame you want.")
+    image = ImageOps.exif_transpose(image)
+    alpha = _alpha(image, background)
+    profile = image.info.get("icc_profile")
+    image = _eight_bit(image)
+    image = _converted(image, profile) if profile else image.convert("RGB")
+    if alpha is not None:
+        flat = Image.new("RGB", image.size, _colour(background or "black"))
+        flat.paste(image, mask=alpha)
+        image = flat
+    return np.asarray(image)
+
+
+def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
+    """The transparency of an image, None if it is opaque; refused without a background."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode in (*_SIXTEEN_BIT, "I"):
+        raise InputError("The image has 16 bits a sample and a transparent colour; convert it to 8 bits.")
+    alpha = image.convert("RGBA").getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return None
+    if background is None:
+        raise InputError(
+            "The image has transparency, which the format does not hold; "
+            "flatten it onto a colour (uigc compress --background COLOUR)."
+        )
+    _colour(background)
+    return alpha
+
+
+def _colour(name: str) -> tuple[int, ...]:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise InputError(f"{name!r} is no colour; give a name such as 'white', or '#rrggbb'.") from None
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        values = np.asarray(image).astype(np.int64)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise InputError("The image has 32 bits a sample, and at most 16 are taken; convert it to 8 or 16 bits.")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise InputError("The image has floating-point samples, whose range is unknown; convert it to 8 or 16 bits.")
+    return image
+
+
+def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+    """To sRGB by an ICC profile, which must fit the samples or, for grey ones, at least their RGB form."""
+    source_modes = [image.mode] if image.mode in ("L", "RGB", "CMYK", "LAB") else []
+    reason: Exception | None = None
+    for mode in dict.fromkeys([*source_modes, *(["RGB"] if image.mode not in ("CMYK", "LAB") else [])]):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(image.convert(mode), source, target, outputMode="RGB")
+            assert converted is not None
+            return converted
+        except (ImageCms.PyCMSError, OSError) as error:
+            reason = error
+    raise InputError(
+        f"The image's colour profile cannot be applied to its {image.mode} samples ({reason}); "
+        "convert it to sRGB, or remove the profile."
+    )
+
+
+def check_suffix(suffix: str) -> None:
+    """Refuse what :func:`encode` cannot write, before any work is done."""
+    if suffix.lower() not in _OUTPUTS:
+        raise OutputError(f"Images cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
+
+
+def encode(pixels: Pixels, suffix: str) -> bytes:
+    """uint8 (H, W, 3) -> the bytes of an image file of that suffix, PNG if it is empty."""
+    check_suffix(suffix)
+    format_name, options = _OUTPUTS[suffix.lower()]
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, format_name, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"The image cannot be written as {format_name} ({error}); use .png.") from None
+    return buffer.getvalue()

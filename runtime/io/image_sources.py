@@ -1,0 +1,58 @@
+"""Finding images: those of a folder, and those in its tar files, which large collections come as."""
+
+from __future__ import annotations
+
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from uigc.runtime.errors import InputError
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+HELD_OUT_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the bytes of an image lie: ``size`` bytes of the file ``path`` from ``offset`` on."""
+
+    name: str
+    path: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, by name; refuses a folder without any."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"There is no image in {folder}; give a folder of images.")
+    return found
+
+
+def sources(place: Path) -> Iterator[Source]:
+    """Every image below a folder and in its uncompressed tar files, or in one tar file, in a stable order."""
+    for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+        suffix = path.suffix.lower()
+        if suffix == ".tar":
+            try:
+                with tarfile.open(path, "r:") as archive:
+                    for member in archive.getmembers():
+                        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                            yield Source(Path(member.name).name, path, member.offset_data, member.size)
+            except (OSError, tarfile.TarError) as error:
+                raise InputError(f"{path} is no tar file that can be read ({error}); check it.") from None
+        elif suffix in SUFFIXES and path.is_file():
+            yield Source(path.name, path, 0, path.stat().st_size)
+
+
+def is_held_out(name: str) -> bool:
+    """Whether an image is kept from training; decided by its name alone, so that it never changes sides."""
+    return zlib.crc32(name.encode()) % 1000 < 1000 * HELD_OUT_SHARE

@@ -1,0 +1,143 @@
+"""The two pixel networks: images to tokens, tokens to images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uigc.runtime.arrays import Pixels, Tokens
+from uigc.runtime.errors import InputError
+from uigc.runtime.networks.tiling import Band, tiles
+from uigc.runtime.progress import Progress, silent
+from uigc.runtime.providers import Graph
+from uigc.runtime.spans import span
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SMALLEST_TILE = 8  # tokens a side, without the halo
+
+
+@dataclass(frozen=True)
+class PixelNetworks:
+    """``load`` gives the graphs ``encoder``, float32 (batch, 3, H, W) in [0, 1] -> int32 (batch, h, w), and
+    ``decoder``, which goes back; a token stands for ``patch`` x ``patch`` pixels.
+
+    Images of more than ``most`` tokens are worked on in tiles, if ``halos`` says of the graph how many tokens around
+    a tile its inside depends on."""
+
+    load: Callable[[str], Graph]
+    patch: int
+    most: int = 1 << 40
+    halos: Mapping[str, int] = field(default_factory=dict)
+
+    def tokenize(self, images: list[Pixels], progress: Progress = silent) -> Tokens:
+        """Images uint8 (H, W, 3), their grids of one size -> tokens int32 (n, ceil(H / patch), ceil(W / patch)); the
+        borders are padded by replication."""
+        height, width = (-(-side // self.patch) for side in images[0].shape[:2])
+        if len(images) > (few := self._together(height * width)):
+            return np.concatenate([self.tokenize(part, progress) for part in _parts(images, few)])
+        with span("image in"):
+            wholes = [padded(pixels, self.patch) for pixels in images]
+        result = np.empty((len(wholes), height, width), dtype=np.int32)
+
+        def work(rows: Band, columns: Band) -> None:
+            tokens = self._tokens([pixels[rows.seen(self.patch), columns.seen(self.patch)] for pixels in wholes])
+            result[:, rows.own(), columns.own()] = tokens[:, rows.inside(), columns.inside()]
+
+        self._in_tiles("encoder", height, width, work, progress)
+        return result
+
+    def detokenize(self, grids: list[Tokens], progress: Progress = silent) -> list[Pixels]:
+        """Grids int32 (h, w) of one size -> the image of each, uint8 (patch * h, patch * w, 3)."""
+        if len(grids) > (few := self._together(grids[0].size)):
+            return [picture for part in _parts(grids, few) for picture in self.detokenize(part, progress)]
+        tokens, patch = np.stack(grids), self.patch
+        _, height, width = tokens.shape
+        images = [np.empty((height * patch, width * patch, 3), dtype=np.uint8) for _ in grids]
+
+        def work(rows: Band, columns: Band) -> None:
+            planes = self._planes(np.ascontiguousarray(tokens[:, rows.seen(), columns.seen()]))
+            with span("image out") as step:
+                for picture, plane in zip(images, planes, strict=True):
+                    own = picture[rows.own(patch), columns.own(patch)]
+                    _from_network(plane[:, rows.inside(patch), columns.inside(patch)], own)
+                    step.moved(own.nbytes)
+
+        self._in_tiles("decoder", height, width, work, progress)
+        return images
+
+    def _together(self, tokens: int) -> int:
+        """How many images of so many tokens go through a network at a time: tiles are for single ones."""
+        return max(1, self.most // tokens)
+
+    def _in_tiles(
+        self, name: str, height: int, width: int, work: Callable[[Band, Band], None], progress: Progress
+    ) -> None:
+        halo = self.halos.get(name)
+        most = height * width if halo is None else max(self.most, 1)
+        parts = tiles(height, width, most, halo or 0, SMALLEST_TILE)
+        for done, part in enumerate(parts):
+            progress(name, done, len(parts))
+            work(*part)
+        progress(name, len(parts), len(parts))
+
+    def _tokens(self, images: list[Pixels]) -> Tokens:
+        encoder = self.load("encoder")
+        with span("image in") as step:
+            planes = np.concatenate([_to_network(pixels) for pixels in images])
+            step.moved(planes.nbytes)
+        with span("encoder", runs_on=encoder) as step:
+            tokens: Tokens = encoder(planes)
+            step.moved(planes.nbytes + tokens.nbytes)
+        return tokens
+
+    def _planes(self, tokens: Tokens) -> NDArray[np.float32]:
+        decoder = self.load("decoder")
+        with span("decoder", runs_on=decoder) as step:
+            planes = decoder(tokens)
+            step.moved(tokens.nbytes + planes.nbytes)
+        return planes
+
+
+def _parts(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
+
+
+def as_pixels(image: Pixels | Image) -> Pixels:
+    """An image as uint8 (H, W, 3) sRGB: such an array, or a PIL image."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(
+                f"An array of {image.dtype} {image.shape} is not an image; give uint8 (height, width, 3) in sRGB."
+            )
+        return image
+    from uigc.runtime.io.image import to_srgb
+
+    return to_srgb(image)
+
+
+def padded(pixels: Pixels, patch: int) -> Pixels:
+    """An image (H, W, 3) extended to whole patches by replication of its last row and column."""
+    height, width = pixels.shape[:2]
+    if height % patch == width % patch == 0:
+        return pixels
+    return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
+
+
+def _to_network(image: Pixels) -> NDArray[np.float32]:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+    planes /= np.float32(255)
+    return planes
+
+
+def _from_network(pixels: NDArray[np.float32], out: Pixels) -> None:
+    """float32 (3, H, W) in [0, 1] -> uint8 (H, W, 3), written to ``out``."""
+    scaled = np.clip(pixels, 0, 1)
+    scaled *= np.float32(255)
+    out[...] = np.rint(scaled, out=scaled).transpose(1, 2, 0)

@@ -1,0 +1,29 @@
+"""Providers run the graphs; this is the contract for them and the way to find them (``docs/PROVIDERS.md``)."""
+
+from uigc.runtime.providers.base import (
+    DEFAULT,
+    GROUP,
+    OPTIMIZATIONS,
+    Graph,
+    Provider,
+    ProviderOptions,
+    available,
+    find,
+    names,
+    select,
+    takes_engines,
+)
+
+__all__ = [
+    "DEFAULT",
+    "GROUP",
+    "OPTIMIZATIONS",
+    "Graph",
+    "Provider",
+    "ProviderOptions",
+    "available",
+    "find",
+    "names",
+    "select",
+    "takes_engines",
+]

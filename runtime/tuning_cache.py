@@ -1,0 +1,66 @@
+"""What ``uigc doctor --tune`` measured on this machine: read here by the codec, written by ``cli/autotune.py``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.environment import package_version, processor_name
+from uigc.runtime.io import files
+
+IGNORE = "UIGC_TUNED"
+"""Environment variable: 0 ignores what was measured."""
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "tensorrt-cu13", "tensorrt-rtx-cu13")  # whose versions change times
+
+
+def cache_folder() -> Path:
+    """Where this platform keeps what can be measured again."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "uigc" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "uigc"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uigc"
+
+
+def _path(bundle: Bundle, provider: str) -> Path:
+    """The file of this machine, these packages, this provider and this bundle: any other measures for itself."""
+    subject = [
+        platform.system(), platform.machine(), processor_name(), os.cpu_count(), provider,
+        [package_version(package) for package in PACKAGES], bundle.manifest,
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / f"tuned-{digest[:24]}.json"
+
+
+def read(bundle: Bundle, provider: str) -> dict[str, Any]:
+    """What was measured: ``precision``, perhaps ``pixel_precision``, and ``milliseconds``; empty if nothing was, or if
+    it is to be ignored."""
+    if os.environ.get(IGNORE) == "0":
+        return {}
+    try:
+        found = json.loads(_path(bundle, provider).read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: no home folder
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(bundle: Bundle, provider: str, measured: dict[str, Any]) -> None:
+    """Keep what was measured; see :func:`read`."""
+    path = _path(bundle, provider)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, lambda part: part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8"))
+
+
+def preferred(bundle: Bundle, provider: str, key: str, offered: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The precisions that a provider offers for the graphs ``names``; the measured one first, if all have it."""
+    measured = read(bundle, provider).get(key)
+    if isinstance(measured, str) and all(measured in bundle.precisions(name) for name in names):
+        return [measured, *offered]
+    return list(offered)

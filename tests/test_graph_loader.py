@@ -1,0 +1,46 @@
+"""GraphLoader are loaded once, in order, and a failure is told to whoever asks."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from uigc.runtime.errors import ProviderError
+from uigc.runtime.networks.graph_loader import GraphLoader
+from uigc.runtime.providers import Graph
+
+
+def test_each_is_loaded_once_and_in_the_order_of_the_first_request() -> None:
+    loaded: list[str] = []
+    go = threading.Event()
+
+    def load(name: str) -> Graph:
+        go.wait(10)
+        loaded.append(name)
+        return lambda value: value
+
+    graphs = GraphLoader(load)
+    graphs.prefetch(["a", "b", "c"])
+    graphs.prefetch(["c", "a", "d"])
+    go.set()
+    assert np.array_equal(graphs("d")(np.ones(2)), np.ones(2))
+    assert graphs("a") is graphs("a")
+    assert loaded == ["a", "b", "c", "d"]
+
+
+def test_a_failure_is_told_and_tried_again() -> None:
+    attempts: list[str] = []
+
+    def load(name: str) -> Graph:
+        attempts.append(name)
+        if len(attempts) == 1:
+            raise ProviderError("The device is busy, and a free one is needed; wait.")
+        return lambda value: value
+
+    graphs = GraphLoader(load)
+    with pytest.raises(ProviderError, match="busy"):
+        graphs("a")
+    graphs("a")
+    assert attempts == ["a", "a"]
