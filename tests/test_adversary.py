@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import outside
+from tests.support.paths import outside
 from uigc.bench.metrics import Networks
 from uigc.training.adversary import LEVELS, Adversary
 from uigc.training.tokenizer import WEIGHTS, Loss

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 # What each folder may import of the others; DESIGN: everything stands on the runtime, which knows nobody above.
 ARROWS = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.conftest import TINY_PRIOR
+from tests.support.tiny import TINY_PRIOR
 from uigc.bench import cost, exactness, nodes
 from uigc.bench.result import machine, write
 from uigc.bench.torch_modes import MODES, Mode, computing

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.support.files import resealed
 from uigc.runtime.errors import (
     CorruptFileError,
     TooLargeError,
@@ -68,12 +69,6 @@ def test_every_flipped_bit_is_refused(data: bytes) -> None:
             damaged[position] ^= 1 << bit
             with pytest.raises((CorruptFileError, UnrecognizedFileError)):
                 bitstream.unpack(bytes(damaged))
-
-
-def resealed(data: bytes) -> bytes:
-    import zlib
-
-    return data[:9] + zlib.crc32(data[:9] + data[13:]).to_bytes(4, "big") + data[13:]
 
 
 def test_a_newer_version_is_named() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import unsafe
 from tests.conftest import Run
+from tests.support import inexact_bundles
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ExitCode
 
@@ -19,16 +19,16 @@ RNG = np.random.default_rng(13)
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image_path(tmp_path: Path) -> Path:
     path = tmp_path / "in.png"
     Image.fromarray(RNG.integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(path)
     return path
 
 
 @pytest.fixture
-def file(tiny: Codec, picture: Path, tmp_path: Path) -> Path:
+def file(tiny: Codec, image_path: Path, tmp_path: Path) -> Path:
     path = tmp_path / "in.uigc"
-    path.write_bytes(tiny.compress(np.asarray(Image.open(picture))))
+    path.write_bytes(tiny.compress(np.asarray(Image.open(image_path))))
     return path
 
 
@@ -45,8 +45,8 @@ def fails(uigc: Run, code: ExitCode, *arguments: object, text: str = "", data: b
     assert set(folder.iterdir()) == before  # nothing was left behind
 
 
-def test_there_and_back(uigc: Run, picture: Path, tmp_path: Path, tiny_path: Path) -> None:
-    done = uigc("compress", picture, "out.uigc", "--bundle", tiny_path, "--mask", "edge_more", "--threads", 1)
+def test_there_and_back(uigc: Run, image_path: Path, tmp_path: Path, tiny_path: Path) -> None:
+    done = uigc("compress", image_path, "out.uigc", "--bundle", tiny_path, "--mask", "edge_more", "--threads", 1)
     assert done.returncode == 0, done.stderr
     size = (tmp_path / "out.uigc").stat().st_size
     assert f"{size} bytes, {8 * size / 3500:.5f} bits per pixel" in done.stderr.decode()
@@ -56,8 +56,8 @@ def test_there_and_back(uigc: Run, picture: Path, tmp_path: Path, tiny_path: Pat
         assert image.size == (70, 50)
 
 
-def test_streams(uigc: Run, picture: Path, tiny_path: Path) -> None:
-    packed = uigc("compress", "-", "-", "--bundle", tiny_path, data=picture.read_bytes())
+def test_streams(uigc: Run, image_path: Path, tiny_path: Path) -> None:
+    packed = uigc("compress", "-", "-", "--bundle", tiny_path, data=image_path.read_bytes())
     assert packed.stdout.startswith(b"UIG")
     back = uigc("decompress", "-", "-", "--bundle", tiny_path, data=packed.stdout)
     with Image.open(io.BytesIO(back.stdout)) as image:
@@ -71,13 +71,13 @@ def test_info(uigc: Run, file: Path) -> None:
     assert b"bits per pixel" in uigc("info", file).stdout
 
 
-def test_refused_files(uigc: Run, file: Path, tmp_path: Path, picture: Path, tiny_path: Path) -> None:
+def test_refused_files(uigc: Run, file: Path, tmp_path: Path, image_path: Path, tiny_path: Path) -> None:
     data = file.read_bytes()
     flipped = bytearray(data)
     flipped[-3] ^= 16
     cases = {
         "empty": (b"", ExitCode.UNRECOGNIZED_FILE, "empty"),
-        "png": (picture.read_bytes(), ExitCode.UNRECOGNIZED_FILE, "not a .uigc file"),
+        "png": (image_path.read_bytes(), ExitCode.UNRECOGNIZED_FILE, "not a .uigc file"),
         "truncated": (data[:-5], ExitCode.CORRUPT_FILE, "truncated"),
         "flipped": (bytes(flipped), ExitCode.CORRUPT_FILE, "checksum"),
         "longer": (data + b"!", ExitCode.CORRUPT_FILE, "behind its end"),
@@ -100,21 +100,23 @@ def test_another_bundle(uigc: Run, file: Path, tmp_path: Path, tiny_path: Path) 
     fails(uigc, ExitCode.PRIOR_MISMATCH, "decompress", file, "out.png", "--bundle", tiny_path, text="--bundle")
 
 
-def test_inputs_and_outputs(uigc: Run, picture: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
+def test_inputs_and_outputs(uigc: Run, image_path: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
     bundle = ("--bundle", tiny_path)
     fails(uigc, ExitCode.INPUT, "compress", tmp_path / "absent.png", "out.uigc", *bundle, text="cannot be read")
     fails(uigc, ExitCode.INPUT, "compress", file, "out.uigc", *bundle, text="no image")
-    fails(uigc, ExitCode.OUTPUT, "compress", picture, file, *bundle, text="--force")
+    fails(uigc, ExitCode.OUTPUT, "compress", image_path, file, *bundle, text="--force")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "out.xyz", *bundle, text=".xyz")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "absent/out.png", *bundle, text="cannot be written")
-    fails(uigc, ExitCode.BUNDLE, "compress", picture, "out.uigc", "--bundle", tmp_path, text="manifest.json")
-    fails(uigc, ExitCode.PROVIDER, "compress", picture, "out.uigc", *bundle, "--provider", "cuda", text="CUDA")
-    fails(uigc, ExitCode.TOO_LARGE, "compress", picture, "out.uigc", *bundle, "--max-pixels", 99, text="70x50")
-    fails(uigc, ExitCode.USAGE, "compress", picture, "out.uigc", *bundle, "--threads", 0, text="1 to 1024")
-    assert uigc("compress", picture, file, *bundle, "--force", "--quiet").returncode == 0
+    fails(uigc, ExitCode.BUNDLE, "compress", image_path, "out.uigc", "--bundle", tmp_path, text="manifest.json")
+    fails(uigc, ExitCode.PROVIDER, "compress", image_path, "out.uigc", *bundle, "--provider", "cuda", text="CUDA")
+    fails(uigc, ExitCode.TOO_LARGE, "compress", image_path, "out.uigc", *bundle, "--max-pixels", 99, text="70x50")
+    fails(uigc, ExitCode.USAGE, "compress", image_path, "out.uigc", *bundle, "--threads", 0, text="1 to 1024")
+    assert uigc("compress", image_path, file, *bundle, "--force", "--quiet").returncode == 0
 
 
-def test_full_disks_and_closed_streams(uigc: Run, picture: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
+def test_full_disks_and_closed_streams(
+    uigc: Run, image_path: Path, file: Path, tmp_path: Path, tiny_path: Path
+) -> None:
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "/dev/full", "--bundle", tiny_path, "--force", text="No space")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "x" * 300 + ".png", "--bundle", tiny_path, text="cannot be")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "out.ico", "--bundle", tiny_path, text=".ico")
@@ -137,7 +139,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     proven = uigc("doctor", "--bundle", tiny_path, "--prove")
     assert proven.returncode == 0, proven.stderr
     assert b"18 graphs proven again" in proven.stdout
-    unsound = unsafe.spoil(tiny_path, tmp_path / "unsound", unsafe.weights_alone)
+    unsound = inexact_bundles.spoil(tiny_path, tmp_path / "unsound", inexact_bundles.weights_alone)
     assert uigc("doctor", "--bundle", unsound).returncode == 0
     assert uigc("doctor", "--bundle", unsound, "--prove").returncode == ExitCode.INEXACT
     broken = uigc("doctor", "--bundle", tmp_path)
@@ -152,7 +154,7 @@ def test_export_says_what_is_missing(uigc: Run, tmp_path: Path) -> None:
     fails(uigc, ExitCode.INPUT, "export", tmp_path, "-o", "bundle", text="tokenizer.safetensors")
 
 
-def test_many_files_into_a_folder(uigc: Run, picture: Path, tmp_path: Path, tiny_path: Path) -> None:
+def test_many_files_into_a_folder(uigc: Run, image_path: Path, tmp_path: Path, tiny_path: Path) -> None:
     for index, size in enumerate([(50, 70), (70, 50), (60, 75)]):
         Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{index}.png")
     names = ["0.png", "1.png", "2.png", "in.png"]
@@ -161,7 +163,7 @@ def test_many_files_into_a_folder(uigc: Run, picture: Path, tmp_path: Path, tiny
     written = sorted((tmp_path / "new" / "files").iterdir())
     assert [path.name for path in written] == ["0.uigc", "1.uigc", "2.uigc", "in.uigc"]
     assert f"4 files, {sum(path.stat().st_size for path in written)} bytes" in done.stderr.decode()
-    assert uigc("compress", picture, "one.uigc", "--bundle", tiny_path).returncode == 0
+    assert uigc("compress", image_path, "one.uigc", "--bundle", tiny_path).returncode == 0
     assert written[-1].read_bytes() == (tmp_path / "one.uigc").read_bytes()
     done = uigc("decompress", *written, "-o", "back", "--suffix", ".webp", "--bundle", tiny_path, "--quiet")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -193,9 +195,9 @@ def test_bad_files_are_named_and_stop_no_other(uigc: Run, file: Path, tmp_path: 
     assert (tmp_path / "out" / "kept.png").read_bytes() == b"mine"
 
 
-def test_names_and_folders(uigc: Run, picture: Path, tmp_path: Path) -> None:
-    fails(uigc, ExitCode.USAGE, "compress", picture, text="IN and OUT were expected; for many files add -o DIR")
-    fails(uigc, ExitCode.USAGE, "compress", picture, "a.uigc", "b.uigc", text="3 names")
-    fails(uigc, ExitCode.USAGE, "compress", picture, "-", "-o", "out", text="Standard input")
-    fails(uigc, ExitCode.OUTPUT, "compress", picture, "-o", picture, text="cannot be made")
-    fails(uigc, ExitCode.OUTPUT, "decompress", picture, "-o", "out", "--suffix", ".txt", text="cannot be written as")
+def test_names_and_folders(uigc: Run, image_path: Path, tmp_path: Path) -> None:
+    fails(uigc, ExitCode.USAGE, "compress", image_path, text="IN and OUT were expected; for many files add -o DIR")
+    fails(uigc, ExitCode.USAGE, "compress", image_path, "a.uigc", "b.uigc", text="3 names")
+    fails(uigc, ExitCode.USAGE, "compress", image_path, "-", "-o", "out", text="Standard input")
+    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", image_path, text="cannot be made")
+    fails(uigc, ExitCode.OUTPUT, "decompress", image_path, "-o", "out", "--suffix", ".txt", text="cannot be written as")

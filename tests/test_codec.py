@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import reference_grid, tiny_modules
+from tests.support.tiny import reference_grid, tiny_modules
 from uigc.runtime import providers
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import (

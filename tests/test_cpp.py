@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.conftest import ROOT
-from tests.test_bitstream import resealed
+from tests.support.files import resealed
+from tests.support.paths import ROOT
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
 

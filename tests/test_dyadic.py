@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import tiny_modules
+from tests.support.tiny import tiny_modules
 from uigc.export.modules import dyadic
 from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage, shifts
 from uigc.runtime.format.schedule import quincunx

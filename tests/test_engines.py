@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import fake_gpu
+from tests.support import fake_gpu
 from uigc.engines import backend, engine_set, sidecar
 from uigc.engines.profile import Profile
 from uigc.engines.provider import FOLDER, TensorRT

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.reference_coder import Reader, cumulative
+from tests.support.reference_coder import Reader, cumulative
 from uigc.runtime.errors import InexactError
 from uigc.runtime.format import entropy_coder
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel

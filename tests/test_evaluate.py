@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import outside
+from tests.support.paths import outside
 from uigc.bench import codecs, command
 from uigc.bench.evaluate import Yardstick, means, measure, table
 from uigc.runtime.cli.main import main

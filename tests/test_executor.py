@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import fake_gpu
-from tests.fake_gpu import TensorRT
+from tests.support import fake_gpu
+from tests.support.fake_gpu import TensorRT
 from uigc.engines import backend, build, engine_set
 from uigc.engines.backend import Backend
 from uigc.engines.executor import Executor

@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from tests.conftest import TINY_PRIOR, tiny_modules
+from tests.support.tiny import TINY_PRIOR, tiny_modules
 from uigc.export import bundle, trace
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer

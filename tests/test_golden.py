@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, reference_grid
+from tests.support.paths import ROOT
+from tests.support.tiny import reference_grid
 from uigc.runtime import providers
 from uigc.runtime.codec import Codec
 from uigc.runtime.exactness.conformance import context

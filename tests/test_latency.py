@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 from uigc.bench import compressai_peer, latency, report, scaling, throughput
 from uigc.bench.interleaved import Times, take_turns
 from uigc.bench.torch_codec import torch_codec

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import outside
+from tests.support.paths import outside
 from uigc.bench.metrics import DISTS, LPIPS, Networks, order0, psnr
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto
 
-from tests.graphs import WIDTH, Node, f32, i8, model, node
+from tests.support.onnx_graphs import WIDTH, Node, f32, i8, intermediates, model, node
 from uigc.export.proof import ProofError, prove, prove_file, token_domain
 from uigc.export.proof.values import Value, constant
 from uigc.runtime.bundle import Bundle
@@ -197,19 +196,6 @@ def hold(name: str, value: Value, array: np.ndarray) -> None:
         steps = as_integers(array, value.step)
         assert np.array_equal(steps, np.rint(steps)), name
         assert known.bits <= value.bits, name
-
-
-def intermediates(graph: onnx.ModelProto, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Every tensor of a graph, as ONNX Runtime computes it node by node."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(graph)
-    names = list(dict.fromkeys(name for each in graph.graph.node for name in each.output if name))
-    del opened.graph.output[:]
-    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip(names, session.run(names, {"tokens": tokens}), strict=True))
 
 
 def check_truth(graph: onnx.ModelProto, bounds: dict[str, tuple[int, int]]) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.graphs import WIDTH, Node, model, node
-from tests.test_proof import intermediates
+from tests.support.onnx_graphs import WIDTH, Node, intermediates, model, node
 from uigc.export.proof import ProofError, prove
 
 GRAPHS = 400

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Run
+from tests.conftest import Run
+from tests.support.paths import ROOT
 from uigc.runtime.errors import ExitCode
 from uigc.runtime.io.samples import SAMPLE
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import tiny_modules
+from tests.support.tiny import tiny_modules
 from uigc.export.modules.prior import Prior, PriorConfig, Stage
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from tests.conftest import tiny_modules
+from tests.support.tiny import tiny_modules
 from uigc.export.modules.checkpoint import frozen_prior
 from uigc.runtime.bundle.manifest import CODEWORDS
 from uigc.runtime.codec import Codec

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.reference_decoder import chances_of
+from tests.support.reference_decoder import chances_of
 from uigc.bench.regeneration import RULES, frechet, regenerate
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec

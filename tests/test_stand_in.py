@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from tests import fake_gpu
-from tests.conftest import ROOT
-from tests.fake_cuda import Cuda
+from tests.support import fake_gpu
+from tests.support.fake_cuda import Cuda
+from tests.support.paths import ROOT
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this system")
 runtime = pytest.importorskip("cuda.bindings.runtime")

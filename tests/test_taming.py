@@ -15,20 +15,20 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests import taming
+from tests.support import taming_vqgan
 from uigc.export.modules.checkpoint import load_tokenizer, token_fingerprint
 from uigc.export.modules.taming import load_vqgan
 from uigc.runtime.cli.main import main
 from uigc.runtime.errors import ExitCode, InputError
 from uigc.training.codebook_reduction import reduced, use
 
-State = taming.State
+State = taming_vqgan.State
 
 
 @pytest.fixture(scope="module")
 def state() -> State:
     torch.manual_seed(0)
-    made = taming.weights(32, 8)
+    made = taming_vqgan.weights(32, 8)
     made["quantize.embedding.weight"].normal_()
     return made
 
@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Callable[[State], object], str]] = {
         lambda s: {name: value for name, value in s.items() if ".4." not in name},
         "its tokens cover 8 pixels a side, and 16 are needed",
     ),
-    "narrow": (lambda s: taming.weights(32, 8, width=16), "16 channels at full resolution"),
+    "narrow": (lambda s: taming_vqgan.weights(32, 8, width=16), "16 channels at full resolution"),
 }
 
 
@@ -186,7 +186,7 @@ def test_reduced_words_are_the_same_again(tmp_path: Path) -> None:
         small.resize((96, 112), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
     with Image.open(photos / "1.png") as image:
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
-    checkpoint = written(tmp_path / "a.ckpt", taming.checkpoint(32, pixels))
+    checkpoint = written(tmp_path / "a.ckpt", taming_vqgan.checkpoint(32, pixels))
     words = []
     for name in ("one", "two"):
         arguments = ["--words", "4", "--photos", str(photos), "--device", "cpu", "--quiet"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import tiny_modules
+from tests.support.tiny import tiny_modules
 from uigc.bench import tiles as bench
 from uigc.export.receptive_field import halos
 from uigc.runtime.bundle import Bundle

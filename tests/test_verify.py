@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import unsafe
 from tests.conftest import Run
+from tests.support import inexact_bundles
 from uigc.export.proof import ProofError, prove_file, token_domain
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
@@ -102,16 +102,16 @@ def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
 
 # From which optimizations on the form is inexact, and what the proof says of it.
 UNSAFE = {
-    unsafe.weights_alone: ({"extended", "all"}, "MatMulNBits"),
-    unsafe.no_zero_point: ({"basic", "extended", "all"}, "without a zero point"),
+    inexact_bundles.weights_alone: ({"extended", "all"}, "MatMulNBits"),
+    inexact_bundles.no_zero_point: ({"basic", "extended", "all"}, "without a zero point"),
 }
 
 
 @pytest.mark.parametrize("edit", UNSAFE)
-def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: unsafe.Edit) -> None:
+def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: inexact_bundles.Edit) -> None:
     """ONNX Runtime rewrites them into other logits; verify says so with exit code 1, and the proof refuses them."""
     levels, text = UNSAFE[edit]
-    path = unsafe.spoil(Bundle.load().path, tmp_path / "spoiled", edit)
+    path = inexact_bundles.spoil(Bundle.load().path, tmp_path / "spoiled", edit)
     bundle = Bundle.load(path)
     with pytest.raises(ProofError, match=text):
         prove_file(bundle.graph("stage5", "int8"), token_domain(bundle.pad))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import taming
-from tests.conftest import TINY_TOKENIZER, reference_grid
+from tests.support import taming_vqgan
+from tests.support.tiny import TINY_TOKENIZER, reference_grid
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, token_fingerprint
 from uigc.export.modules.prior import PriorConfig
@@ -40,7 +40,7 @@ class Made:
     checkpoint: Path
     run: Path
     bundle: Path
-    state: taming.State
+    state: taming_vqgan.State
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Made:
         top, left = 20 * index, 30 * index
         Image.fromarray(sample[top : top + 256, left : left + 272]).save(photos / f"{index}.png")
     images = torch.from_numpy(sample[:192, :320].copy()).permute(2, 0, 1)[None].float() / 255
-    state = taming.checkpoint(WORDS, images)
+    state = taming_vqgan.checkpoint(WORDS, images)
     torch.save({"state_dict": {**state, "loss.discriminator.main.0.weight": torch.zeros(2)}, "epoch": 3}, checkpoint)
     reduce = ("--words", REDUCED, "--photos", photos, "--device", "cpu", "--quiet")
     assert main(["import-vqgan", str(checkpoint), "-o", str(run), *map(str, reduce)]) == 0
@@ -64,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Made:
     return Made(photos, checkpoint, run, bundle, {**state, "quantize.embedding.weight": words})
 
 
-def halved(state: taming.State) -> taming.State:
+def halved(state: taming_vqgan.State) -> taming_vqgan.State:
     """As it ships."""
     return {name: value.half().float() for name, value in state.items()}
 
@@ -81,7 +81,7 @@ def test_graphs_compute_the_restated_networks(made: Made, precision: str) -> Non
     for batch, height, width in ((1, 2, 2), (2, 3, 5), (1, 9, 4)):
         image = torch.rand(batch, 3, 16 * height, 16 * width)
         (tokens,) = encoder.run(None, {"image": image.numpy()})
-        distances = taming.distances(state, taming.encode(state, image))
+        distances = taming_vqgan.distances(state, taming_vqgan.encode(state, image))
         found = distances.gather(3, torch.from_numpy(tokens).long()[..., None])[..., 0]
         assert tokens.shape == (batch, height, width)
         assert float((found - distances.amin(3)).max()) <= (1e-4 if precision == "fp32" else 0.02) * float(
@@ -90,7 +90,7 @@ def test_graphs_compute_the_restated_networks(made: Made, precision: str) -> Non
         used |= set(tokens.flatten().tolist())
         grid = torch.randint(REDUCED, (batch, height, width), dtype=torch.int32)
         (back,) = decoder.run(None, {"tokens": grid.numpy()})
-        errors = np.abs(back - taming.decode(state, grid).clamp(0, 1).numpy())
+        errors = np.abs(back - taming_vqgan.decode(state, grid).clamp(0, 1).numpy())
         assert back.std() > 0.1
         assert errors.max() < 1e-4 if precision == "fp32" else errors.mean() < 1 / 255
     assert len(used) > 2
@@ -103,10 +103,10 @@ def test_the_module_computes_the_restated_networks(made: Made) -> None:
         latents = vqgan.encoder(image)
         tokens = vqgan.quantizer.assign(latents)
         back = vqgan.decoder(vqgan.quantizer.look_up(tokens))
-    wanted = taming.encode(made.state, image)
+    wanted = taming_vqgan.encode(made.state, image)
     assert torch.allclose(latents, wanted, atol=1e-4)
-    assert torch.equal(tokens, taming.distances(made.state, wanted).argmin(3))
-    assert torch.allclose(back, taming.decode(made.state, tokens), atol=1e-4)
+    assert torch.equal(tokens, taming_vqgan.distances(made.state, wanted).argmin(3))
+    assert torch.allclose(back, taming_vqgan.decode(made.state, tokens), atol=1e-4)
     assert float(vqgan.quantizer.shortfall(latents, tokens).max()) == 0
     assert float(vqgan.quantizer.shortfall(latents, (tokens + 1) % REDUCED).max()) > 0.1
 
@@ -120,7 +120,9 @@ def test_images_go_round(made: Made, sample: np.ndarray) -> None:
         grid = codec.decode_tokens(encoded.data)
         assert np.array_equal(grid, encoded.grid)
         assert np.array_equal(grid, reference_grid(codec, encoded.data))
-        wanted = taming.decode(halved(made.state), torch.from_numpy(grid)[None])[0, :, :173, :250].clamp(0, 1) * 255
+        wanted = (
+            taming_vqgan.decode(halved(made.state), torch.from_numpy(grid)[None])[0, :, :173, :250].clamp(0, 1) * 255
+        )
         back = codec.decompress(encoded.data)
         assert back.shape == pixels.shape
         assert np.abs(back - wanted.permute(1, 2, 0).numpy()).max() < 0.6
@@ -160,7 +162,7 @@ def test_a_bundle_gives_its_tokenizer_back(made: Made) -> None:
     state = halved(made.state)
     with torch.no_grad():
         tokens = vqgan.quantizer.assign(vqgan.encoder(image))
-    assert torch.equal(tokens, taming.distances(state, taming.encode(state, image)).argmin(3))
+    assert torch.equal(tokens, taming_vqgan.distances(state, taming_vqgan.encode(state, image)).argmin(3))
 
 
 def test_the_decoder_learns_and_its_prior_stays_valid(made: Made, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_the_tokenizers_recipe_does_not_go_on_from_it(made: Made, tmp_path: Path
 def test_the_published_layout() -> None:
     """Names and shapes of the full size (ch 128, ch_mult 1,1,2,2,4), stated anew, without its memory."""
     with torch.device("meta"):
-        stated = taming.weights(1024, 256, 128, (1, 1, 2, 2, 4), blocks=2, latent=256)
+        stated = taming_vqgan.weights(1024, 256, 128, (1, 1, 2, 2, 4), blocks=2, latent=256)
         module = VQGAN(VQGANConfig()).state_dict()
     assert configuration({name: tuple(value.shape) for name, value in stated.items()}, Path("x")) == VQGANConfig()
     renamed = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 WIDTH = 8
@@ -39,3 +40,16 @@ def f32(*values: float) -> np.ndarray:
 
 def i8(value: int = 0) -> np.ndarray:
     return np.array(value, dtype=np.int8)
+
+
+def intermediates(graph: onnx.ModelProto, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Every tensor of a graph, as ONNX Runtime computes it node by node."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(graph)
+    names = list(dict.fromkeys(name for each in graph.graph.node for name in each.output if name))
+    del opened.graph.output[:]
+    opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(names, session.run(names, {"tokens": tokens}), strict=True))

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.reference_coder import TOTAL, Reader, cumulative
+from tests.support.reference_coder import TOTAL, Reader, cumulative
 
 Grid = list[list[int]]
 ABOVE = [(-2, -1), (-2, 0), (-2, 1), (-1, -2), (-1, -1), (-1, 0), (-1, 1), (-1, 2), (0, -2), (0, -1)]

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.fake_cuda import Cuda
+from tests.support.fake_cuda import Cuda
 
 
 class Context:

@@ -1,0 +1,44 @@
+"""Tiny modules, from which a bundle is made in seconds, and the token grid that an independent decoder reads."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tests.support.reference_decoder import Model, decode
+from uigc.export.modules.checkpoint import TrainedPrior
+from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
+from uigc.runtime.codec import Codec
+from uigc.runtime.format.schedule import quincunx
+
+TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (1, 1, 1))
+TINY_PRIOR = PriorConfig(codebook=16, width=16, layers=2, heads=2, expansion=2, window=8)
+
+
+def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(TINY_TOKENIZER).eval()
+    tokenizer.quantizer.fitted.fill_(True)
+    prior = Prior(TINY_PRIOR, quincunx())
+    torch.nn.init.normal_(prior.head.weight, std=TINY_PRIOR.width**-0.5)  # as of one that has learned
+    for block in prior.blocks:
+        torch.nn.init.normal_(block.attention.scores.weight, std=0.5)
+        torch.nn.init.normal_(block.attention.qkv.bias.weight, std=0.2)
+        torch.nn.init.normal_(block.up.bias.weight, std=0.2)
+    table = torch.from_numpy(np.random.default_rng(seed).integers(64, 65472, 1024)).int()
+    return tokenizer, TrainedPrior(prior, table)
+
+
+def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:
+    """The grid of a file by the decoder that was written from the format's page alone."""
+
+    def logits(stage: int, grid: list[list[int]]) -> list[list[int]]:
+        rows: list[list[int]] = codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
+        return rows
+
+    bundle = codec.bundle
+    tables = bundle.table(CODER_TABLE).tolist(), bundle.table(MASK_TABLE).tolist()
+    model = Model(logits, *tables, bundle.codebook, bundle.window, bundle.unknown, bundle.pad)
+    return decode(data, model)
