@@ -57,7 +57,7 @@ class Uigc(Coder):
     def code(self, pixels: Pixels) -> Iterator[Coded]:
         tokens = self.codec.tokenize(pixels)
         self.tokens.append(tokens.ravel())
-        self.costs.append(self.codec.prior.cost(tokens, np.ones(tokens.shape, bool)))
+        self.costs.append(self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool)))
         for mask in self.settings:
             data = self.codec.encode_tokens(tokens, pixels, mask).data
             yield Coded(mask, data, self.codec.decompress(data))

@@ -22,12 +22,11 @@ from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.verify import image_grids
 from uigc.runtime.exactness import conformance, verify
-from uigc.runtime.exactness.verify import Outcome
-from uigc.runtime.providers import Graph
+from uigc.runtime.exactness.verify import Compute, Outcome
 
 
-def _loader(prior: Prior, device: str) -> Callable[[int], Graph]:
-    def load(stage: int) -> Graph:
+def _loader(prior: Prior, device: str) -> Callable[[int], Compute]:
+    def load(stage: int) -> Compute:
         module = Stage(prior, stage)
         return lambda value: module(torch.from_numpy(value).to(device)).cpu().numpy()
 

@@ -40,7 +40,7 @@ def ours(bundle: Bundle, threads: int) -> tuple[dict[str, tuple[Setting, Codec]]
         try:
             for precision in providers.find(name).precisions:
                 if precision in bundle.precisions("stage0"):
-                    codec = Codec(bundle, name, threads=threads, precision=precision)
+                    codec = Codec(bundle, provider=name, threads=threads, precision=precision)
                     setting = {"runtime": "uigc", "provider": name, "precision": precision}
                     codecs[f"uigc {name} {precision}"] = setting, codec
         except (UigcError, ImportError) as error:
@@ -61,7 +61,7 @@ def pytorch(bundle: Bundle, compiled: bool) -> dict[str, tuple[Setting, Codec]]:
 def decoding(codec: Codec, data: bytes, batch: int) -> Callable[[], object]:
     if batch == 1:
         return lambda: codec.decompress(data)
-    return lambda: [unwrap(image) for image in codec.decompress_many([data] * batch, batch, 1)]
+    return lambda: [unwrap(image) for image in codec.decompress_many([data] * batch, batch=batch, jobs=1)]
 
 
 def measure(

@@ -31,7 +31,7 @@ FULL = "fp32"
 def codecs(bundle: Bundle, provider: str, threads: int | None) -> dict[str, Codec]:
     """One for each precision that both pixel networks have."""
     names = [name for name in bundle.precisions("decoder") if name in bundle.precisions("encoder")]
-    return {name: Codec(bundle, provider, threads, pixel_precision=name) for name in names}
+    return {name: Codec(bundle, provider=provider, threads=threads, pixel_precision=name) for name in names}
 
 
 def quality(chosen: dict[str, Codec], paths: list[Path], yardstick: Yardstick, mask: str) -> dict[str, Any]:

@@ -84,10 +84,10 @@ def sides(codec: Codec, what: Target, mask: str, batch: int) -> dict[str, Callab
     def all_of(outcomes: Any) -> list[object]:
         return [unwrap(outcome) for outcome in outcomes]
 
-    runs = {"decode": lambda: all_of(codec.decompress_many([what.data] * batch, batch, 1))}
+    runs = {"decode": lambda: all_of(codec.decompress_many([what.data] * batch, batch=batch, jobs=1))}
     if what.pixels is not None:
         images = [what.pixels] * batch
-        runs = {"encode": lambda: all_of(codec.compress_many(images, mask, batch, 1)), **runs}
+        runs = {"encode": lambda: all_of(codec.compress_many(images, mask, batch=batch, jobs=1)), **runs}
     return runs
 
 

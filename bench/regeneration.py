@@ -54,7 +54,7 @@ RULES = (
 
 def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule) -> Tokens:
     """The grid (h, w) by a rule, if the ``sent`` tokens of a grid are sent."""
-    prior = codec.prior
+    prior = codec.token_codec.prior
     if not rule.fed_back:
         return prior.regenerate([tokens], [sent], rule.seed)[0]
     schedule, window = prior.schedule, prior.window

@@ -40,14 +40,14 @@ def ways(cores: int, batches: list[int]) -> list[Way]:
 
 
 def decoding(codec: Codec, way: Way, files: list[bytes]) -> Callable[[], object]:
-    return lambda: [unwrap(image) for image in codec.decompress_many(files, way.batch, way.jobs)]
+    return lambda: [unwrap(image) for image in codec.decompress_many(files, batch=way.batch, jobs=way.jobs)]
 
 
 def measure(
     bundle: Bundle, provider: str, asked: list[Way], data: bytes, count: int, repeats: int
 ) -> list[dict[str, Any]]:
     """Images a second of each way, and how many times those of the first way that is."""
-    codecs = {way.threads: Codec(bundle, provider, threads=way.threads) for way in asked}
+    codecs = {way.threads: Codec(bundle, provider=provider, threads=way.threads) for way in asked}
     contenders = {str(way): decoding(codecs[way.threads], way, [data] * count) for way in asked}
     times = take_turns(contenders, repeats, warm_up=1)
     first = times[str(asked[0])].median
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
     width, height = map(int, arguments.size.split("x"))
-    data = Codec(bundle, arguments.provider).compress(sample(width, height))
+    data = Codec(bundle, provider=arguments.provider).compress(sample(width, height))
     asked = ways(arguments.cores, arguments.batch)
     rows = measure(bundle, arguments.provider, asked, data, arguments.count, arguments.repeats)
     for way, row in zip(asked, rows, strict=True):

@@ -54,7 +54,7 @@ def work_here(codec: Codec, limit: int, folder: Path) -> dict[str, Any]:
     if not file.exists():
         file.write_bytes(data)
     decoding = time.perf_counter()
-    painted = codec.decompress(file.read_bytes(), progress)
+    painted = codec.decompress(file.read_bytes(), progress=progress)
     decoded = time.perf_counter()
     np.save(folder / PAINTED.format(limit), painted)
     return {

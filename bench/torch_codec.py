@@ -18,9 +18,10 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
 from uigc.runtime.networks.pixel_networks import PixelNetworks
 from uigc.runtime.providers import Graph
+from uigc.runtime.token_codec import TokenCodec
 
 
-class _Module:
+class _Module(Graph):
     """A module as a graph: arrays in and out; it waits for its device, because the copy back does."""
 
     def __init__(self, module: nn.Module, device: str, compiled: bool) -> None:
@@ -45,6 +46,6 @@ def torch_codec(bundle: Bundle, device: str = "cpu", compiled: bool = False) -> 
         return _Module(module, device, compiled)
 
     codec = Codec(bundle)
-    codec.prior = replace(codec.prior, load=load)
-    codec.networks = PixelNetworks(load, bundle.patch)
+    codec.token_codec = TokenCodec(bundle, replace(codec.token_codec.prior, load=load), codec.limits)
+    codec.pixel_networks = PixelNetworks(load, bundle.patch)
     return codec

@@ -20,12 +20,13 @@ from uigc.engines.device import Cuda
 from uigc.engines.sidecar import Sidecar
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.io import files
-from uigc.runtime.spans import span
+from uigc.runtime.providers import Graph
+from uigc.runtime.spans import Timed, span
 
 REMEDY = "build it again with 'uigc build --force'"
 
 
-class Executor:
+class Executor(Graph):
     """An engine with one input and one output, as the runtime's ``Graph``: arrays of the host in and out.
 
     An output belongs to the caller; the executor never writes to it again. Device memory belongs to the executor, and
@@ -94,7 +95,7 @@ class Executor:
         )
 
 
-class _Lane:
+class _Lane(Timed):
     """One profile: its context, its two buffers of the largest size, and the CUDA graph of the shape that ran last."""
 
     def __init__(self, owner: Executor, owned: ExitStack, index: int, largest: tuple[int, ...]) -> None:

@@ -11,14 +11,14 @@ from uigc.engines.executor import Executor
 from uigc.engines.precision import asked_for
 from uigc.engines.sidecar import Source
 from uigc.runtime.errors import EngineError
-from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.providers import Graph, Provider, ProviderOptions
 
 KERNELS = ".kernels"
 FOLDER = "UIGC_ENGINES"  # environment variable: the folder of those who do not give one
 
 
 @dataclass(frozen=True)
-class TensorRT:
+class TensorRT(Provider):
     """One flavour. Precisions are those in which the folder has engines; pixel networks and stages may differ."""
 
     name: str
@@ -28,6 +28,10 @@ class TensorRT:
     @property
     def extra(self) -> str:
         return self.name
+
+    @property
+    def takes_engines(self) -> bool:
+        return True
 
     def with_engines(self, folder: Path) -> TensorRT:
         """The same provider with the engines of that folder."""

@@ -1,8 +1,9 @@
-"""Where the time goes: named spans that cost nothing unless someone records.
+"""Named spans of time that cost nothing unless someone records them.
 
-Code says what it is doing, ``with span("network", stage) as step:``, and what it moved, ``step.moved(array.nbytes)``.
-Who wants to know runs it inside ``with recording(Recorder()) as recorder:`` and finds the spans in ``recorder.spans``.
-Providers may add spans of their own, such as ``copy in`` and ``copy out``, inside the one that calls them.
+The codec names its work, ``with span("network", stage) as step:``, and counts the bytes that it moves,
+``step.moved(array.nbytes)``. To see them, run it inside ``with recording(Recorder()) as recorder:`` and read
+``recorder.spans``. Providers may add spans of their own, such as ``copy in`` and ``copy out``, inside the one around
+them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ from typing import Any, Protocol
 
 @dataclass
 class Span:
-    """A finished piece of work. ``begun`` and ``ended`` in nanoseconds of one clock; ``children``: nanoseconds of it
-    that lie in spans inside it; ``bytes`` that it moved; ``stage`` of the prior, its own or that of the span around
-    it, None outside of all; ``device``: nanoseconds of it by the clock of the device that did it, 0 if none says."""
+    """A finished piece of work.
+
+    ``stage``: the stage of the prior that it belongs to, its own or that of the span around it; None outside all.
+    ``thread``: the identifier of its thread; ``depth``: the number of spans around it.
+    ``begun``, ``ended``: nanoseconds of one clock.
+    ``children``: nanoseconds of it that lie in spans inside it.
+    ``bytes``: the number of bytes that it moved.
+    ``device``: nanoseconds of it by the clock of the device that did it; 0 if no device measured.
+    """
 
     name: str
     stage: int | None
@@ -35,15 +42,29 @@ class Span:
 
     @property
     def own(self) -> int:
-        """Nanoseconds that lie in no span inside it."""
+        """Nanoseconds of it that lie in no span inside it."""
         return self.ended - self.begun - self.children
 
 
+class Timed:
+    """Something that works on a device, and may return before the device has finished; subclasses override."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished. By default there is nothing to wait for."""
+
+    def timer(self) -> Callable[[], int] | None:
+        """Start measuring on the device, and return a function that waits for it and returns the nanoseconds taken.
+
+        By default None: the device measures nothing, and the span ends after :meth:`synchronize`.
+        """
+        return None
+
+
 class Step(Protocol):
-    """What ``with span(...) as step`` gives."""
+    """The open span that ``with span(...) as step`` binds."""
 
     def moved(self, count: int) -> None:
-        """Say that the work moved ``count`` bytes more."""
+        """Add ``count`` to the bytes that the work moved."""
 
     def __enter__(self) -> Step: ...
 
@@ -53,7 +74,7 @@ class Step(Protocol):
 
 
 class _Unrecorded:
-    """The step of those who do not ask."""
+    """The step returned when nothing is being recorded."""
 
     def moved(self, count: int) -> None:
         pass
@@ -66,25 +87,23 @@ class _Unrecorded:
 
 
 class _Recorded:
-    def __init__(self, recorder: Recorder, name: str, stage: int | None, runs_on: object) -> None:
-        self._recorder, self._name, self._stage = recorder, name, stage
-        self._synchronize: Callable[[], object] | None = getattr(runs_on, "synchronize", None)
-        self._timer: Callable[[], Callable[[], int]] | None = getattr(runs_on, "timer", None)
+    def __init__(self, recorder: Recorder, name: str, stage: int | None, runs_on: Timed | None) -> None:
+        self._recorder, self._name, self._stage, self._runs_on = recorder, name, stage, runs_on
 
     def moved(self, count: int) -> None:
         self._span.bytes += count
 
     def __enter__(self) -> _Recorded:
         self._span = self._recorder.begin(self._name, self._stage)
-        self._taken = self._timer() if self._timer else None
+        self._taken = self._runs_on.timer() if self._runs_on else None
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
             if self._taken:
                 self._span.device = self._taken()
-            elif self._synchronize:
-                self._synchronize()
+            elif self._runs_on:
+                self._runs_on.synchronize()
         finally:
             self._recorder.end(self._span)
 
@@ -96,9 +115,9 @@ class _Stack(threading.local):
 
 @dataclass
 class Recorder:
-    """Collects spans, of all threads that run in its context, in the order in which they end.
+    """Collects the spans of all threads that run in its context, in the order in which they end.
 
-    ``on_begin`` is called with the name of each span and ``on_end`` without anything, as profilers of devices want it.
+    ``on_begin`` is called with the name of each span and ``on_end`` without arguments, as NVTX ranges need it.
     """
 
     on_begin: Callable[[str], Any] = lambda name: None
@@ -107,6 +126,7 @@ class Recorder:
     _stack: _Stack = field(default_factory=_Stack, init=False)
 
     def begin(self, name: str, stage: int | None) -> Span:
+        """Open a span in this thread; it inherits the stage of the span around it."""
         around = self._stack.open
         if stage is None and around:
             stage = around[-1].stage
@@ -116,6 +136,7 @@ class Recorder:
         return opened
 
     def end(self, span: Span) -> None:
+        """Close the span that this thread opened last, and keep it."""
         span.ended = time.perf_counter_ns()
         self.on_end()
         around = self._stack.open
@@ -129,17 +150,19 @@ _UNRECORDED = _Unrecorded()
 _current: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
-def span(name: str, stage: int | None = None, runs_on: object = None) -> Step:
-    """A piece of work, for ``with``. ``runs_on``: the graph that does it; if it has a method ``synchronize``, the span
-    ends after that has waited for the device. If it has a method ``timer``, that begins to measure on the device, and
-    what it returns is called in the end: it waits, and gives nanoseconds."""
+def span(name: str, stage: int | None = None, runs_on: Timed | None = None) -> Step:
+    """Open a span around a ``with`` block.
+
+    ``runs_on``: the graph that does the work, if a device may still be busy when its call returns; while recording, the
+    span ends when that device has finished.
+    """
     recorder = _current.get()
     return _UNRECORDED if recorder is None else _Recorded(recorder, name, stage, runs_on)
 
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[Recorder]:
-    """Record what the block does. A thread records if it runs in a copy of this context (``contextvars``)."""
+    """Record the spans of the block. A thread records, too, if it runs in a copy of this context (``contextvars``)."""
     token = _current.set(recorder)
     try:
         yield recorder

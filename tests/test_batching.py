@@ -31,7 +31,7 @@ def test_logits_of_a_batch_are_those_of_single_images(tiny: Codec) -> None:
     grids = RNG.integers(0, tiny.bundle.codebook, (5, 24, 16), dtype=np.int32)
     for stage in range(len(tiny.bundle.schedule)):
         tokens = context(tiny.bundle, grids, stage, 0)
-        graph = tiny.prior.load(stage)
+        graph = tiny.token_codec.prior.load(stage)
         assert np.array_equal(graph(tokens), np.concatenate([graph(one[None]) for one in tokens]))
 
 
@@ -39,30 +39,30 @@ def test_logits_of_a_batch_are_those_of_single_images(tiny: Codec) -> None:
 def test_nothing_changes(tiny: Codec, files: list[bytes], batch: int | None, jobs: int) -> None:
     for mask in ("entire", "edge"):
         singly = files if mask == "edge" else [tiny.compress(image, mask) for image in IMAGES]
-        assert list(tiny.compress_many(IMAGES, mask, batch, jobs)) == singly
-    for file, image in zip(files, tiny.decompress_many(files, batch, jobs), strict=True):
+        assert list(tiny.compress_many(IMAGES, mask, batch=batch, jobs=jobs)) == singly
+    for file, image in zip(files, tiny.decompress_many(files, batch=batch, jobs=jobs), strict=True):
         assert np.array_equal(unwrap(image), tiny.decompress(file))
 
 
 def test_images_of_one_size_share_the_networks(tiny: Codec, files: list[bytes]) -> None:
     for batch, calls in ((1, len(files)), (4, 4)):
         with recording(Recorder()) as recorder:
-            assert len(list(tiny.decompress_many(files, batch, 2))) == len(files)
+            assert len(list(tiny.decompress_many(files, batch=batch, jobs=2))) == len(files)
         assert sum(step.name == "decoder" for step in recorder.spans) == calls
         assert threading.get_ident() not in {step.thread for step in recorder.spans if step.name == "decoder"}
 
 
 def test_large_images_are_not_batched(tiny: Codec) -> None:
-    assert tiny._batch(8, 512, 768) == 8
-    assert tiny._batch(8, 2160, 3840) == BATCH_PIXELS // (2160 * 3840) == 1
-    assert tiny._batch(8, 16384, 16384) == 1
+    assert tiny._batch_size(8, 512, 768) == 8
+    assert tiny._batch_size(8, 2160, 3840) == BATCH_PIXELS // (2160 * 3840) == 1
+    assert tiny._batch_size(8, 16384, 16384) == 1
 
 
 def test_a_bad_file_stops_no_other(tiny: Codec, files: list[bytes]) -> None:
     header, payload = bitstream.unpack(files[0])
     noise = bitstream.pack(header, RNG.bytes(len(payload)))
     given = [b"none of ours", files[0], noise, files[1][:-1], InputError("unreadable"), files[4]]
-    found = list(tiny.decompress_many(given, 4, 2))
+    found = list(tiny.decompress_many(given, batch=4, jobs=2))
     kinds = [type(outcome) if isinstance(outcome, UigcError) else None for outcome in found]
     assert kinds == [UnrecognizedFileError, None, InexactError, CorruptFileError, InputError, None]
     for index in (1, 5):
@@ -80,7 +80,7 @@ def test_sources_are_taken_as_they_are_needed(tiny: Codec, files: list[bytes]) -
             taken += 1
             yield files[0]
 
-    images = tiny.decompress_many(endless(), 2, 2)
+    images = tiny.decompress_many(endless(), batch=2, jobs=2)
     for count in range(1, 20):
         assert unwrap(next(images)).shape == (40, 70, 3)
         assert taken <= count + 2 * (2 + 1) + 4 * 2  # batches under way, and what is looked through
@@ -119,7 +119,7 @@ def test_a_bug_is_not_swallowed() -> None:
 
 def test_counts_make_sense(tiny: Codec, files: list[bytes]) -> None:
     with pytest.raises(UsageError, match="0 jobs"):
-        tiny.decompress_many(files, 1, 0)
+        tiny.decompress_many(files, batch=1, jobs=0)
     with pytest.raises(UsageError, match="Batches of 0"):
         tiny.compress_many(IMAGES, batch=0)
     with pytest.raises(UsageError, match="choose one of"):

@@ -41,7 +41,7 @@ def loader(bundle: Bundle, precision: str) -> cost.Loader:
 def test_bits_are_those_of_the_coder(tiny: Codec, bundle: Bundle) -> None:
     grid = np.random.default_rng(0).integers(0, 16, (9, 13), dtype=np.int32)
     *stages, total = cost.bits(bundle, [grid], loader(bundle, "fp32"), 1 / 32)
-    counted = tiny.prior.cost(grid, np.ones(grid.shape, bool))
+    counted = tiny.token_codec.prior.cost(grid, np.ones(grid.shape, bool))
     for found, (number, wanted) in zip(stages, counted, strict=True):
         assert math.isclose(found * number, wanted, rel_tol=1e-3)
     assert math.isclose(total * grid.size, sum(wanted for _, wanted in counted), rel_tol=1e-3)

@@ -56,12 +56,12 @@ def test_what_is_known_of_earlier_stages_is_not_predicted(tiny: Codec, mode: str
 
     def load(stage: int) -> Graph:
         seen.append(stage)
-        return tiny.prior.load(stage)
+        return tiny.token_codec.prior.load(stage)
 
     sent = sent_tokens(MODES[mode], np.zeros(block_shape(*tokens.shape), bool), tiny.bundle.schedule, *tokens.shape)
-    (made,) = replace(tiny.prior, load=load).regenerate([tokens], [sent])
+    (made,) = replace(tiny.token_codec.prior, load=load).regenerate([tokens], [sent])
     assert seen == predicted
-    assert np.array_equal(made, tiny.prior.encode(tokens, sent, SymbolWriter()))
+    assert np.array_equal(made, tiny.token_codec.prior.encode_many([tokens], [sent], [SymbolWriter()])[0])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -94,7 +94,7 @@ def test_lost_tokens_are_the_most_likely_ones(tiny: Codec) -> None:
             expected[place] = tokens[place] if sent[place] else int(np.argmax(row))
         for place in asked:
             context[place] = tokens[place] if sent[place] else 16
-    grid = tiny.prior.encode(tokens, sent, SymbolWriter())
+    grid = tiny.token_codec.prior.encode_many([tokens], [sent], [SymbolWriter()])[0]
     assert np.array_equal(grid, expected)
 
 
@@ -166,8 +166,8 @@ def test_damage_is_refused(tiny: Codec) -> None:
 def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One logit of one token off by one step: no wrong image may come out as success."""
 
-    class Inexact:
-        name, extra, precisions, pixel_precisions = "inexact", "none", ("fp32",), ("fp32",)
+    class Inexact(providers.Provider):
+        name = "inexact"
 
         def problem(self) -> None:
             return None
@@ -220,7 +220,7 @@ def test_unknown_and_missing_providers(tiny_path: Path, monkeypatch: pytest.Monk
 
 def test_a_graph_that_fails_is_an_error_of_ours(tiny: Codec) -> None:
     with pytest.raises(ProviderError, match="failed on an input"):
-        tiny.prior.load(0)(np.zeros((1, 7, 9), np.int32))
+        tiny.token_codec.prior.load(0)(np.zeros((1, 7, 9), np.int32))
 
 
 def test_progress_counts_up(tiny: Codec) -> None:

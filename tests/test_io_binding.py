@@ -28,20 +28,20 @@ def test_the_results_are_those_of_plain_sessions(session: onnxruntime.InferenceS
     results = [bound(value) for value in inputs]
     for value, result in zip(inputs, results, strict=True):  # later runs leave earlier results alone
         assert np.array_equal(result, session.run(None, {"tokens": value})[0])
-    assert len(bound._places) == 2
+    assert len(bound._buffers) == 2
 
 
-def test_places_are_made_once_for_a_size(session: onnxruntime.InferenceSession) -> None:
+def test_buffers_are_made_once_for_a_size(session: onnxruntime.InferenceSession) -> None:
     bound = BoundSession(session, "cpu")
     value = np.zeros((1, 8, 8), np.int32)
     bound(value)
-    place = bound._places[value.shape]
+    place = bound._buffers[value.shape]
     bound(value + 1)
-    assert bound._places[value.shape] is place
+    assert bound._buffers[value.shape] is place
     for wide in range(2, SIZES + 3):
         bound(np.zeros((1, 8, 8 * wide), np.int32))
-    assert len(bound._places) == SIZES
-    assert value.shape not in bound._places
+    assert len(bound._buffers) == SIZES
+    assert value.shape not in bound._buffers
 
 
 def test_copies_are_told_apart(session: onnxruntime.InferenceSession) -> None:
@@ -103,7 +103,7 @@ def test_a_size_is_a_constant_to_its_session(tiny: Codec) -> None:
 
 def test_errors_of_a_size_are_the_providers(tiny: Codec) -> None:
     names = ("int8", "fp32"), ("int8", "fp32")
-    runner = OnnxRuntime("fixed", "cpu", "CPUExecutionProvider", *names, (None,), device="cpu", captured=True)
+    runner = OnnxRuntime("fixed", "cpu", "CPUExecutionProvider", *names, device="cpu", captured=True)
     graph = runner.load(tiny.bundle.graph("stage0"), ProviderOptions())
     with pytest.raises(ProviderError, match="'fixed' failed on an input of"):
         graph(np.zeros((1, 8, 8), np.float32))

@@ -68,5 +68,5 @@ def test_images_come_back_recognizable(kodak: list[Path], codecs: dict) -> None:
 def test_the_prior_saves_a_tenth_of_the_order_0_entropy(codecs: dict, tokens: list[np.ndarray]) -> None:
     total = np.zeros(2)
     for grid in tokens:
-        total += np.sum(codecs[FASTEST].prior.cost(grid, np.ones(grid.shape, bool)), axis=0)
+        total += np.sum(codecs[FASTEST].token_codec.prior.cost(grid, np.ones(grid.shape, bool)), axis=0)
     assert total[1] / total[0] < 0.9 * order0(np.concatenate([grid.ravel() for grid in tokens]))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from uigc.runtime.codec import Codec
-from uigc.runtime.spans import Recorder, recording, span
+from uigc.runtime.spans import Recorder, Timed, recording, span
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 STAGE = {"tokens in", "network", "rows", "tables", "range coding", "regeneration", "tokens out", "stage"}
@@ -65,7 +65,7 @@ def test_a_device_is_waited_for() -> None:
     """The span ends after the device, not after the call."""
     waited: list[int] = []
 
-    class Graph:
+    class Graph(Timed):
         def synchronize(self) -> None:
             assert recorder.spans == []
             waited.append(time.perf_counter_ns())
@@ -76,7 +76,7 @@ def test_a_device_is_waited_for() -> None:
 
 
 def test_a_device_may_measure_itself() -> None:
-    class Graph:
+    class Graph(Timed):
         def timer(self) -> Callable[[], int]:
             begun.append(recorder.spans == [])
             return lambda: 1234

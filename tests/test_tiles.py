@@ -59,17 +59,17 @@ def test_the_halo_is_how_far_thenetworks_look() -> None:
 def parted(tiny: Codec) -> Codec:
     """The same codec with hardly any memory."""
     codec = Codec(tiny.bundle, threads=1, max_memory=1)
-    assert codec.prior.most == 1
+    assert codec.token_codec.prior.max_windows == 1
     return codec
 
 
 def test_pixels_and_tokens_of_tiles_are_those_of_the_whole(tiny: Codec, parted: Codec) -> None:
     pixels = RNG.integers(0, 256, (37 * 16, 45 * 16, 3), dtype=np.uint8)
     steps: list[tuple[str, int, int]] = []
-    grids = parted.networks.tokenize([pixels, pixels[::-1].copy()], lambda *step: steps.append(step))
-    assert np.array_equal(grids, tiny.networks.tokenize([pixels, pixels[::-1].copy()]))
+    grids = parted.pixel_networks.tokenize([pixels, pixels[::-1].copy()], lambda *step: steps.append(step))
+    assert np.array_equal(grids, tiny.pixel_networks.tokenize([pixels, pixels[::-1].copy()]))
     assert len(steps) > 9
-    whole, parts = (codec.networks.detokenize(list(grids)) for codec in (tiny, parted))
+    whole, parts = (codec.pixel_networks.detokenize(list(grids)) for codec in (tiny, parted))
     for one, other in zip(whole, parts, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # a float's rounding, at the edge of a level
 
@@ -87,16 +87,16 @@ def test_a_smaller_halo_would_show(tiny: Codec) -> None:
 def test_logits_of_tiles_of_windows_are_those_of_the_whole(tiny: Codec, parted: Codec, shape: tuple[int, int]) -> None:
     tokens = RNG.integers(0, tiny.bundle.pad + 1, (2, shape[0], shape[1] + -shape[1] % 8), dtype=np.int32)
     for stage in range(6):
-        graph = tiny.prior.load(stage)
-        assert np.array_equal(parted.prior._logits(graph, tokens, stage), graph(tokens))
+        graph = tiny.token_codec.prior.load(stage)
+        assert np.array_equal(parted.token_codec.prior._logits(graph, tokens, stage), graph(tokens))
 
 
 def test_a_shorter_halo_of_windows_would_show(tiny: Codec) -> None:
     from dataclasses import replace
 
     tokens = RNG.integers(0, tiny.bundle.codebook, (1, 64, 16), dtype=np.int32)
-    blind = replace(tiny.prior, most=1, halo=0)
-    graph = tiny.prior.load(5)
+    blind = replace(tiny.token_codec.prior, max_windows=1, halo=0)
+    graph = tiny.token_codec.prior.load(5)
     assert not np.array_equal(blind._logits(graph, tokens, 5), graph(tokens))
 
 
@@ -122,7 +122,7 @@ def test_bundles_that_do_not_say_are_worked_on_whole(tiny: Codec) -> None:
     bundle = Bundle(tiny.bundle.path, manifest, tiny.bundle.schedule)
     assert bundle.halos == {}
     steps: list[tuple[str, int, int]] = []
-    Codec(bundle, threads=1, max_memory=1).networks.detokenize(
+    Codec(bundle, threads=1, max_memory=1).pixel_networks.detokenize(
         [np.zeros((30, 30), np.int32)], lambda *step: steps.append(step)
     )
     assert steps == [("decoder", 0, 1), ("decoder", 1, 1)]

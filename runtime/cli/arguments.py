@@ -51,7 +51,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are taken; give another.")
     return Codec(
         arguments.bundle,
-        arguments.provider,
+        provider=arguments.provider,
         threads=arguments.threads,
         max_pixels=arguments.max_pixels,
         precision=arguments.precision,

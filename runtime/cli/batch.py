@@ -32,7 +32,7 @@ def compress(arguments: argparse.Namespace, mask: Mask) -> None:
         arguments,
         ".uigc",
         lambda name: image.read(files.read(name), arguments.background, codec.limits.check),
-        lambda images: codec.compress_many(images, mask, arguments.batch, jobs),
+        lambda images: codec.compress_many(images, mask, batch=arguments.batch, jobs=jobs),
         lambda data: data,
     )
 
@@ -46,7 +46,7 @@ def decompress(arguments: argparse.Namespace) -> None:
         arguments,
         arguments.suffix,
         files.read,
-        lambda data: codec.decompress_many(data, arguments.batch, jobs),
+        lambda data: codec.decompress_many(data, batch=arguments.batch, jobs=jobs),
         lambda pixels: image.encode(pixels, arguments.suffix),
     )
 

@@ -44,7 +44,7 @@ def _compress(arguments: argparse.Namespace) -> None:
     codec = make_codec(arguments)
     pixels = image.read(files.read(source), arguments.background, codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
-        data = codec.compress(pixels, mask, progress)
+        data = codec.compress(pixels, mask, progress=progress)
     files.write(target, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
@@ -71,7 +71,7 @@ def _decompress(arguments: argparse.Namespace) -> None:
     files.check_free(target, arguments.force)
     data = files.read(source)
     with ProgressLine(arguments.quiet) as progress:
-        pixels = make_codec(arguments).decompress(data, progress)
+        pixels = make_codec(arguments).decompress(data, progress=progress)
     files.write(target, image.encode(pixels, suffix), arguments.force)
     _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 

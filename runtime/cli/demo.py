@@ -25,10 +25,10 @@ def run(arguments: argparse.Namespace) -> None:
     pixels = image.read(files.read(source), arguments.background, codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         begun = time.perf_counter()
-        data = codec.compress(pixels, arguments.mask, progress)
+        data = codec.compress(pixels, arguments.mask, progress=progress)
         compressed = time.perf_counter()
         files.write(folder / f"{stem}.uigc", data, arguments.force)
-        back = codec.decompress((folder / f"{stem}.uigc").read_bytes(), progress)
+        back = codec.decompress((folder / f"{stem}.uigc").read_bytes(), progress=progress)
         done = time.perf_counter()
     both = np.concatenate([pixels, np.full_like(pixels[:, :8], 255), back], axis=1)
     files.write(folder / f"{stem}.png", image.encode(both, ".png"), arguments.force)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from uigc.runtime.arrays import Tokens
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.exactness.reference import ReferencePrior
+from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.schedule import Schedule
 
 BATCHES = (1, 2, 8)
@@ -47,13 +48,10 @@ def context(bundle: Bundle, grids: Tokens, stage: int, seed: int) -> Tokens:
     second stage lost tokens too."""
     schedule: Schedule = bundle.schedule
     batch, height, width = grids.shape
-    tall, wide = height + -height % bundle.window, width + -width % bundle.window
-    known = (schedule.stage_of(tall, wide)[:height, :width] < stage)[None].repeat(batch, 0)
+    known = (schedule.stage_of(height, width) < stage)[None].repeat(batch, 0)
     if stage % 2:
         known &= np.random.default_rng([seed, stage]).random(known.shape) >= LOST_SHARE
-    result = np.full((batch, tall, wide), bundle.pad, dtype=np.int32)
-    result[:, :height, :width] = np.where(known, grids, bundle.unknown)
-    return result
+    return pad_to_windows(np.where(known, grids, np.int32(bundle.unknown)), bundle.window, bundle.pad)
 
 
 def make_cases(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.environment import machine_name, package_versions
 from uigc.runtime.errors import ProviderError
@@ -13,6 +15,8 @@ from uigc.runtime.exactness import conformance
 from uigc.runtime.exactness.conformance import Case
 from uigc.runtime.progress import Progress
 from uigc.runtime.providers import Graph, Provider, ProviderOptions
+
+Compute = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,10 @@ class Outcome:
         return f"{self.threads or 'default'}/{self.optimization}"
 
 
-def compare(solved: Iterable[Case], load: Callable[[int], Graph]) -> tuple[int, int]:
+def compare(solved: Iterable[Case], load: Callable[[int], Compute]) -> tuple[int, int]:
     """(values, different) of the graphs that ``load(stage)`` gives."""
     values = different = 0
-    graphs: dict[int, Graph] = {}
+    graphs: dict[int, Compute] = {}
     for case in sorted(solved, key=lambda case: case.stage):
         if case.stage not in graphs:
             graphs = {case.stage: load(case.stage)}  # one at a time: sessions hold copies of the weights

@@ -1,4 +1,4 @@
-"""The graphs of a bundle as a codec uses them: each loaded once, and ahead of its turn."""
+"""Loading the graphs of a bundle: each once, and before its turn comes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uigc.runtime.providers import Graph
 
 
 class GraphLoader:
-    """``load(name)`` loads a graph; calling this gives the graph of that name. May be used from several threads."""
+    """Loads graphs by ``load(name)``, each once; calling it returns the graph of a name. Several threads may use it."""
 
     def __init__(self, load: Callable[[str], Graph]) -> None:
         self._load = load
@@ -22,7 +22,7 @@ class GraphLoader:
         return self._begin(name).result()
 
     def prefetch(self, names: Iterable[str]) -> None:
-        """Begin to load what will be wanted, in this order, beside what is being done: loading keeps one core busy."""
+        """Start loading these graphs, in this order, in the background; loading keeps one core busy."""
         for name in names:
             self._begin(name)
 

@@ -1,4 +1,7 @@
-"""The two pixel networks: images to tokens, tokens to images."""
+"""The pixel networks: the encoder, images to token grids, and the decoder, token grids to images.
+
+They are ordinary float networks: their outputs may differ between machines, and no symbol of a file depends on that.
+"""
 
 from __future__ import annotations
 
@@ -19,43 +22,47 @@ from uigc.runtime.spans import span
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SMALLEST_TILE = 8  # tokens a side, without the halo
+SMALLEST_TILE = 8  # tokens each way, without the halo
 
 
 @dataclass(frozen=True)
 class PixelNetworks:
-    """``load`` gives the graphs ``encoder``, float32 (batch, 3, H, W) in [0, 1] -> int32 (batch, h, w), and
-    ``decoder``, which goes back; a token stands for ``patch`` x ``patch`` pixels.
+    """Encoder and pixel decoder.
 
-    Images of more than ``most`` tokens are worked on in tiles, if ``halos`` says of the graph how many tokens around
-    a tile its inside depends on."""
+    ``load(name)`` gives the graph ``encoder``, float32 (batch, 3, H, W) in [0, 1] to int32 (batch, h, w), or
+    ``decoder``, which is its inverse; a token stands for ``patch`` x ``patch`` pixels. Images of more than
+    ``max_tokens`` tokens are worked on in tiles, by the graphs for which ``halos`` has the number of tokens around a
+    tile that its inside depends on.
+    """
 
     load: Callable[[str], Graph]
     patch: int
-    most: int = 1 << 40
+    max_tokens: int = 1 << 40
     halos: Mapping[str, int] = field(default_factory=dict)
 
     def tokenize(self, images: list[Pixels], progress: Progress = silent) -> Tokens:
-        """Images uint8 (H, W, 3), their grids of one size -> tokens int32 (n, ceil(H / patch), ceil(W / patch)); the
-        borders are padded by replication."""
+        """Return the token grids int32 (n, h, w) of images uint8 (H, W, 3); all grids have one shape.
+
+        h = ceil(H / patch) and w = ceil(W / patch): borders are extended to whole patches by replication.
+        """
         height, width = (-(-side // self.patch) for side in images[0].shape[:2])
-        if len(images) > (few := self._together(height * width)):
+        if len(images) > (few := self._max_batch(height * width)):
             return np.concatenate([self.tokenize(part, progress) for part in _parts(images, few)])
         with span("image in"):
-            wholes = [padded(pixels, self.patch) for pixels in images]
-        result = np.empty((len(wholes), height, width), dtype=np.int32)
+            padded = [pad_to_patches(pixels, self.patch) for pixels in images]
+        result = np.empty((len(padded), height, width), dtype=np.int32)
 
         def work(rows: Band, columns: Band) -> None:
-            tokens = self._tokens([pixels[rows.seen(self.patch), columns.seen(self.patch)] for pixels in wholes])
+            tokens = self._tokens([pixels[rows.seen(self.patch), columns.seen(self.patch)] for pixels in padded])
             result[:, rows.own(), columns.own()] = tokens[:, rows.inside(), columns.inside()]
 
         self._in_tiles("encoder", height, width, work, progress)
         return result
 
     def detokenize(self, grids: list[Tokens], progress: Progress = silent) -> list[Pixels]:
-        """Grids int32 (h, w) of one size -> the image of each, uint8 (patch * h, patch * w, 3)."""
-        if len(grids) > (few := self._together(grids[0].size)):
-            return [picture for part in _parts(grids, few) for picture in self.detokenize(part, progress)]
+        """Return the image uint8 (patch * h, patch * w, 3) of each grid int32 (h, w); all grids have one shape."""
+        if len(grids) > (few := self._max_batch(grids[0].size)):
+            return [image for part in _parts(grids, few) for image in self.detokenize(part, progress)]
         tokens, patch = np.stack(grids), self.patch
         _, height, width = tokens.shape
         images = [np.empty((height * patch, width * patch, 3), dtype=np.uint8) for _ in grids]
@@ -63,24 +70,25 @@ class PixelNetworks:
         def work(rows: Band, columns: Band) -> None:
             planes = self._planes(np.ascontiguousarray(tokens[:, rows.seen(), columns.seen()]))
             with span("image out") as step:
-                for picture, plane in zip(images, planes, strict=True):
-                    own = picture[rows.own(patch), columns.own(patch)]
+                for image, plane in zip(images, planes, strict=True):
+                    own = image[rows.own(patch), columns.own(patch)]
                     _from_network(plane[:, rows.inside(patch), columns.inside(patch)], own)
                     step.moved(own.nbytes)
 
         self._in_tiles("decoder", height, width, work, progress)
         return images
 
-    def _together(self, tokens: int) -> int:
-        """How many images of so many tokens go through a network at a time: tiles are for single ones."""
-        return max(1, self.most // tokens)
+    def _max_batch(self, tokens: int) -> int:
+        """Return how many images of ``tokens`` tokens go through a network at a time; only single ones are tiled."""
+        return max(1, self.max_tokens // tokens)
 
     def _in_tiles(
         self, name: str, height: int, width: int, work: Callable[[Band, Band], None], progress: Progress
     ) -> None:
+        """Call ``work`` for every tile of a grid, or once for a graph without a halo."""
         halo = self.halos.get(name)
-        most = height * width if halo is None else max(self.most, 1)
-        parts = tiles(height, width, most, halo or 0, SMALLEST_TILE)
+        largest = height * width if halo is None else max(self.max_tokens, 1)
+        parts = tiles(height, width, largest, halo or 0, SMALLEST_TILE)
         for done, part in enumerate(parts):
             progress(name, done, len(parts))
             work(*part)
@@ -109,7 +117,7 @@ def _parts(items: list[Any], size: int) -> list[list[Any]]:
 
 
 def as_pixels(image: Pixels | Image) -> Pixels:
-    """An image as uint8 (H, W, 3) sRGB: such an array, or a PIL image."""
+    """Return an image as uint8 (H, W, 3) sRGB; ``image`` is such an array, or a PIL image."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
@@ -121,8 +129,8 @@ def as_pixels(image: Pixels | Image) -> Pixels:
     return to_srgb(image)
 
 
-def padded(pixels: Pixels, patch: int) -> Pixels:
-    """An image (H, W, 3) extended to whole patches by replication of its last row and column."""
+def pad_to_patches(pixels: Pixels, patch: int) -> Pixels:
+    """Extend an image (H, W, 3) to whole patches by replicating its last row and column."""
     height, width = pixels.shape[:2]
     if height % patch == width % patch == 0:
         return pixels
@@ -130,14 +138,14 @@ def padded(pixels: Pixels, patch: int) -> Pixels:
 
 
 def _to_network(image: Pixels) -> NDArray[np.float32]:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    """Convert uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
     planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
     planes /= np.float32(255)
     return planes
 
 
 def _from_network(pixels: NDArray[np.float32], out: Pixels) -> None:
-    """float32 (3, H, W) in [0, 1] -> uint8 (H, W, 3), written to ``out``."""
+    """Convert float32 (3, H, W) in [0, 1] to uint8 (H, W, 3), written to ``out``."""
     scaled = np.clip(pixels, 0, 1)
     scaled *= np.float32(255)
     out[...] = np.rint(scaled, out=scaled).transpose(1, 2, 0)

@@ -1,8 +1,8 @@
 """The staged loop: the prior's graphs in the order of the schedule, without a KV cache.
 
-Encoder and decoder walk the very same stages over the very same inputs; they differ only in whether a token that is
-sent is written or read. A token that is not sent is regenerated from the same logits (see
-:mod:`uigc.runtime.format.regeneration`) and never fed back, so later stages see it as unknown on both sides.
+Encoder and decoder take the very same stages over the very same inputs; they differ only in whether a sent token is
+written or read. A token that is not sent is regenerated from the same logits (``format/regeneration.py``) and never fed
+back, so later stages see it as unknown on both sides.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.regeneration import Numbers, drawn, most_likely, numbers
-from uigc.runtime.format.schedule import Schedule, Whole
+from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.networks.tiling import tiles
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress, silent
@@ -25,14 +26,19 @@ from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
 
 Exchange = Callable[[int, NDArray[np.int32]], Tokens]
-"""Stage and logits (n, codebook) of the tokens that are sent -> those tokens (n,), by writing or reading them."""
+"""Called with a stage and the logits (n, codebook) of its sent tokens; writes or reads them, and returns them."""
 
 
 @dataclass
 class _Walk:
-    """An image on its way through the stages: ``context`` is what the network sees of it, ``result`` the grid that a
-    decoder ends with, and ``numbers`` what lost tokens are drawn with, if they are, all padded to whole windows;
-    ``failure`` is what ended it early."""
+    """One image on its way through the stages; all grids are padded to whole windows.
+
+    ``sent``: which tokens are in the file (not padded). ``exchange``: writes or reads them.
+    ``context``: the network's input, in which lost tokens stay unknown.
+    ``result``: the decoder's grid, in which lost tokens are regenerated.
+    ``numbers``: the random numbers for lost tokens, None for the most likely tokens.
+    ``failure``: the error that ended it early.
+    """
 
     sent: Bits
     exchange: Exchange
@@ -44,10 +50,13 @@ class _Walk:
 
 @dataclass(frozen=True)
 class StagedPrior:
-    """``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) -> logits int32
-    (batch, asked, codebook); the logits of an image are the same in every batch. Of images of more than ``most``
-    windows, rows of windows are worked on in turn, with ``halo`` rows around them, which is as far as their logits
-    depend on others."""
+    """The prior as encoder and decoder use it.
+
+    ``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) to logits int32 (batch, asked, codebook); the
+    logits of an image are the same in every batch. ``window``: side of the prior's windows in tokens. ``unknown``,
+    ``pad``: the tokens for what is not known and what lies outside the image. Grids of more than ``max_windows``
+    windows are worked on in tiles with ``halo`` windows around them, which is as far as logits depend on others.
+    """
 
     schedule: Schedule
     model: TokenEntropyModel
@@ -55,24 +64,8 @@ class StagedPrior:
     unknown: int
     pad: int
     load: Callable[[int], Graph]
-    most: int = 1 << 40
+    max_windows: int = 1 << 40
     halo: int = 0
-
-    def encode(
-        self,
-        tokens: Tokens,
-        sent: Bits,
-        writer: SymbolWriter,
-        progress: Progress = silent,
-        seed: int | None = None,
-    ) -> Tokens:
-        """Write the ``sent`` tokens of a grid (h, w); returns the grid that a decoder ends with. ``seed``: what the
-        others are drawn with, None for the most likely ones."""
-        return unwrap(self.encode_many([tokens], [sent], [writer], progress, seed)[0])
-
-    def decode(self, sent: Bits, reader: SymbolReader, progress: Progress = silent, seed: int | None = None) -> Tokens:
-        """Read the ``sent`` tokens and regenerate the others: grid (h, w)."""
-        return unwrap(self.decode_many([sent], [reader], progress, [seed])[0])
 
     def encode_many(
         self,
@@ -82,10 +75,13 @@ class StagedPrior:
         progress: Progress = silent,
         seed: int | None = None,
     ) -> list[Tokens | UigcError]:
-        """As :meth:`encode` for several grids of one size, in one batch."""
+        """Write the ``sent`` tokens of grids (h, w) of one shape, in one batch; return the grids of their decoders.
+
+        ``seed``: the seed to sample lost tokens with, None for the most likely ones.
+        """
 
         def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
-            padded = self._padded(tokens, self.pad)
+            padded = pad_to_windows(tokens, self.window, self.pad)
 
             def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
                 chosen = self.schedule.gather(padded, stage)[self._sent(bits, stage)]
@@ -103,8 +99,10 @@ class StagedPrior:
         progress: Progress = silent,
         seeds: Sequence[int | None] | None = None,
     ) -> list[Tokens | UigcError]:
-        """As :meth:`decode` for several grids of one size, in one batch; an error in the place of a grid that does not
-        decode, which keeps none of the others from it."""
+        """Read the ``sent`` tokens of grids of one shape, in one batch, and regenerate the others: grids (h, w).
+
+        A grid that does not decode is replaced by its error and stops no other. ``seeds``: see :meth:`encode_many`.
+        """
 
         def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> _Walk:
             return self._begin(bits, lambda stage, logits: self.model.decode(reader, logits), seed)
@@ -113,11 +111,11 @@ class StagedPrior:
         return self._walk([reading(*image) for image in zip(sent, readers, seeds, strict=True)], progress)
 
     def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits], seed: int | None = None) -> list[Tokens]:
-        """The grids (h, w), of one size, that decoders would end with if the ``sent`` tokens of each were sent."""
+        """Return the grids (h, w) that decoders would end with if the ``sent`` tokens of ``grids`` were sent."""
         first = self._first_lost(sent)
 
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
-            padded = self._padded(tokens, self.pad)
+            padded = pad_to_windows(tokens, self.window, self.pad)
             walk = self._begin(
                 bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)], seed
             )
@@ -131,14 +129,14 @@ class StagedPrior:
         return [unwrap(end) for end in self._walk(walks, silent, first)]
 
     def _first_lost(self, sent: Sequence[Bits]) -> int:
-        """The first stage of which not all tokens are sent: what comes before need not be predicted to be known."""
-        lost = [self._padded((~bits).astype(np.int32), 0) for bits in sent]
+        """Return the first stage with a lost token: the tokens of earlier stages are known without a prediction."""
+        lost = [pad_to_windows((~bits).astype(np.int32), self.window, 0) for bits in sent]
         stages = range(len(self.schedule))
         return next((k for k in stages if any(self.schedule.gather(grid, k).any() for grid in lost)), len(stages))
 
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
-        """(tokens sent, bits they cost) of each stage; for statistics."""
-        padded, costs = self._padded(tokens, self.pad), []
+        """Return for each stage the number of its sent tokens and the bits that they cost; for statistics."""
+        padded, costs = pad_to_windows(tokens, self.window, self.pad), []
 
         def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
             chosen = self.schedule.gather(padded, stage)[self._sent(sent, stage)]
@@ -149,12 +147,13 @@ class StagedPrior:
         return costs
 
     def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
-        context = self._padded(np.full(sent.shape, self.unknown, dtype=np.int32), self.pad)
-        drawn_with = None if seed is None else self._padded(numbers(seed, *sent.shape), 0)
-        return _Walk(sent, exchange, context, context.copy(), drawn_with)
+        """Start a walk on which nothing is known yet."""
+        context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
+        chances = None if seed is None else pad_to_windows(numbers(seed, *sent.shape), self.window, 0)
+        return _Walk(sent, exchange, context, context.copy(), chances)
 
     def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
-        """All stages of all images from the ``first`` on; what an image fails with takes the place of its grid."""
+        """Take all images through the stages from ``first`` on; return each one's grid (h, w), or its error."""
         for stage in range(first, len(self.schedule)):
             progress("prior", stage, len(self.schedule))
             going = [walk for walk in walks if walk.failure is None]
@@ -168,6 +167,7 @@ class StagedPrior:
         ]
 
     def _stage(self, stage: int, walks: list[_Walk]) -> None:
+        """Take all images through one stage: one call of the network, then each image by itself."""
         graph = self.load(stage)
         with span("tokens in") as step:
             tokens = np.stack([walk.context for walk in walks])
@@ -182,31 +182,34 @@ class StagedPrior:
                 walk.failure = error
 
     def _logits(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
-        """Logits (batch, asked, codebook) of grids (batch, H, W), in parts if they are large."""
+        """Return the logits (batch, asked, codebook) of grids (batch, H, W), in tiles of windows if they are large."""
         batch, window = len(tokens), self.window
         tall, wide = (side // window for side in tokens.shape[1:])
-        parts = tiles(tall, wide, self.most // batch, self.halo, 1)
+        parts = tiles(tall, wide, self.max_windows // batch, self.halo, 1)
         if len(parts) == 1:
             return graph(tokens)
+        # Logits are in coding order: the schedule's tiles in raster order, and `each` positions inside a tile. A window
+        # is `side` x `side` such tiles, so as a grid of them the inside of every part can be cut out and stitched.
         side, each = window // self.schedule.tile, len(self.schedule.stages[stage])
         stitched = np.empty((batch, tall * side, wide * side, each, self.model.codebook), np.int32)
         for rows, columns in parts:
             logits = graph(np.ascontiguousarray(tokens[:, rows.seen(window), columns.seen(window)]))
             seen = (rows.high - rows.low) * side, (columns.high - columns.low) * side
             inside = rows.inside(side), columns.inside(side)
-            stitched[:, rows.own(side), columns.own(side)] = logits.reshape(batch, *seen, *stitched.shape[3:])[
-                :, *inside
-            ]
+            tiled = logits.reshape(batch, *seen, *stitched.shape[3:])
+            stitched[:, rows.own(side), columns.own(side)] = tiled[:, *inside]
         return stitched.reshape(batch, -1, self.model.codebook)
 
     def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
-        """One image's stage: its context gains the tokens that are sent, its result those that are lost as well."""
+        """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
         with span("rows") as step:
+            # Each of the stage's tokens is sent, lost, or padding.
             values = self.schedule.gather(walk.context, stage)
             known = self._sent(walk.sent, stage)
-            lost = ~known & (values == self.unknown)  # what is left of them is padding
+            lost = ~known & (values == self.unknown)
             rows = logits[known]
             step.moved(rows.nbytes)
+        # Sent tokens are known to every later stage. Lost ones are written into the result alone.
         values[known] = walk.exchange(stage, rows)
         with span("tokens out"):
             self.schedule.scatter(walk.context, stage, values)
@@ -216,17 +219,11 @@ class StagedPrior:
             self.schedule.scatter(walk.result, stage, values)
 
     def _regenerated(self, stage: int, walk: _Walk, logits: NDArray[np.int32], lost: Bits) -> Tokens:
-        """The ``lost`` tokens of a stage."""
+        """Return the tokens that take the place of the ``lost`` ones of a stage."""
         if walk.numbers is None:
             return most_likely(logits[lost])
         return drawn(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
 
-    def _padded(self, grid: NDArray[Whole], value: int) -> NDArray[Whole]:
-        """A grid extended at the bottom and the right to whole windows."""
-        height, width = grid.shape
-        padded = np.full((height + -height % self.window, width + -width % self.window), value, dtype=grid.dtype)
-        padded[:height, :width] = grid
-        return padded
-
     def _sent(self, sent: Bits, stage: int) -> Bits:
-        return self.schedule.gather(self._padded(sent.astype(np.int32), 0), stage) == 1
+        """Return which tokens (n,) of a stage are sent, in coding order."""
+        return self.schedule.gather(pad_to_windows(sent.astype(np.int32), self.window, 0), stage) == 1

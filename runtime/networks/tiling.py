@@ -1,4 +1,4 @@
-"""Large images in parts: each with a halo of what its inside depends on, so that the parts make the same whole."""
+"""Tiles of large images: each has a halo of everything its inside depends on, so results equal the whole image's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DEFAULT_MEMORY = 2 << 30  # bytes that the networks may use, about
-TOKEN_BYTES = 64 << 10  # that encoder and pixel decoder use for a token, measured with ONNX Runtime on a CPU
+DEFAULT_MEMORY = 2 << 30  # approximate memory budget of the networks in bytes
+TOKEN_BYTES = 64 << 10  # memory of encoder and pixel decoder for a token, measured with ONNX Runtime on a CPU
 
 
 @dataclass(frozen=True)
 class Band:
-    """Part of an axis: it is responsible for ``begin:end`` and looks at ``low:high``; the slices are of an axis with
-    ``scale`` elements for each unit."""
+    """A part of an axis, which is responsible for ``begin:end`` and looks at ``low:high``.
+
+             low   begin            end   high
+              |-----|================|-----|
+               halo        own         halo
+
+    Its slices are of an axis that has ``scale`` elements for each unit.
+    """
 
     begin: int
     end: int
@@ -22,43 +28,50 @@ class Band:
     high: int
 
     def own(self, scale: int = 1) -> slice:
-        """What it is responsible for."""
+        """The part it is responsible for."""
         return slice(scale * self.begin, scale * self.end)
 
     def seen(self, scale: int = 1) -> slice:
-        """What it looks at."""
+        """The part it looks at."""
         return slice(scale * self.low, scale * self.high)
 
     def inside(self, scale: int = 1) -> slice:
-        """Its own part of what it looks at."""
+        """Its own part, as a slice of the part it looks at."""
         return slice(scale * (self.begin - self.low), scale * (self.end - self.low))
 
 
-def bands(length: int, most: int, halo: int) -> list[Band]:
-    """An axis in as few parts of about the same length as ``most`` units and the halos allow; a border has no halo,
-    because networks see nothing beyond it in the whole image either."""
-    count = -(-length // max(1, most - 2 * halo)) if length > most else 1
+def bands(length: int, largest: int, halo: int) -> list[Band]:
+    """Divide an axis into as few bands of about the same length as ``largest`` units, halos included, allow.
+
+    A border has no halo, because networks see nothing beyond it in the whole image either.
+    """
+    count = -(-length // max(1, largest - 2 * halo)) if length > largest else 1
     edges = np.linspace(0, length, count + 1).round().astype(int).tolist()
     return [Band(begin, end, max(0, begin - halo), min(length, end + halo)) for begin, end in itertools.pairwise(edges)]
 
 
-def tiles(height: int, width: int, most: int, halo: int, smallest: int) -> list[tuple[Band, Band]]:
-    """A grid in tiles of at most ``most`` units, halos included, unless that is less than the halos and an inside of
-    ``smallest`` units a side need."""
-    if height * width <= most:
+def tiles(height: int, width: int, largest: int, halo: int, smallest: int) -> list[tuple[Band, Band]]:
+    """Divide a grid into tiles (rows, columns) of at most ``largest`` units, halos included.
+
+    A tile is larger if its halos and an inside of ``smallest`` x ``smallest`` units need more.
+    """
+    if height * width <= largest:
         return [(bands(height, height, 0)[0], bands(width, width, 0)[0])]
-    side = max(int(most**0.5), 2 * halo + smallest)
-    across = bands(width, max(side, most // height), halo)
-    down = bands(height, max(side, most // max(band.high - band.low for band in across)), halo)
+    side = max(int(largest**0.5), 2 * halo + smallest)
+    across = bands(width, max(side, largest // height), halo)
+    down = bands(height, max(side, largest // max(band.high - band.low for band in across)), halo)
     return [(rows, columns) for rows in down for columns in across]
 
 
 def tokens_within(memory: int) -> int:
-    """How many tokens at a time encoder and pixel decoder may work on."""
+    """Return how many tokens encoder and pixel decoder may work on at a time in ``memory`` bytes."""
     return max(1, memory // TOKEN_BYTES)
 
 
 def windows_within(memory: int, window: int, heads: int, width: int) -> int:
-    """How many windows at a time the prior may work on: three tensors of scores and ten of activations are alive."""
+    """Return how many windows the prior may work on at a time in ``memory`` bytes.
+
+    Three tensors of attention scores and ten of activations are alive at once, in float32.
+    """
     tokens = window * window
     return max(1, memory // (4 * tokens * (3 * heads * tokens + 10 * width)))

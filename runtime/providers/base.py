@@ -1,76 +1,139 @@
-"""Providers run graphs. They are found as entry points, so packages above the runtime, or third parties, bring more.
+"""The contract between the codec and what runs its graphs, and the search for providers.
 
-A provider is asked for by name and either runs or says why not: there is no fallback to another one.
+Providers are entry points, so packages above the runtime and third parties bring more. A provider is asked for by name
+and either runs or says why not: nothing ever falls back to another one.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
+from uigc.runtime.bundle.manifest import PRECISIONS
 from uigc.runtime.errors import ProviderError, UsageError
+from uigc.runtime.spans import Timed
 
 GROUP = "uigc.providers"
+"""The group of entry points; each names a :class:`Provider` instance."""
 DEFAULT = "cpu"
-
-
 OPTIMIZATIONS = ("all", "extended", "basic", "off")
+"""How far a provider may rewrite graphs, from everything to nothing."""
 
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """``threads`` per graph (None: the provider's choice); ``optimization``: how far the provider may rewrite graphs,
-    one of ``OPTIMIZATIONS``."""
+    """How to load a graph.
+
+    ``threads``: threads of each graph, None for the provider's choice.
+    ``optimization``: how far the provider may rewrite the graph, one of :data:`OPTIMIZATIONS`.
+    """
 
     threads: int | None = None
     optimization: str = "all"
 
 
-class Graph(Protocol):
+class Graph(Timed, ABC):
     """A loaded graph with one input and one output.
 
-    One that returns before its device is done has a method ``synchronize`` too, which waits for it: times are taken
-    after that. Copies to and from a device are spans named ``copy in`` and ``copy out`` (:mod:`uigc.runtime.spans`).
+    A graph whose call returns before its device has finished overrides ``synchronize``; one that can measure its device
+    overrides ``timer`` (see :class:`uigc.runtime.spans.Timed`). Copies to and from a device are reported as spans named
+    ``copy in`` and ``copy out``.
     """
 
-    def __call__(self, value: NDArray[Any]) -> NDArray[Any]: ...
+    @abstractmethod
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Run the graph on an array of the host and return a new array of the host, which belongs to the caller."""
 
 
-class Provider(Protocol):
-    """What an entry point of the group ``uigc.providers`` names: an object with these members.
+class Provider(ABC):
+    """One way to run graphs; subclass it and name an instance as an entry point of the group ``uigc.providers``.
 
-    One that runs engines, which were built beforehand, has a method ``with_engines(folder)`` too, which gives the same
-    provider with the engines of that folder.
+    Only ``name``, :meth:`problem` and :meth:`load` are required. ``docs/PROVIDERS.md`` has an example.
     """
 
     name: str
-    extra: str
-    precisions: tuple[str, ...]
-    """Precisions of the prior in which it runs well, best first; all of them give the same logits."""
-    pixel_precisions: tuple[str, ...]
-    """Precisions of encoder and pixel decoder that it takes unasked, best first: the first that a bundle has."""
-    verified: tuple[str, ...]
-    """Precisions of the prior that ``uigc verify`` tries: all that it can run."""
-    settings: tuple[ProviderOptions, ...]
-    """Options under which ``uigc verify`` tries it."""
+    """The name that users ask for."""
 
+    @property
+    def extra(self) -> str:
+        """The extra of uigc that installs the provider; empty if it is not one of uigc's own."""
+        return ""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions of the prior in which it runs well, best first; all of them give the same logits."""
+        return ("fp32",)
+
+    @property
+    def pixel_precisions(self) -> tuple[str, ...]:
+        """Precisions of encoder and pixel decoder that it takes by default: the first of them that a bundle has."""
+        return ("fp32",)
+
+    @property
+    def verified(self) -> tuple[str, ...]:
+        """Precisions of the prior that ``uigc verify`` tries: all that it can run."""
+        return PRECISIONS
+
+    @property
+    def settings(self) -> tuple[ProviderOptions, ...]:
+        """Options under which ``uigc verify`` tries it."""
+        return (ProviderOptions(),)
+
+    @property
+    def batch(self) -> int:
+        """The number of images of one size that it takes at a time, where the caller does not say."""
+        return 1
+
+    @property
+    def takes_engines(self) -> bool:
+        """Whether it runs engines that were built into a folder beforehand, instead of the graphs of a bundle."""
+        return False
+
+    def with_engines(self, folder: Path) -> Provider:
+        """Return the same provider, running the engines of ``folder``."""
+        raise UsageError(f"The provider {self.name!r} runs no engines; leave out the folder, or ask for one that does.")
+
+    @abstractmethod
     def problem(self) -> str | None:
-        """None if it can run here, else one sentence that says why not and what to do."""
+        """Return None if it can run here, else one sentence that says why not and what to do."""
 
+    @abstractmethod
     def load(self, path: Path, options: ProviderOptions) -> Graph:
-        """Load the ONNX file ``path``."""
+        """Load the ONNX file ``path``; raises a :class:`ProviderError` if it cannot."""
 
 
 def names() -> list[str]:
+    """Return the names of all installed providers, whether they can run here or not."""
     return sorted(entry.name for entry in entry_points(group=GROUP))
 
 
+def find(name: str, engines: Path | None = None) -> Provider:
+    """Return the provider of that name, able to run here.
+
+    ``engines``: folder with its engines, for a provider that runs engines. Raises a :class:`ProviderError` if there is
+    no such provider or it cannot run here, and a :class:`UsageError` for engines that it does not take.
+    """
+    provider = _load(name)
+    if engines is not None:
+        provider = provider.with_engines(engines)
+    problem = provider.problem()
+    if problem:
+        raise ProviderError(problem)
+    return provider
+
+
+def takes_engines(name: str) -> bool:
+    """Return whether the provider of that name runs engines of a folder."""
+    return _load(name).takes_engines
+
+
 def available(engines: Path | None = None) -> list[Provider]:
-    """All that can run here; those that run engines get the ones of that folder."""
+    """Return all providers that can run here; those that run engines get the ones in the folder ``engines``."""
     found: list[Provider] = []
     for name in names():
         try:
@@ -80,29 +143,17 @@ def available(engines: Path | None = None) -> list[Provider]:
     return found
 
 
-def takes_engines(name: str) -> bool:
-    """Whether the provider of that name runs engines of a folder, rather than graphs of a bundle."""
-    return any(hasattr(entry.load(), "with_engines") for entry in entry_points(group=GROUP) if entry.name == name)
-
-
-def find(name: str, engines: Path | None = None) -> Provider:
-    """The provider of that name, able to run here; ``engines``: their folder, for one that runs engines."""
-    matches = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    if not matches:
-        raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names()) or 'none installed'}.")
-    provider: Provider = matches[0].load()
-    if engines is not None:
-        if not takes_engines(name):
-            raise UsageError(f"The provider {name!r} runs no engines; leave out the folder, or ask for one that does.")
-        provider = matches[0].load().with_engines(engines)
-    problem = provider.problem()
-    if problem:
-        raise ProviderError(problem)
-    return provider
-
-
-def select(names: list[str] | None, engines: Path | None = None) -> list[Provider]:
-    """Return the providers of these names, or all that can run here; ``engines``: see :func:`find`."""
-    if names:
-        return [find(name, engines if takes_engines(name) else None) for name in names]
+def select(asked: list[str] | None, engines: Path | None = None) -> list[Provider]:
+    """Return the providers of these names, or all that can run here; ``engines`` as in :func:`available`."""
+    if asked:
+        return [find(name, engines if takes_engines(name) else None) for name in asked]
     return available(engines)
+
+
+def _load(name: str) -> Provider:
+    """Load the entry point of that name."""
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            provider: Provider = entry.load()
+            return provider
+    raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names()) or 'none installed'}.")

@@ -1,5 +1,4 @@
-"""Sessions of ONNX Runtime whose input and output have their places on a device, once for each size; and sessions for
-one size each."""
+"""ONNX Runtime sessions with input and output bound to device memory (IO binding), and sessions for one size each."""
 
 from __future__ import annotations
 
@@ -13,19 +12,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.providers.base import Graph
 from uigc.runtime.spans import span
 
-SIZES = 8  # whose places, or sessions, are kept; the one that was not used for the longest time goes first
+SIZES = 8  # input sizes whose buffers, or sessions, are kept; the least recently used goes first
 
 Shape = tuple[int, ...]
-Run = Callable[[NDArray[Any]], NDArray[Any]]
 T = TypeVar("T")
 
-_NO_GRAPH = -1  # ONNX Runtime neither captures nor replays then
+_NO_GRAPH = -1  # the number under which ONNX Runtime neither captures nor replays
 
 
 class _LRU(OrderedDict[Shape, T]):
-    """What was made for each of the last ``SIZES`` shapes that were asked for."""
+    """A value for each of the last ``SIZES`` shapes that were asked for."""
 
     def find(self, shape: Shape, make: Callable[[], T]) -> T:
         self[shape] = found = self.pop(shape) if shape in self else make()
@@ -36,17 +35,20 @@ class _LRU(OrderedDict[Shape, T]):
 
 @dataclass(frozen=True)
 class _Buffers:
+    """Device memory for one input size, and the binding and run options that use it."""
+
     binding: Any
     input: Any
     output: Any
     options: Any
 
 
-class BoundSession:
-    """``session`` has one input and one output; ``device`` is ONNX Runtime's name of where it runs (``cuda``).
+class BoundSession(Graph):
+    """A session whose input and output have fixed addresses on a device, for each input size.
 
     The input is copied to the same address every time and the output back from the same address, so that nothing is
-    allocated for a size that was seen before. ``captured``: the session captures CUDA graphs, one for each place.
+    allocated for a size that was seen before. ``session``: one input and one output; ``device``: ONNX Runtime's name of
+    the device (``cuda``); ``captured``: whether the session captures CUDA graphs, one for each size.
     """
 
     def __init__(self, session: Any, device: str, captured: bool = False) -> None:
@@ -54,26 +56,26 @@ class BoundSession:
         self._numbers = itertools.count(1)
         self._input: str = session.get_inputs()[0].name
         self._output: str = session.get_outputs()[0].name
-        self._places: _LRU[_Buffers] = _LRU()
+        self._buffers: _LRU[_Buffers] = _LRU()
         self._lock = Lock()
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
-            place = self._places.find(value.shape, lambda: self._make(value))
+            buffers = self._buffers.find(value.shape, lambda: self._allocate(value))
             with span("copy in") as step:
-                place.input.update_inplace(np.ascontiguousarray(value))
+                buffers.input.update_inplace(np.ascontiguousarray(value))
                 step.moved(value.nbytes)
-            self._session.run_with_iobinding(place.binding, place.options)  # returns when the device is done
+            self._session.run_with_iobinding(buffers.binding, buffers.options)  # returns when the device is done
             with span("copy out") as step:
-                result = np.array(place.output.numpy())
+                result = np.array(buffers.output.numpy())
                 step.moved(result.nbytes)
             return result
 
-    def _make(self, value: NDArray[Any]) -> _Buffers:
-        """One run shows how large the output is."""
+    def _allocate(self, value: NDArray[Any]) -> _Buffers:
+        """Allocate for the size of ``value``; a run without a CUDA graph shows how large the output is."""
         from onnxruntime import OrtValue
 
-        # A copy, because on a CPU the place is the array's own memory.
+        # A copy, because on a CPU the value is the array's own memory.
         given = OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, given)
@@ -84,7 +86,7 @@ class BoundSession:
         return _Buffers(binding, given, taken, self._options(next(self._numbers)))
 
     def _options(self, graph: int) -> Any:
-        """Of a run that is captured, or replays, the CUDA graph of that number."""
+        """Options of a run that captures, or replays, the CUDA graph of that number."""
         if not self._captured:
             return None
         from onnxruntime import RunOptions
@@ -94,16 +96,18 @@ class BoundSession:
         return options
 
 
-class SizedSessions:
-    """A session for each shape of the input, from ``make(shape)``: what follows from the shape alone is computed when
-    the session is made, and not for every input."""
+class SizedSessions(Graph):
+    """A session for each input shape, started by ``start(shape)``.
 
-    def __init__(self, make: Callable[[Shape], Run]) -> None:
-        self._make = make
-        self._sessions: _LRU[Run] = _LRU()
+    Whatever follows from the shape alone is computed when the session starts, and not for every input.
+    """
+
+    def __init__(self, start: Callable[[Shape], Graph]) -> None:
+        self._start = start
+        self._sessions: _LRU[Graph] = _LRU()
         self._lock = Lock()
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
-            session = self._sessions.find(value.shape, lambda: self._make(value.shape))
+            session = self._sessions.find(value.shape, lambda: self._start(value.shape))
         return session(value)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from uigc.runtime.bundle.manifest import PATCH, PRECISIONS
+from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import ProviderError
-from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
+from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 
 _LEVELS = {
@@ -57,18 +58,19 @@ def _run_options(value: NDArray[Any]) -> Any:
     return options
 
 
-def _plain(session: Any) -> Graph:
-    name = session.get_inputs()[0].name
+class _PlainSession(Graph):
+    """A session whose input and output lie in the memory of the host."""
 
-    def run(value: NDArray[Any]) -> NDArray[Any]:
-        output: NDArray[Any] = session.run(None, {name: value}, _run_options(value))[0]
+    def __init__(self, session: Any) -> None:
+        self._session, self._input = session, session.get_inputs()[0].name
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        output: NDArray[Any] = self._session.run(None, {self._input: value}, _run_options(value))[0]
         return output
 
-    return run
 
-
-class _Guarded:
-    """``run``, whose errors are the provider's."""
+class _Guarded(Graph):
+    """A graph whose errors all become the provider's."""
 
     def __init__(self, run: Graph, name: str) -> None:
         self._run, self._name = run, name
@@ -85,31 +87,33 @@ class _Guarded:
             ) from error
 
 
-class OnnxRuntime:
-    """One execution provider of ONNX Runtime, without fallback to another."""
+@dataclass(frozen=True)
+class OnnxRuntime(Provider):
+    """One execution provider of ONNX Runtime, which never falls back to another.
 
-    def __init__(
-        self,
-        name: str,
-        extra: str,
-        execution_provider: str,
-        precisions: tuple[str, ...],
-        pixel_precisions: tuple[str, ...],
-        threads: tuple[int | None, ...],
-        batch: int = 1,
-        device: str | None = None,
-        captured: bool = False,
-    ) -> None:
-        """``threads``: the thread counts under which it is verified, besides its own choice; ``batch``: how many
-        images of one size it takes together, where there are many and nothing is asked for; ``device``: where inputs
-        and outputs have their places, None if that is the memory of the host; ``captured``: each size has a session of
-        its own, to which it is a constant, and is captured as a CUDA graph when it first comes, and replayed from then
-        on."""
-        self.batch, self.device, self.captured = batch, device, captured
-        self.name, self.extra, self.execution_provider = name, extra, execution_provider
-        self.precisions, self.pixel_precisions, self.verified = precisions, pixel_precisions, PRECISIONS
-        levels = [ProviderOptions(count, level) for count in threads for level in reversed(OPTIMIZATIONS)]
-        self.settings = tuple(dict.fromkeys([ProviderOptions(), *levels]))
+    ``execution_provider``: ONNX Runtime's name for it.
+    ``threads``: the thread counts under which ``uigc verify`` tries it, besides its own choice (None).
+    ``device``: ONNX Runtime's name of the device that holds inputs and outputs, None for the memory of the host.
+    ``captured``: every input size has a session of its own, in which that size is a constant; it is captured as a CUDA
+    graph when the size first comes, and replayed from then on.
+    """
+
+    # Each has a default, because these fields replace properties of the base class.
+    name: str = ""
+    extra: str = ""
+    execution_provider: str = ""
+    precisions: tuple[str, ...] = ("fp32",)
+    pixel_precisions: tuple[str, ...] = ("fp32",)
+    threads: tuple[int | None, ...] = (None,)
+    batch: int = 1
+    device: str | None = None
+    captured: bool = False
+
+    @property
+    def settings(self) -> tuple[ProviderOptions, ...]:
+        """Its own choice, then every thread count at every level of optimization."""
+        levels = [ProviderOptions(count, level) for count in self.threads for level in reversed(OPTIMIZATIONS)]
+        return tuple(dict.fromkeys([ProviderOptions(), *levels]))
 
     def problem(self) -> str | None:
         if importlib.util.find_spec("onnxruntime") is None:
@@ -129,19 +133,19 @@ class OnnxRuntime:
     def load(self, path: Path, options: ProviderOptions) -> Graph:
         session, device = self._session(path, options), self.device
         if device is None:
-            return _Guarded(_plain(session), self.name)
+            return _Guarded(_PlainSession(session), self.name)
         if not self.captured:
             return _Guarded(BoundSession(session, device), self.name)
-        sizes = session.get_inputs()[0].shape  # names, where they are free
+        dimensions = session.get_inputs()[0].shape  # a name where the size is free
 
-        def fixed(shape: tuple[int, ...]) -> Graph:
-            named = {name: size for name, size in zip(sizes, shape, strict=True) if isinstance(name, str)}
-            return BoundSession(self._session(path, options, named), device, captured=True)
+        def session_of(shape: tuple[int, ...]) -> Graph:
+            sizes = {name: size for name, size in zip(dimensions, shape, strict=True) if isinstance(name, str)}
+            return BoundSession(self._session(path, options, sizes), device, captured=True)
 
-        return _Guarded(SizedSessions(fixed), self.name)
+        return _Guarded(SizedSessions(session_of), self.name)
 
     def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
-        """``sizes``: of free dimensions of the input, by their names."""
+        """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -173,10 +177,13 @@ class OnnxRuntime:
         return session
 
 
-CPU = OnnxRuntime("cpu", "cpu", "CPUExecutionProvider", ("int8", "fp32"), ("int8", "fp32"), threads=(1, 2))
-_CUDA: dict[str, Any] = {
-    "extra": "gpu", "execution_provider": "CUDAExecutionProvider", "precisions": ("fp32",),
-    "pixel_precisions": ("fp32",), "threads": (None,), "batch": 8, "device": "cuda",
-}  # fmt: skip
-CUDA = OnnxRuntime("cuda", **_CUDA)
-CUDA_GRAPHS = OnnxRuntime("cuda-graphs", **_CUDA, captured=True)
+CPU = OnnxRuntime(
+    name="cpu",
+    extra="cpu",
+    execution_provider="CPUExecutionProvider",
+    precisions=("int8", "fp32"),
+    pixel_precisions=("int8", "fp32"),
+    threads=(1, 2),
+)
+CUDA = OnnxRuntime(name="cuda", extra="gpu", execution_provider="CUDAExecutionProvider", batch=8, device="cuda")
+CUDA_GRAPHS = replace(CUDA, name="cuda-graphs", captured=True)

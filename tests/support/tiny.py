@@ -35,7 +35,7 @@ def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:
     """The grid of a file by the decoder that was written from the format's page alone."""
 
     def logits(stage: int, grid: list[list[int]]) -> list[list[int]]:
-        rows: list[list[int]] = codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
+        rows: list[list[int]] = codec.token_codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
         return rows
 
     bundle = codec.bundle

@@ -1,0 +1,209 @@
+"""The exact half of the codec: token grids to the bytes of files, and back.
+
+Every value here is an integer, so every machine writes the same bytes and reads the same grids; it is the decoder that
+``uigc::decode`` is in C++. The tolerant half, images to token grids and back, is in ``networks/pixel_networks.py``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from uigc.runtime.arrays import Bits, Tokens
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
+from uigc.runtime.errors import PriorMismatchError, UigcError
+from uigc.runtime.format import bitstream, mask
+from uigc.runtime.format.bitstream import Header
+from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.grid import grid_shape
+from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.limits import Limits
+from uigc.runtime.networks.staged_prior import StagedPrior
+from uigc.runtime.networks.tiling import windows_within
+from uigc.runtime.outcomes import unwrap
+from uigc.runtime.progress import Progress
+from uigc.runtime.providers import Graph
+from uigc.runtime.spans import span
+
+File = tuple[Header, bytes]
+"""A parsed file: header and payload."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file, and what its decoder ends with.
+
+    ``data``: the bytes of the file; ``grid``: the decoder's token grid, int32 (h, w); ``sent``: bool (h, w), which of
+    the tokens are in the file.
+    """
+
+    data: bytes
+    grid: Tokens
+    sent: Bits
+
+
+@dataclass
+class _Decoding:
+    """One file on its way through a batch; a failure ends it and stops no other."""
+
+    header: Header
+    reader: SymbolReader
+    sent: Bits | None = None
+    grid: Tokens | None = None
+    failure: UigcError | None = None
+
+    @property
+    def outcome(self) -> Tokens | UigcError:
+        if self.failure is not None:
+            return self.failure
+        assert self.grid is not None
+        return self.grid
+
+
+def staged_prior(bundle: Bundle, load: Callable[[int], Graph], max_memory: int) -> StagedPrior:
+    """Return the prior of a bundle; ``load(stage)`` gives its graphs, ``max_memory`` is in bytes."""
+    config = bundle.manifest["prior"]["config"]
+    return StagedPrior(
+        schedule=bundle.schedule,
+        model=TokenEntropyModel(bundle.table(CODER_TABLE), bundle.codebook),
+        window=bundle.window,
+        unknown=bundle.unknown,
+        pad=bundle.pad,
+        load=load,
+        max_windows=windows_within(max_memory, config["window"], config["heads"], config["width"]),
+        halo=config["layers"] // 2,  # every second layer is shifted, and reaches one window further
+    )
+
+
+class TokenCodec:
+    """Writes and reads the files of one bundle with its staged prior; ``limits`` refuse images that are too large."""
+
+    def __init__(self, bundle: Bundle, prior: StagedPrior, limits: Limits) -> None:
+        self.bundle, self.prior, self.limits = bundle, prior, limits
+        self._mask_table = bundle.table(MASK_TABLE)
+
+    def encode(
+        self,
+        grids: Sequence[Tokens],
+        sizes: Sequence[tuple[int, int]],
+        choice: Mask,
+        progress: Progress,
+        edges: Sequence[Bits] | None = None,
+    ) -> list[Encoded]:
+        """Return the files of token grids int32 (h, w), all of one shape.
+
+        ``sizes``: height and width of each image in pixels; ``choice``: the mask; ``edges``: for each grid, the blocks
+        of 2x2 tokens that are sent whole, bool (ceil(h/2), ceil(w/2)); by default those that the prior would regenerate
+        worst.
+        """
+        writers = [SymbolWriter() for _ in grids]
+        with span("mask"):
+            edges = self._edges(grids, choice) if edges is None else edges
+            sent = [
+                self._write_mask(writer, blocks, choice.mode, grid.shape)
+                for writer, blocks, grid in zip(writers, edges, grids, strict=True)
+            ]
+        ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
+        with span("file"):
+            return [
+                Encoded(self._pack(writer, size, end, choice), end, bits)
+                for writer, size, end, bits in zip(writers, sizes, ends, sent, strict=True)
+            ]
+
+    def parse(self, data: bytes) -> File:
+        """Return header and payload of a file; raises a :class:`UigcError` unless this codec can decode it."""
+        with span("header"):
+            header, payload = bitstream.unpack(data)
+            own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+            if header.prior_id != own:
+                raise PriorMismatchError(
+                    f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
+                    "give --bundle the one that wrote it."
+                )
+            self.limits.check(header.width, header.height)
+        return header, payload
+
+    def decode(self, files: Sequence[File], progress: Progress) -> list[Tokens | UigcError]:
+        """Return the token grid int32 (h, w) of each parsed file, or the error that it fails with.
+
+        The grids of all files have one shape; lost tokens are regenerated.
+        """
+        decodings = [_Decoding(header, SymbolReader(payload)) for header, payload in files]
+        with span("mask"):
+            for decoding in decodings:
+                self._attempt(self._read_mask, decoding)
+        self._read_tokens([decoding for decoding in decodings if decoding.failure is None], progress)
+        with span("check"):
+            for decoding in decodings:
+                self._attempt(self._expect_check, decoding)
+        return [decoding.outcome for decoding in decodings]
+
+    @staticmethod
+    def _attempt(step: Callable[[_Decoding], None], decoding: _Decoding) -> None:
+        """Take a step of a decoding that has not failed, and keep the error that it fails with."""
+        if decoding.failure is None:
+            try:
+                step(decoding)
+            except UigcError as error:
+                decoding.failure = error
+
+    def _read_mask(self, decoding: _Decoding) -> None:
+        header = decoding.header
+        shape = grid_shape(header.height, header.width, self.bundle.patch)
+        edges = np.zeros(mask.block_shape(*shape), dtype=bool)
+        if header.mode is not MaskMode.ENTIRE:
+            edges = mask.read_bits(decoding.reader, edges.shape, self._mask_table)
+        decoding.sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+
+    def _read_tokens(self, decodings: Sequence[_Decoding], progress: Progress) -> None:
+        """Take all decodings through the stages in one batch."""
+        if not decodings:
+            return
+        sent = [decoding.sent for decoding in decodings if decoding.sent is not None]
+        readers = [decoding.reader for decoding in decodings]
+        seeds = [decoding.header.seed for decoding in decodings]
+        ends = self.prior.decode_many(sent, readers, progress, seeds)
+        for decoding, end in zip(decodings, ends, strict=True):
+            if isinstance(end, UigcError):
+                decoding.failure = end
+            else:
+                decoding.grid = end
+
+    @staticmethod
+    def _expect_check(decoding: _Decoding) -> None:
+        assert decoding.grid is not None
+        decoding.reader.expect_check(_check(decoding.grid))
+
+    def _edges(self, grids: Sequence[Tokens], choice: Mask) -> list[Bits]:
+        """Choose the blocks of each grid that are sent whole: those that the decoder would regenerate worst."""
+        nothing = np.zeros(mask.block_shape(*grids[0].shape), dtype=bool)
+        if choice.mode is MaskMode.ENTIRE:
+            return [nothing for _ in grids]
+        sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
+        regenerated = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
+        return [
+            mask.lost_blocks(grid, other, self.bundle.codewords, choice.share)
+            for grid, other in zip(grids, regenerated, strict=True)
+        ]
+
+    def _write_mask(self, writer: SymbolWriter, edges: Bits, mode: MaskMode, shape: tuple[int, ...]) -> Bits:
+        """Write the edge bits of a grid, and return which of its tokens are sent."""
+        if mode is not MaskMode.ENTIRE:
+            mask.write_bits(writer, edges, self._mask_table)
+        return mask.sent_tokens(mode, edges, self.bundle.schedule, *shape)
+
+    def _pack(self, writer: SymbolWriter, size: tuple[int, int], grid: Tokens, choice: Mask) -> bytes:
+        """Write the check of the decoder's grid, and return the bytes of the file."""
+        writer.write_check(_check(grid))
+        height, width = size
+        prior_id = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+        return bitstream.pack(Header(width, height, choice.mode, prior_id, seed=choice.seed), writer.finish())
+
+
+def _check(grid: Tokens) -> int:
+    """Return 16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
+    return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF
