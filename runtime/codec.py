@@ -42,6 +42,27 @@ class Codec:
     """Compresses and decompresses images with one bundle on one provider.
 
     Graphs are loaded when they are first needed. A codec may be used from several threads at a time.
+
+    Decides the symbols, and so which files can be read:
+
+    * ``bundle``: a loaded bundle, its folder, or None for the default bundle.
+
+    Change pixels, and which codewords an encoder finds, but never how a file is decoded to tokens:
+
+    * ``provider``: the name of the provider; ``uigc doctor`` lists those that can run here.
+    * ``pixel_precision``: precision of encoder and pixel decoder, ``fp32``, ``fp16`` or ``int8``; None for the
+      provider's choice.
+
+    Change only speed and memory:
+
+    * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
+      --tune``).
+    * ``threads``: threads of each graph; None for the provider's choice.
+    * ``optimization``: how far the provider may rewrite graphs, ``all``, ``extended``, ``basic`` or ``off``.
+    * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
+    * ``max_pixels``: refuse larger images; None for 2^25, or 2^22 if the tokenizer looks at the whole image.
+    * ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
+      identical symbols.
     """
 
     def __init__(
@@ -57,29 +78,6 @@ class Codec:
         max_pixels: int | None = None,
         max_memory: int = DEFAULT_MEMORY,
     ) -> None:
-        """Open a bundle on a provider.
-
-        Decides the symbols, and so which files can be read:
-
-        - ``bundle``: a loaded bundle, its folder, or None for the default bundle.
-
-        Changes pixels, and which codewords an encoder finds, but not how a file is decoded to tokens:
-
-        - ``pixel_precision``: precision of encoder and pixel decoder, ``fp32``, ``fp16`` or ``int8``; None for the
-          provider's choice.
-        - ``provider``, where its arithmetic differs: its name; ``uigc doctor`` lists those that can run here.
-
-        Changes only speed and memory:
-
-        - ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
-          --tune``).
-        - ``threads``: threads of each graph; None for the provider's choice.
-        - ``optimization``: how far the provider may rewrite graphs, ``all``, ``extended``, ``basic`` or ``off``.
-        - ``engines``: folder that ``uigc build`` wrote, for the providers that run engines.
-        - ``max_pixels``: refuse larger images; None for 2^25, or 2^22 if the tokenizer looks at the whole image.
-        - ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
-          identical symbols.
-        """
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self.limits = Limits(self.bundle.local, max_pixels)
         if optimization not in OPTIMIZATIONS:

@@ -1,4 +1,7 @@
-"""The ONNX Runtime providers: ``cpu`` and ``cuda``. The package is imported when a graph is loaded, not before."""
+"""The providers on ONNX Runtime: ``cpu``, ``cuda`` and ``cuda-graphs``.
+
+The package ``onnxruntime`` is imported when a graph is loaded, not before.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,16 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 
-_LARGE = 1 << 12  # tokens, an image of a megapixel
-_AS_REQUESTED = 1  # ONNX Runtime's number for it
+_LARGE = 1 << 12  # tokens: an image of a megapixel
+_AS_REQUESTED = 1  # ONNX Runtime's number for the strategy kSameAsRequested
 
 
 @cache
 def _common_arena() -> bool:
-    """Register one arena for the graphs of this process, which run in turn; each alone would keep what it once used.
+    """Register one arena for all graphs of this process, and return whether that worked.
 
-    It grows by what is asked for, not by powers of two. False if the process has registered another allocator.
+    Graphs run in turn, and with an arena each they would all keep what they once used. The arena grows by the size
+    requested, not by powers of two. False if the process has registered another allocator before.
     """
     import onnxruntime as ort
 
@@ -44,9 +48,10 @@ def _common_arena() -> bool:
 
 
 def _run_options(value: NDArray[Any]) -> Any:
-    """After a large input the arena gives back what it holds: regions that one stage left are too small for the next.
+    """Return options that make the arena give back its memory after a large input, None for a small one.
 
-    ``value``: tokens (batch, h, w), or images (batch, 3, H, W).
+    The regions that a large stage leaves are too small for the next. ``value``: tokens (batch, h, w), or images (batch,
+    3, H, W).
     """
     positions = value.size if value.ndim == 3 else value.size // (3 * PATCH**2)
     if positions < _LARGE:
@@ -152,10 +157,10 @@ class OnnxRuntime(Provider):
         settings.log_severity_level = 3
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
-        # A plan of the memory for each size of input would take as much again as the arena holds for the first run.
+        # The memory pattern of each input size would take as much memory again as the arena holds for the first run.
         settings.enable_mem_pattern = False
         settings.add_session_config_entry("session.use_env_allocators", "1" if _common_arena() else "0")
-        # Every graph has its own threads; those of one would go on spinning on the cores that the next one needs.
+        # Every graph has its own threads, and spinning threads would occupy the cores that the next graph needs.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for name, size in (sizes or {}).items():
             settings.add_free_dimension_override_by_name(name, size)
