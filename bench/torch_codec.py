@@ -47,5 +47,5 @@ def torch_codec(bundle: Bundle, device: str = "cpu", compiled: bool = False) -> 
 
     codec = Codec(bundle)
     codec.token_codec = TokenCodec(bundle, replace(codec.token_codec.prior, load=load), codec.limits)
-    codec.pixel_networks = PixelNetworks(load, bundle.patch)
+    codec.pixel_networks = PixelNetworks(load, bundle.patch, bundle.codebook)
     return codec

@@ -88,8 +88,8 @@ class Codec:
         options = ProviderOptions(threads, optimization)
         self._graphs = GraphLoader(partial(self._load, runner, options))
         self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
-        patch, halos = self.bundle.patch, self.bundle.halos
-        self.pixel_networks = PixelNetworks(self._graphs, patch, tokens_within(max_memory), halos)
+        opened, largest = self.bundle, tokens_within(max_memory)
+        self.pixel_networks = PixelNetworks(self._graphs, opened.patch, opened.codebook, largest, opened.halos)
         prior = staged_prior(self.bundle, lambda stage: self._graphs(self._stages[stage]), max_memory)
         self.token_codec = TokenCodec(self.bundle, prior, self.limits)
 

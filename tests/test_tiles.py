@@ -79,7 +79,7 @@ def test_a_smaller_halo_would_show(tiny: Codec) -> None:
     whole = tiny.detokenize(grid).astype(int)
     for name, halo in tiny.bundle.halos.items():
         assert halo > 2, name
-    short = PixelNetworks(tiny._graphs, 16, 1, {"decoder": tiny.bundle.halos["decoder"] - 3})
+    short = PixelNetworks(tiny._graphs, 16, tiny.bundle.codebook, 1, {"decoder": tiny.bundle.halos["decoder"] - 3})
     assert np.abs(short.detokenize([grid])[0].astype(int) - whole).max() > 1
 
 

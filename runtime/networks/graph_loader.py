@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
+from weakref import WeakSet
 
 from uigc.runtime.providers import Graph
 
 
 class GraphLoader:
-    """Loads graphs by ``load(name)``, each once; calling it returns the graph of a name. Several threads may use it."""
+    """Loads graphs by ``load(name)``, each once; calling it returns the graph of a name. Several threads may use it.
+
+    After a fork, the child loads its graphs anew: neither the loading thread nor the threads of the provider exist in
+    it.
+    """
 
     def __init__(self, load: Callable[[str], Graph]) -> None:
         self._load = load
+        self._start()
+        _LOADERS.add(self)
+
+    def _start(self) -> None:
         self._lock = Lock()
         self._loading: dict[str, Future[Graph]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -26,6 +37,14 @@ class GraphLoader:
         for name in names:
             self._begin(name)
 
+    def forget(self) -> None:
+        """Leave all graphs to the parent of a forked process, and start with none."""
+        # Closing a graph waits for its threads, which do not exist here: one more reference keeps the parent's graphs,
+        # and their memory, to the end of the process.
+        for inherited in (self._loading, self._pool):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        self._start()
+
     def _begin(self, name: str) -> Future[Graph]:
         with self._lock:
             begun = self._loading.get(name)
@@ -33,3 +52,15 @@ class GraphLoader:
                 self._pool = self._pool or ThreadPoolExecutor(1, "loading")
                 begun = self._loading[name] = self._pool.submit(self._load, name)
             return begun
+
+
+_LOADERS: WeakSet[GraphLoader] = WeakSet()
+
+
+def _after_fork() -> None:
+    for loader in list(_LOADERS):
+        loader.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

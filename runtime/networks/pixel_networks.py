@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Pixels, Tokens
 from uigc.runtime.errors import InputError
+from uigc.runtime.networks.outputs import planes_of, tokens_of
 from uigc.runtime.networks.tiling import Band, tiles
 from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import Graph
@@ -30,13 +31,14 @@ class PixelNetworks:
     """Encoder and pixel decoder.
 
     ``load(name)`` gives the graph ``encoder``, float32 (batch, 3, H, W) in [0, 1] to int32 (batch, h, w), or
-    ``decoder``, which is its inverse; a token stands for ``patch`` x ``patch`` pixels. Images of more than
-    ``max_tokens`` tokens are worked on in tiles, by the graphs for which ``halos`` has the number of tokens around a
-    tile that its inside depends on.
+    ``decoder``, which is its inverse; a token stands for ``patch`` x ``patch`` pixels and is one of ``codebook``
+    codewords. Images of more than ``max_tokens`` tokens are worked on in tiles, by the graphs for which ``halos`` has
+    the number of tokens around a tile that its inside depends on.
     """
 
     load: Callable[[str], Graph]
     patch: int
+    codebook: int
     max_tokens: int = 1 << 40
     halos: Mapping[str, int] = field(default_factory=dict)
 
@@ -100,14 +102,16 @@ class PixelNetworks:
             planes = np.concatenate([_to_network(pixels) for pixels in images])
             step.moved(planes.nbytes)
         with span("encoder", runs_on=encoder) as step:
-            tokens: Tokens = encoder(planes)
+            shape = len(planes), planes.shape[2] // self.patch, planes.shape[3] // self.patch
+            tokens = tokens_of(encoder(planes), shape, self.codebook)
             step.moved(planes.nbytes + tokens.nbytes)
         return tokens
 
     def _planes(self, tokens: Tokens) -> NDArray[np.float32]:
         decoder = self.load("decoder")
         with span("decoder", runs_on=decoder) as step:
-            planes = decoder(tokens)
+            count, height, width = tokens.shape
+            planes = planes_of(decoder(tokens), (count, 3, height * self.patch, width * self.patch))
             step.moved(tokens.nbytes + planes.nbytes)
         return planes
 

@@ -19,6 +19,7 @@ from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenE
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.regeneration import Numbers, drawn, most_likely, numbers
 from uigc.runtime.format.schedule import Schedule
+from uigc.runtime.networks.outputs import logits_of
 from uigc.runtime.networks.tiling import tiles
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress, silent
@@ -187,18 +188,23 @@ class StagedPrior:
         tall, wide = (side // window for side in tokens.shape[1:])
         parts = tiles(tall, wide, self.max_windows // batch, self.halo, 1)
         if len(parts) == 1:
-            return graph(tokens)
+            return self._run(graph, tokens, stage)
         # Logits are in coding order: the schedule's tiles in raster order, and `each` positions inside a tile. A window
         # is `side` x `side` such tiles, so as a grid of them the inside of every part can be cut out and stitched.
         side, each = window // self.schedule.tile, len(self.schedule.stages[stage])
         stitched = np.empty((batch, tall * side, wide * side, each, self.model.codebook), np.int32)
         for rows, columns in parts:
-            logits = graph(np.ascontiguousarray(tokens[:, rows.seen(window), columns.seen(window)]))
+            seen_tokens = np.ascontiguousarray(tokens[:, rows.seen(window), columns.seen(window)])
+            logits = self._run(graph, seen_tokens, stage)
             seen = (rows.high - rows.low) * side, (columns.high - columns.low) * side
             inside = rows.inside(side), columns.inside(side)
             tiled = logits.reshape(batch, *seen, *stitched.shape[3:])
             stitched[:, rows.own(side), columns.own(side)] = tiled[:, *inside]
         return stitched.reshape(batch, -1, self.model.codebook)
+
+    def _run(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
+        asked = tokens[0].size // self.schedule.tile**2 * len(self.schedule.stages[stage])
+        return logits_of(f"stage{stage}", graph(tokens), (len(tokens), asked, self.model.codebook))
 
     def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.providers.base import Graph
+from uigc.runtime.providers.library import import_onnxruntime
 from uigc.runtime.spans import span
 
 SIZES = 8  # input sizes whose buffers, or sessions, are kept; the least recently used goes first
@@ -73,10 +74,8 @@ class BoundSession(Graph):
 
     def _allocate(self, value: NDArray[Any]) -> _Buffers:
         """Allocate for the size of ``value``; a run without a CUDA graph shows how large the output is."""
-        from onnxruntime import OrtValue
-
         # A copy, because on a CPU the value is the array's own memory.
-        given = OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
+        given = import_onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, given)
         binding.bind_output(self._output, self._device, 0)
@@ -89,9 +88,7 @@ class BoundSession(Graph):
         """Options of a run that captures, or replays, the CUDA graph of that number."""
         if not self._captured:
             return None
-        from onnxruntime import RunOptions
-
-        options = RunOptions()
+        options = import_onnxruntime().RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
 

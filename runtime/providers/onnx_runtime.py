@@ -18,6 +18,7 @@ from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
+from uigc.runtime.providers.library import import_onnxruntime
 
 _LEVELS = {
     "off": "ORT_DISABLE_ALL",
@@ -37,8 +38,7 @@ def _common_arena() -> bool:
     Graphs run in turn, and with an arena each they would all keep what they once used. The arena grows by the size
     requested, not by powers of two. False if the process has registered another allocator before.
     """
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     host = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     try:
         ort.create_and_register_allocator(host, ort.OrtArenaCfg({"arena_extend_strategy": _AS_REQUESTED}))
@@ -56,9 +56,7 @@ def _run_options(value: NDArray[Any]) -> Any:
     positions = value.size if value.ndim == 3 else value.size // (3 * PATCH**2)
     if positions < _LARGE:
         return None
-    from onnxruntime import RunOptions
-
-    options = RunOptions()
+    options = import_onnxruntime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
@@ -126,8 +124,7 @@ class OnnxRuntime(Provider):
                 f"The provider {self.name!r} needs onnxruntime, which is not installed; "
                 f"install it with: pip install 'uigc[{self.extra}]'."
             )
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         if self.execution_provider not in onnxruntime.get_available_providers():
             return (
                 f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "
@@ -151,8 +148,7 @@ class OnnxRuntime(Provider):
 
     def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
         """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         if options.threads is not None:
@@ -168,7 +164,8 @@ class OnnxRuntime(Provider):
         settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
         try:
             provider = self.execution_provider, {"enable_cuda_graph": "1"} if self.captured else {}
-            session = onnxruntime.InferenceSession(str(path), settings, providers=[provider])
+            # ONNX Runtime's own fallback would print to standard output and try another provider.
+            session = onnxruntime.InferenceSession(str(path), settings, providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             raise ProviderError(
                 f"The provider {self.name!r} could not load {path.name}: {str(error).splitlines()[0]}; "

@@ -1,0 +1,68 @@
+"""A graph that returns nonsense is an error with its name, and never an image or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import ProviderError
+from uigc.runtime.providers import Graph
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+Change = Callable[[NDArray[Any]], Any]
+
+
+class Changed(Graph):
+    def __init__(self, graph: Graph, change: Change) -> None:
+        self._graph, self._change = graph, change
+
+    def __call__(self, value: NDArray[Any]) -> Any:
+        return self._change(self._graph(value).copy())
+
+
+def with_one(place: int, number: float) -> Change:
+    def change(output: NDArray[Any]) -> NDArray[Any]:
+        output.reshape(-1)[place] = number
+        return output
+
+    return change
+
+
+def spoiled(path: object, name: str, change: Change) -> Codec:
+    """A codec of which the graph of that name returns something else."""
+    codec = Codec(path, threads=1)  # type: ignore[arg-type]
+    load = codec._graphs._load
+    codec._graphs._load = lambda asked: Changed(load(asked), change) if asked == name else load(asked)
+    return codec
+
+
+SHAPES: list[Change] = [
+    lambda output: output[..., :-1],
+    lambda output: output[:0],
+    lambda output: output.astype(np.int64 if output.dtype == np.int32 else np.float64),
+    lambda output: output.tolist(),
+    lambda output: None,
+]
+CASES = [
+    *[("decoder", with_one(7, number)) for number in (np.nan, np.inf, -np.inf)],
+    *[("stage2", with_one(3, number)) for number in (2048, -2048, 2**31 - 1, -(2**31))],
+    *[("encoder", with_one(0, number)) for number in (-1, 16)],
+    *[(name, change) for name in ("encoder", "stage0", "stage5", "decoder") for change in SHAPES],
+]
+
+
+@pytest.mark.parametrize(("name", "change"), CASES)
+def test_what_a_graph_returns_is_looked_at(tiny: Codec, tiny_path: object, name: str, change: Change) -> None:
+    codec, data = spoiled(tiny_path, name, change), tiny.compress(PIXELS, "edge")
+    with pytest.raises(ProviderError, match=f"'{name}' returned"):
+        _ = codec.compress(PIXELS, "edge"), codec.decompress(data)
+
+
+def test_the_largest_values_pass(tiny: Codec, tiny_path: object) -> None:
+    for name, change in (("stage2", with_one(3, 2047)), ("stage2", with_one(3, -2047)), ("encoder", with_one(0, 15))):
+        assert spoiled(tiny_path, name, change).compress(PIXELS, "entire")

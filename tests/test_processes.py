@@ -1,0 +1,84 @@
+"""The codec in processes as they are: forked ones, ones that run out of threads, ones whose homes are watched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uigc.runtime.codec import Codec
+from uigc.runtime.io.samples import SAMPLE
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, and forks")
+SUPPORT = Path(__file__).parent / "support"
+
+FORKING = """
+import os, sys
+import numpy as np
+from uigc.runtime.codec import Codec
+
+codec = Codec(sys.argv[1], threads=2)
+pixels = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
+data = codec.compress(pixels)
+if sys.argv[2] == "both":
+    codec.decompress(data)
+if os.fork() == 0:
+    assert codec.compress(pixels) == data
+    assert codec.decompress(data).shape == pixels.shape
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
+assert codec.compress(pixels) == data  # and the parent goes on
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("used", ["one", "both"])
+def test_a_codec_works_in_a_forked_child(tiny_path: Path, used: str) -> None:
+    """Before and after the parent has loaded the graphs that the child needs."""
+    done = subprocess.run([sys.executable, "-c", FORKING, tiny_path, used], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_written_or_looked_up(tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry is off: compressing leaves nothing in the home, and needs none that can be written."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [sys.executable, "-m", "uigc.runtime.cli", "compress", SAMPLE, "-", "--bundle", tiny_path]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
+    assert list(home.rglob("*")) == []
+    assert tiny.decompress(done.stdout).shape == (400, 600, 3)
+
+
+@LINUX
+def test_a_thread_that_cannot_be_made_is_an_error(tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
+    """Whichever thread fails, standard output holds a file or nothing, and the exit code says which."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    library = tmp_path / "fail.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SUPPORT / "fail_thread.c", "-ldl"], check=True)
+    command = [sys.executable, "-m", "uigc.runtime.cli", "compress", SAMPLE, "-", "--bundle", tiny_path, "--quiet"]
+    codes = set()
+    for number in range(1, 8):
+        environment = {**os.environ, "LD_PRELOAD": str(library), "FAIL_THREAD": str(number)}
+        done = subprocess.run([*command, "--threads", "2"], env=environment, capture_output=True, timeout=120)
+        codes.add(done.returncode == 0)
+        if done.returncode == 0:
+            assert np.array_equal(tiny.decompress(done.stdout), tiny.decompress(tiny.compress(sample_pixels())))
+        else:
+            assert done.stdout == b"", number
+            assert done.stderr.decode().count("\n") == 1, done.stderr
+    assert False in codes  # at least one of them was needed
+
+
+def sample_pixels() -> np.ndarray:
+    from uigc.runtime.io import image
+
+    return image.read(SAMPLE.read_bytes())
