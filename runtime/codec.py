@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from uigc.runtime.outcomes import map_ok, unwrap
 from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.spans import span
-from uigc.runtime.token_codec import Encoded, File, TokenCodec, staged_prior
+from uigc.runtime.token_codec import Encoded, File, TokenCodec, reference_reader, staged_prior
 from uigc.runtime.tuning_cache import preferred
 
 if TYPE_CHECKING:
@@ -38,10 +38,23 @@ DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
 
 
+def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
+    return Codec(bundle, **arguments)
+
+
+def _check_arguments(optimization: str, **counts: int | None) -> None:
+    if optimization not in OPTIMIZATIONS:
+        raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}, and a whole number from 1 on is needed; give one, or leave it out.")
+
+
 class Codec:
     """Compresses and decompresses images with one bundle on one provider.
 
-    Graphs are loaded when they are first needed. A codec may be used from several threads at a time.
+    Graphs are loaded when they are first needed. A codec may be used from several threads at a time, in a ``with``
+    block that closes it, and in forked processes; it is pickled as its arguments.
 
     Decides the symbols, and so which files can be read:
 
@@ -52,17 +65,22 @@ class Codec:
     * ``provider``: the name of the provider; ``uigc doctor`` lists those that can run here.
     * ``pixel_precision``: precision of encoder and pixel decoder, ``fp32``, ``fp16`` or ``int8``; None for the
       provider's choice.
+    * ``optimization``: how far the provider may rewrite graphs, ``all``, ``extended``, ``basic`` or ``off``.
+    * ``threads``: threads of each graph; None for the provider's choice.
 
     Change only speed and memory:
 
     * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
       --tune``).
-    * ``threads``: threads of each graph; None for the provider's choice.
-    * ``optimization``: how far the provider may rewrite graphs, ``all``, ``extended``, ``basic`` or ``off``.
     * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
     * ``max_pixels``: refuse larger images; None for 2^25, or 2^22 if the tokenizer looks at the whole image.
     * ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
       identical symbols.
+
+    Changes only what is refused:
+
+    * ``read_back``: decode every new file on the provider ``cpu`` before returning it, so that no file is written that
+      others cannot read; None to do so on every provider but ``cpu``.
     """
 
     def __init__(
@@ -77,11 +95,17 @@ class Codec:
         engines: Path | str | None = None,
         max_pixels: int | None = None,
         max_memory: int = DEFAULT_MEMORY,
+        read_back: bool | None = None,
     ) -> None:
+        _check_arguments(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
+        self._provider = provider
+        self._arguments = {
+            "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
+            "optimization": optimization, "engines": engines, "max_pixels": max_pixels, "max_memory": max_memory,
+            "read_back": read_back,
+        }  # fmt: skip
         self.limits = Limits(self.bundle.local, max_pixels)
-        if optimization not in OPTIMIZATIONS:
-            raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
         runner = providers.find(provider, None if engines is None else Path(engines))
         self._max_batch = runner.batch
         self._choose_precisions(runner, provider, precision, pixel_precision)
@@ -92,6 +116,22 @@ class Codec:
         self.pixel_networks = PixelNetworks(self._graphs, opened.patch, opened.codebook, largest, opened.halos)
         prior = staged_prior(self.bundle, lambda stage: self._graphs(self._stages[stage]), max_memory)
         self.token_codec = TokenCodec(self.bundle, prior, self.limits)
+        self._reader: TokenCodec | None = None
+        if provider != providers.DEFAULT if read_back is None else read_back:
+            self._reader = reference_reader(self.bundle, self.limits, max_memory)
+
+    def close(self) -> None:
+        """Free the graphs; the codec cannot be used any more."""
+        self._graphs.close()
+
+    def __enter__(self) -> Codec:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, (self.bundle.path, self._arguments)
 
     def _choose_precisions(self, runner: Provider, name: str, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
@@ -167,7 +207,11 @@ class Codec:
     def encode_tokens(
         self, tokens: Tokens, pixels: Pixels, mask: Mask | MaskMode | str, *, progress: Progress = silent
     ) -> Encoded:
-        """Return the file of a token grid int32 (h, w); ``pixels`` uint8 (H, W, 3) give its size and its gradients."""
+        """Return the file of a token grid int32 (h, w); ``pixels`` uint8 (H, W, 3) give its size and its gradients.
+
+        Raises a :class:`UsageError` unless the grid is that of an image of this size, with codewords of the bundle.
+        """
+        self._check_grid(tokens, self._validated(pixels))
         return self._encode_grids([tokens], [pixels], Mask.parse(mask), progress)[0]
 
     def decode_tokens(self, data: bytes, *, progress: Progress = silent) -> Tokens:
@@ -194,6 +238,15 @@ class Codec:
         self.limits.check(pixels.shape[1], pixels.shape[0])
         return pixels
 
+    def _check_grid(self, tokens: Tokens, pixels: Pixels) -> None:
+        shape, codebook = grid_shape(pixels.shape[0], pixels.shape[1], self.bundle.patch), self.bundle.codebook
+        fits = isinstance(tokens, np.ndarray) and tokens.dtype == np.int32 and tokens.shape == shape
+        if not fits or tokens.min() < 0 or tokens.max() >= codebook:
+            raise UsageError(
+                f"The token grid does not fit the image: int32 {shape} with codewords from 0 to {codebook - 1} is "
+                "needed; give the grid that Codec.tokenize returns for it."
+            )
+
     def _encode_batch(self, images: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
         """Encode images whose token grids have one shape."""
         self._graphs.prefetch(["encoder", *self._stages])
@@ -204,7 +257,11 @@ class Codec:
         self, grids: list[Tokens], images: list[Pixels], choice: Mask, progress: Progress
     ) -> list[Encoded]:
         sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in images]
-        return self.token_codec.encode(grids, sizes, choice, progress, self._gradient_edges(images, choice))
+        encoded = self.token_codec.encode(grids, sizes, choice, progress, self._gradient_edges(images, choice))
+        if self._reader is not None:
+            with span("read back"):
+                self._reader.expect_decodable(encoded, self._provider)
+        return encoded
 
     def _gradient_edges(self, images: list[Pixels], choice: Mask) -> list[Bits] | None:
         """Return the blocks with strong gradients, if the mask asks for them (``@gradient``)."""

@@ -12,21 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uigc.runtime import providers
 from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.errors import PriorMismatchError, UigcError
+from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError
 from uigc.runtime.format import bitstream, mask
 from uigc.runtime.format.bitstream import Header
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask, MaskMode
 from uigc.runtime.limits import Limits
+from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.staged_prior import StagedPrior
 from uigc.runtime.networks.tiling import windows_within
 from uigc.runtime.outcomes import unwrap
-from uigc.runtime.progress import Progress
-from uigc.runtime.providers import Graph
+from uigc.runtime.progress import Progress, silent
+from uigc.runtime.providers import Graph, ProviderOptions
 from uigc.runtime.spans import span
 
 File = tuple[Header, bytes]
@@ -77,6 +79,14 @@ def staged_prior(bundle: Bundle, load: Callable[[int], Graph], max_memory: int) 
         max_windows=windows_within(max_memory, config["window"], config["heads"], config["width"]),
         halo=config["layers"] // 2,  # every second layer is shifted, and reaches one window further
     )
+
+
+def reference_reader(bundle: Bundle, limits: Limits, max_memory: int) -> TokenCodec:
+    """Return a token codec on the provider ``cpu``, on which the files of every other provider must decode."""
+    runner = providers.find(providers.DEFAULT)
+    precision = bundle.choose(["stage0"], None, runner.precisions)
+    graphs = GraphLoader(lambda name: runner.load(bundle.graph(name, precision), ProviderOptions()))
+    return TokenCodec(bundle, staged_prior(bundle, lambda stage: graphs(f"stage{stage}"), max_memory), limits)
 
 
 class TokenCodec:
@@ -141,6 +151,17 @@ class TokenCodec:
             for decoding in decodings:
                 self._attempt(self._expect_check, decoding)
         return [decoding.outcome for decoding in decodings]
+
+    def expect_decodable(self, encoded: Sequence[Encoded], writer: str) -> None:
+        """Decode files of one grid shape; raises an :class:`InexactError` that names the ``writer`` if one fails."""
+        for found, wanted in zip(
+            self.decode([self.parse(each.data) for each in encoded], silent), encoded, strict=True
+        ):
+            if isinstance(found, UigcError) or not np.array_equal(found, wanted.grid):
+                raise InexactError(
+                    f"The provider {writer!r} did not compute the prior exactly: its file does not decode on the "
+                    f"provider {providers.DEFAULT!r} and is not kept; compress with that one, and report {writer!r}."
+                )
 
     @staticmethod
     def _attempt(step: Callable[[_Decoding], None], decoding: _Decoding) -> None:

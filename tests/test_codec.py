@@ -163,38 +163,84 @@ def test_damage_is_refused(tiny: Codec) -> None:
         tiny.decompress(data[:-1])
 
 
-def test_an_inexact_provider_is_caught(tiny: Codec, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One logit of one token off by one step: no wrong image may come out as success."""
+class Inexact(providers.Provider):
+    """One logit of one token is off."""
 
-    class Inexact(providers.Provider):
-        name = "inexact"
+    name = "inexact"
 
-        def problem(self) -> None:
-            return None
+    def __init__(self, cpu: providers.Provider) -> None:
+        self._cpu = cpu
 
-        def load(self, path: Path, options: providers.ProviderOptions) -> providers.Graph:
-            graph = cpu.load(path, options)
-            if not path.name.startswith("stage2"):
-                return graph
+    def problem(self) -> None:
+        return None
 
-            def run(value: np.ndarray) -> np.ndarray:
-                logits = graph(value).copy()
-                logits[0, 0, 3] += 40
-                return logits
+    def load(self, path: Path, options: providers.ProviderOptions) -> Graph:
+        graph = self._cpu.load(path, options)
+        return Off(graph) if path.name.startswith("stage2") else graph
 
-            return run
 
+class Off(Graph):
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __call__(self, value: np.ndarray) -> np.ndarray:
+        logits = self._graph(value).copy()
+        logits[0, 0, 3] += 40
+        return logits
+
+
+@pytest.fixture
+def inexact(monkeypatch: pytest.MonkeyPatch) -> Inexact:
     cpu = providers.find("cpu")
-    monkeypatch.setattr(providers, "find", lambda name, engines: Inexact())
-    inexact = Codec(tiny_path)
-    caught = 0
+    found = {"cpu": cpu, "inexact": Inexact(cpu)}
+    monkeypatch.setattr(providers, "find", lambda name, engines=None: found[name])
+    return found["inexact"]
+
+
+def test_an_inexact_decoder_is_caught(tiny: Codec, tiny_path: Path, inexact: Inexact) -> None:
+    """No wrong image may come out as success."""
+    codec, caught = Codec(tiny_path, provider="inexact"), 0
     for _ in range(20):
         encoded = tiny.encode(picture(200, 120), "edge_more")
         try:
-            assert np.array_equal(inexact.decode_tokens(encoded.data), encoded.grid)
+            assert np.array_equal(codec.decode_tokens(encoded.data), encoded.grid)
         except InexactError:
             caught += 1
     assert caught >= 10
+
+
+def test_an_inexact_encoder_keeps_nothing(tiny: Codec, tiny_path: Path, inexact: Inexact) -> None:
+    """Whatever an encoder off ``cpu`` returns decodes everywhere; only who asks for it gets an unchecked file."""
+    codec, trusting = (Codec(tiny_path, provider="inexact", read_back=each) for each in (None, False))
+    images = [picture(200, 120) for _ in range(20)]
+    read = list(tiny.decompress_many(codec.compress_many(images, "edge_more")))
+    refused = [str(each) for each in read if isinstance(each, InexactError)]
+    assert all("'inexact' did not compute" in each for each in refused)
+    unchecked = list(tiny.decompress_many(trusting.compress_many(images, "edge_more")))
+    assert len(refused) == sum(isinstance(each, InexactError) for each in unchecked) >= 10
+    assert all(isinstance(each, InexactError | bytes) for each in codec.compress_many([picture(200, 120)] * 3))
+
+
+def test_arguments_that_make_no_sense(tiny: Codec, tiny_path: Path) -> None:
+    for argument in ("threads", "max_pixels", "max_memory"):
+        for value in (0, -1, 1.5):
+            with pytest.raises(UsageError, match=argument):
+                Codec(tiny_path, **{argument: value})
+    image = picture(40, 60)
+    grid = tiny.tokenize(image)
+    assert tiny.encode_tokens(grid, image, "edge").data == tiny.compress(image, "edge")
+    wrong = [
+        grid[:-1],
+        grid.astype(np.int64),
+        grid - 100,
+        grid + 16,
+        grid[None],
+        grid.tolist(),
+        np.zeros((0, 0), np.int32),
+    ]
+    for tokens in wrong:
+        with pytest.raises(UsageError, match="does not fit the image"):
+            tiny.encode_tokens(tokens, image, "edge")
 
 
 def test_random_payloads_end_in_an_error_of_ours(tiny: Codec) -> None:

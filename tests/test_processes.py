@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 
 from uigc.runtime.codec import Codec
+from uigc.runtime.errors import UsageError
 from uigc.runtime.io.samples import SAMPLE
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, and forks")
+PIXELS = np.random.default_rng(8).integers(0, 256, (100, 140, 3), dtype=np.uint8)
 SUPPORT = Path(__file__).parent / "support"
 
 FORKING = """
@@ -34,6 +37,22 @@ if os.fork() == 0:
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
 assert codec.compress(pixels) == data  # and the parent goes on
 """
+
+
+def test_a_codec_is_pickled_as_its_arguments(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, threads=1, precision="fp32", max_pixels=30_000)
+    data = codec.compress(PIXELS)
+    other = pickle.loads(pickle.dumps(codec))
+    assert (other.precision, other.limits) == (codec.precision, codec.limits)
+    assert other.compress(PIXELS) == data
+
+
+def test_a_closed_codec_says_so(tiny_path: Path) -> None:
+    with Codec(tiny_path, threads=1) as codec:
+        data = codec.compress(PIXELS)
+    with pytest.raises(UsageError, match="closed"):
+        codec.decompress(data)
+    codec.close()  # as often as anybody likes
 
 
 @LINUX

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from weakref import WeakSet
 
+from uigc.runtime.errors import UsageError
 from uigc.runtime.providers import Graph
 
 
@@ -20,7 +21,7 @@ class GraphLoader:
     """
 
     def __init__(self, load: Callable[[str], Graph]) -> None:
-        self._load = load
+        self._load, self._closed = load, False
         self._start()
         _LOADERS.add(self)
 
@@ -37,6 +38,17 @@ class GraphLoader:
         for name in names:
             self._begin(name)
 
+    def close(self) -> None:
+        """Close all graphs; from now on a call raises a :class:`UsageError`."""
+        with self._lock:
+            loading, self._loading, self._closed = self._loading, {}, True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+        for begun in loading.values():
+            if not begun.cancelled() and begun.exception() is None:
+                begun.result().close()
+
     def forget(self) -> None:
         """Leave all graphs to the parent of a forked process, and start with none."""
         # Closing a graph waits for its threads, which do not exist here: one more reference keeps the parent's graphs,
@@ -47,6 +59,8 @@ class GraphLoader:
 
     def _begin(self, name: str) -> Future[Graph]:
         with self._lock:
+            if self._closed:
+                raise UsageError("The codec is closed, and an open one is needed; make a new Codec.")
             begun = self._loading.get(name)
             if begun is None or (begun.done() and begun.exception() is not None):
                 self._pool = self._pool or ThreadPoolExecutor(1, "loading")

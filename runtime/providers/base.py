@@ -49,6 +49,9 @@ class Graph(Timed, ABC):
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         """Run the graph on an array of the host and return a new array of the host, which belongs to the caller."""
 
+    def close(self) -> None:
+        """Free what the graph holds; it is not called again. By default Python's collector does it."""
+
 
 class Provider(ABC):
     """One way to run graphs; subclass it and name an instance as an entry point of the group ``uigc.providers``.
