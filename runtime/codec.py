@@ -18,7 +18,7 @@ from uigc.runtime.batching import check_counts, in_batches
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.errors import PriorMismatchError, UigcError, UsageError
-from uigc.runtime.format import bitstream, mask
+from uigc.runtime.format import bitstream, block_choice, mask, mask_coding
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.mask import Mask, MaskMode
 from uigc.runtime.limits import Limits
@@ -214,18 +214,18 @@ class Codec:
             return [nothing for _ in grids]
         patch = self.bundle.patch
         if choice.by == "gradient":
-            return [mask.edge_blocks(padded(pixels, patch), patch, choice.share) for pixels in pictures]
+            return [block_choice.edge_blocks(padded(pixels, patch), patch, choice.share) for pixels in pictures]
         sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
         back = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
         return [
-            mask.lost_blocks(tokens, made, self.bundle.codewords, choice.share)
+            block_choice.lost_blocks(tokens, made, self.bundle.codewords, choice.share)
             for tokens, made in zip(grids, back, strict=True)
         ]
 
     def _write_mask(self, writer: SymbolWriter, tokens: Tokens, kept: Bits, mode: MaskMode) -> Bits:
         """Write the mask of an image: which tokens (h, w) are sent."""
         if mode is not MaskMode.ENTIRE:
-            mask.write_bits(writer, kept, self._mask_table)
+            mask_coding.write_bits(writer, kept, self._mask_table)
         return mask.sent_tokens(mode, kept, self.bundle.schedule, *tokens.shape)
 
     def _pack(self, writer: SymbolWriter, pixels: Pixels, grid: Tokens, sent: Bits, choice: Mask) -> Encoded:
@@ -274,7 +274,7 @@ class Codec:
         shape = self._grid_shape(header.height, header.width)
         edges = np.zeros(mask.block_shape(*shape), dtype=bool)
         if header.mode is not MaskMode.ENTIRE:
-            edges = mask.read_bits(reader, edges.shape, self._mask_table)
+            edges = mask_coding.read_bits(reader, edges.shape, self._mask_table)
         return mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
 
     def _grid_shape(self, height: int, width: int) -> tuple[int, int]:

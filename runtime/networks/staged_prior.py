@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
-from uigc.runtime.format.regeneration import Numbers, drawn, most_likely, numbers
-from uigc.runtime.format.schedule import Schedule, Whole
+from uigc.runtime.format.regeneration import RandomNumbers, most_likely, random_numbers, sampled
+from uigc.runtime.format.schedule import Int, Schedule
 from uigc.runtime.networks.tiling import tiles
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress, silent
@@ -38,7 +38,7 @@ class _Walk:
     exchange: Exchange
     context: Tokens
     result: Tokens
-    numbers: Numbers | None = None
+    numbers: RandomNumbers | None = None
     failure: UigcError | None = None
 
 
@@ -150,7 +150,7 @@ class StagedPrior:
 
     def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
         context = self._padded(np.full(sent.shape, self.unknown, dtype=np.int32), self.pad)
-        drawn_with = None if seed is None else self._padded(numbers(seed, *sent.shape), 0)
+        drawn_with = None if seed is None else self._padded(random_numbers(seed, *sent.shape), 0)
         return _Walk(sent, exchange, context, context.copy(), drawn_with)
 
     def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
@@ -219,9 +219,9 @@ class StagedPrior:
         """The ``lost`` tokens of a stage."""
         if walk.numbers is None:
             return most_likely(logits[lost])
-        return drawn(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
+        return sampled(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
 
-    def _padded(self, grid: NDArray[Whole], value: int) -> NDArray[Whole]:
+    def _padded(self, grid: NDArray[Int], value: int) -> NDArray[Int]:
         """A grid extended at the bottom and the right to whole windows."""
         height, width = grid.shape
         padded = np.full((height + -height % self.window, width + -width % self.window), value, dtype=grid.dtype)

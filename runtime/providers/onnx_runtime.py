@@ -10,8 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from uigc.runtime.bundle.manifest import PATCH, PRECISIONS
+from uigc.runtime.bundle.manifest import PRECISIONS
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import OPTIMIZATIONS, Graph, ProviderOptions
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 
