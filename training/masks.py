@@ -116,8 +116,8 @@ class Masker:
         lost = F.pad(~sent[None].to(self.tokens.device), self._border, value=False)
         numbers = None
         if self.mask.seed is not None:
-            numbers = regeneration.random_numbers(self.mask.seed, rows, columns)
-            numbers = F.pad(torch.from_numpy(numbers)[None], self._border)
+            drawn_with = regeneration.random_numbers(self.mask.seed, rows, columns)
+            numbers = F.pad(torch.from_numpy(drawn_with)[None], self._border)
         return regenerate(self.prior, self._padded, lost, numbers)[0, :rows, :columns]
 
 

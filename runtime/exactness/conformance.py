@@ -63,7 +63,7 @@ def context(bundle: Bundle, grids: Tokens, stage: int, seed: int) -> Tokens:
 def make_cases(
     bundle: Bundle, windows: int, images: list[Tokens], seed: int, threads: int, progress: Progress
 ) -> list[Case]:
-    """Make cases for all stages from random grids, at least ``windows`` windows, and from token grids (h, w) of images."""
+    """Make cases for all stages: random grids of at least ``windows`` windows, and token grids (h, w) of images."""
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
     inputs: list[tuple[int, Tokens]] = []
     for kind, grids in [*random_grids(bundle, windows, seed), *(("grid", image[None]) for image in images)]:

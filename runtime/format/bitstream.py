@@ -23,7 +23,7 @@ _FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4  # bytes before the first number of
 class Header:
     """Everything in a file except its payload.
 
-    ``prior_id`` is 4 bytes; ``seed`` is the one (0..255) that lost tokens are drawn with, None for the most likely ones.
+    ``prior_id`` is 4 bytes. ``seed`` (0..255) lets the decoder draw the lost tokens; None for the most likely ones.
     """
 
     width: int

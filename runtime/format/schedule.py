@@ -52,7 +52,7 @@ class Schedule:
         return len(self.stages)
 
     def active(self, stage: int) -> tuple[Position, ...]:
-        """Return the positions that the graph of ``stage`` computes: those of earlier stages, then those it predicts."""
+        """Return the positions that the graph of ``stage`` computes: those of earlier stages, then its own."""
         return tuple(position for earlier in self.stages[: stage + 1] for position in earlier)
 
     def leading(self, share: float) -> int:
