@@ -56,8 +56,8 @@ def main() -> None:
     bundle = Bundle.load(arguments.bundle)
     grids = image_grids(bundle, arguments.images)
 
-    def solving(done: int, total: int) -> None:
-        print(f"\rreference {done}/{total}", end="\n" if done == total else "", flush=True)
+    def solving(label: str, done: int, total: int) -> None:
+        print(f"\r{label} {done}/{total}", end="\n" if done == total else "", flush=True)
 
     def trying(label: str, done: int, total: int) -> None:
         print(f"{label} {done + 1}/{total}", flush=True)

@@ -18,7 +18,8 @@ import onnxruntime
 from uigc.bench.isolated import size
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
-from uigc.runtime.bundle.manifest import MANIFEST, PATCH
+from uigc.runtime.bundle.manifest import MANIFEST
+from uigc.runtime.format.bitstream import PATCH
 
 SCHEMA = 1
 

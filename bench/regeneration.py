@@ -26,7 +26,7 @@ from uigc.bench.result import machine, write
 from uigc.runtime.arrays import Tokens
 from uigc.runtime.codec import Codec
 from uigc.runtime.format.mask import Mask
-from uigc.runtime.format.regeneration import drawn, most_likely, numbers
+from uigc.runtime.format.regeneration import most_likely, random_numbers, sampled
 from uigc.runtime.io import image
 from uigc.runtime.io.image_sources import images_in
 
@@ -61,7 +61,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
     border = [(0, -side % window) for side in tokens.shape]
     truth = np.pad(tokens, border, constant_values=prior.pad)
     known = np.pad(sent, border, constant_values=True)
-    chances = None if rule.seed is None else np.pad(numbers(rule.seed, *tokens.shape), border)
+    chances = None if rule.seed is None else np.pad(random_numbers(rule.seed, *tokens.shape), border)
     context = np.where(truth == prior.pad, prior.pad, prior.unknown).astype(np.int32)
     result = truth.copy()
     for stage in range(len(schedule)):
@@ -72,7 +72,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
             if chances is None:
                 values[lost] = most_likely(logits)
             else:
-                values[lost] = drawn(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
+                values[lost] = sampled(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
             schedule.scatter(result, stage, values)
         schedule.scatter(context, stage, values)
     return np.ascontiguousarray(result[: tokens.shape[0], : tokens.shape[1]])

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import InputError, UigcError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.io import image
 from uigc.runtime.io.image_sources import Source, is_held_out, sources
 

@@ -30,6 +30,7 @@ from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.bundle.prior_id import prior_id
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import weight_table
 
 Say = Callable[[str], None]
@@ -176,7 +177,7 @@ def _inputs(spec: Spec, tokenizer: VQTokenizer, prior: Prior, pictures: list[NDA
 
 
 def _image(picture: NDArray[np.uint8]) -> Tensor:
-    height, width = (side // layout.PATCH * layout.PATCH for side in picture.shape[:2])
+    height, width = (side // PATCH * PATCH for side in picture.shape[:2])
     return torch.from_numpy(picture[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
 
 
@@ -226,7 +227,7 @@ def _manifest(
     return {
         "format": layout.FORMAT,
         "version": layout.VERSION,
-        "patch": layout.PATCH,
+        "patch": PATCH,
         "prior": {
             "id": identity.hex(),
             "codebook": config.codebook,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from uigc.export.modules.interface import VQTokenizer
-from uigc.runtime.bundle.manifest import PATCH
+from uigc.runtime.format.bitstream import PATCH
 
 FARTHEST = 24  # tokens; a network that looks farther counts as one that sees everything
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from uigc.export.modules.interface import ImageToTokens, TokensToImage, VQTokenizer
 from uigc.export.modules.prior import Prior, Stage
 from uigc.export.simplify import tidy
-from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import UigcError
+from uigc.runtime.format.bitstream import PATCH
 
 OPSET = 18
 PIXEL_TOLERANCE = 1e-4  # of the worst pixel, and of a cosine, in fp32

@@ -1,4 +1,4 @@
-"""Many images: those of one size in batches, several batches at a time, results in order."""
+"""Batching of many images: those of one size together, several batches at a time, results in order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TypeVar
 from uigc.runtime.errors import UigcError, UsageError
 from uigc.runtime.outcomes import capture
 
-S = TypeVar("S")
-P = TypeVar("P")
-R = TypeVar("R")
+S = TypeVar("S")  # a source
+P = TypeVar("P")  # a prepared source
+R = TypeVar("R")  # a result
 Numbered = tuple[int, P]
 Outcomes = Sequence[R | UigcError]
 
-REACH = 4  # how many batches ahead others of the same key are looked for
+LOOKAHEAD = 4  # batches that are looked through for sources of the same key
 
 
 def check_counts(batch: int | None, jobs: int) -> None:
-    """Refuse numbers that make no sense, before anything is done."""
+    """Refuse numbers below 1 before any work is done."""
     if jobs < 1 or (batch is not None and batch < 1):
         raise UsageError(f"Batches of {batch} and {jobs} jobs were asked for; give at least 1 of both.")
 
@@ -35,19 +35,21 @@ def in_batches(
     work: Callable[[list[P]], Outcomes[R]],
     jobs: int,
 ) -> Iterator[R | UigcError]:
-    """What ``work`` makes of each source, in order; an error in the place of what fails.
+    """Yield the result of ``work`` for each source in order, or the error that takes its place.
 
-    Sources are taken and prepared when they are needed, in the caller's thread. Those of one ``key`` make a batch of at
-    most ``batch`` of one of them; ``jobs`` batches are worked on at a time, in a thread each. In memory are at most
-    ``jobs`` + 1 batches, what is looked through for the next one, and the results that wait for those before them.
+    Sources are read and prepared as they are needed, in the caller's thread. Those with the same ``key`` form batches,
+    whose size is at most ``batch`` of their first one; ``jobs`` batches are processed at a time, each in a thread of
+    its own. Memory holds at most ``jobs`` + 1 batches, the sources looked through for the next one, and the results
+    that wait for earlier ones.
     """
-    done: dict[int, R | UigcError] = {}
+    done: dict[int, R | UigcError] = {}  # finished, but not yet yielded
     running: deque[tuple[list[int], Future[Outcomes[R]]]] = deque()
     groups = _groups(sources, prepare, key, batch, done)
     turn = 0
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="uigc")
     try:
         while True:
+            # Start batches until one waits for a thread, then yield all results whose turn has come.
             while len(running) <= jobs and (group := next(groups, None)):
                 numbers, values = [number for number, _ in group], [value for _, value in group]
                 running.append((numbers, pool.submit(copy_context().run, _outcomes, work, values)))
@@ -56,6 +58,7 @@ def in_batches(
                 turn += 1
             if not running:
                 return
+            # Wait for the oldest batch.
             numbers, future = running.popleft()
             done.update(zip(numbers, future.result(), strict=True))
     finally:
@@ -63,6 +66,7 @@ def in_batches(
 
 
 def _outcomes(work: Callable[[list[P]], Outcomes[R]], values: list[P]) -> Outcomes[R]:
+    """Process a batch; if ``work`` raises, its error is the outcome of every item."""
     outcomes = capture(partial(work, values))
     return [outcomes] * len(values) if isinstance(outcomes, UigcError) else outcomes
 
@@ -74,8 +78,10 @@ def _groups(
     batch: Callable[[P], int],
     done: dict[int, R | UigcError],
 ) -> Iterator[list[Numbered[P]]]:
-    """Sources with their numbers, in batches; the first one that waits is always in the next batch. Errors go to
-    ``done`` at once."""
+    """Yield batches of numbered sources; the source that has waited longest is always in the next batch.
+
+    Errors in reading or preparing a source go to ``done`` at once.
+    """
     numbered = enumerate(sources)
     waiting: list[Numbered[P]] = []
 
@@ -95,7 +101,7 @@ def _groups(
         first = waiting[0][1]
         size, wanted = batch(first), key(first)
         if size > 1:
-            fill(REACH * size)
+            fill(LOOKAHEAD * size)
         group = [item for item in waiting if key(item[1]) == wanted][:size]
         taken = {number for number, _ in group}
         waiting = [item for item in waiting if item[0] not in taken]

@@ -18,8 +18,9 @@ from uigc.runtime.arrays import Bits, Pixels, Tokens
 from uigc.runtime.batching import check_counts, in_batches
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import UigcError, UsageError
+from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.grid import grid_shape
-from uigc.runtime.format.mask import Mask, MaskMode, edge_blocks
+from uigc.runtime.format.mask import Mask, MaskMode
 from uigc.runtime.limits import Limits
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.pixel_networks import PixelNetworks, as_pixels, pad_to_patches

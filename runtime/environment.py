@@ -1,4 +1,4 @@
-"""The machine and the packages that the code runs on, as reports and caches name them."""
+"""The machine and the installed packages, as reports and caches describe them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def package_version(package: str) -> str | None:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the version of Python and those of :data:`PACKAGES`, None for what is not installed."""
+    """Return the versions of Python and :data:`PACKAGES`, None for packages that are not installed."""
     return {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
 
 
@@ -32,7 +32,7 @@ def machine_name() -> str:
 
 
 def processor_name() -> str:
-    """Return the model of the processor, as far as the system tells; empty if it does not."""
+    """Return the model name of the processor; empty if the system does not tell it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,6 +1,27 @@
-"""What can go wrong, and the exit code that the command line gives it.
+"""Every error that uigc raises on purpose, with the exit code that the command line returns for it.
 
-Every message is one sentence with the fact, what was expected, and what to do.
+Each message is one sentence with the fact, what was expected, and what to do::
+
+    UigcError                       1  base class
+    ├── UsageError                  2  arguments that contradict each other or are out of range
+    ├── InputError                  3  an input that cannot be read, or an image that is refused
+    ├── OutputError                 4  an output that exists already or cannot be written
+    ├── UnrecognizedFileError       5  not a .uigc file
+    ├── UnsupportedVersionError     6  a file of a newer version of the format
+    ├── PriorMismatchError          7  a file written with another prior
+    ├── CorruptFileError            8  a truncated or damaged file
+    ├── TooLargeError               9  an image beyond the limits on its size
+    ├── BundleError                10  a missing, incomplete or inconsistent bundle
+    ├── ProviderError              11  a provider that cannot run here
+    ├── DependencyError            12  a missing package of an optional extra
+    ├── InexactError               13  a prior that was not computed exactly
+    ├── ProofError                 13  a graph that cannot be proven exact (``export/proof/checks.py``)
+    ├── EngineError                14  an engine that cannot be built or is not the one that is needed
+    ├── BudgetError                15  calibration without a layer that can be int8 within the budget
+    ├── MismatchError              16  a provider whose logits differ from the reference
+    ├── TraceError                  1  an exported graph that differs from its module (``export/trace.py``)
+    └── StoredError                 1  a calibrated graph that differs from what was measured
+                                       (``calibration/calibrate.py``)
 """
 
 from __future__ import annotations
@@ -9,7 +30,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line; listed in ``docs/CLI.md`` and stable."""
+    """The exit codes of the command line. They are stable, and ``docs/CLI.md`` lists them."""
 
     OK = 0
     INTERNAL = 1
@@ -27,35 +48,35 @@ class ExitCode(IntEnum):
     INEXACT = 13
     ENGINE = 14
     BUDGET = 15
-    MISMATCH = 16  # what `uigc verify` finds; a bug, ours or a provider's
+    MISMATCH = 16
 
 
 class UigcError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """The base of every error that uigc raises on purpose."""
 
     exit_code = ExitCode.INTERNAL
 
 
 class UsageError(UigcError):
-    """Arguments that contradict each other or make no sense."""
+    """The arguments contradict each other or are out of range."""
 
     exit_code = ExitCode.USAGE
 
 
 class InputError(UigcError):
-    """An input that cannot be read, or an image that the codec refuses."""
+    """The input cannot be read, or the codec refuses the image."""
 
     exit_code = ExitCode.INPUT
 
 
 class OutputError(UigcError):
-    """An output that cannot be written, or exists already."""
+    """The output exists already, or cannot be written."""
 
     exit_code = ExitCode.OUTPUT
 
 
 class UnrecognizedFileError(UigcError):
-    """The data is not a uigc file."""
+    """The data is not a .uigc file."""
 
     exit_code = ExitCode.UNRECOGNIZED_FILE
 
@@ -79,7 +100,7 @@ class CorruptFileError(UigcError):
 
 
 class TooLargeError(UigcError):
-    """The image exceeds a limit of the format."""
+    """The image exceeds a limit of the format, or the one that the user set."""
 
     exit_code = ExitCode.TOO_LARGE
 
@@ -103,24 +124,24 @@ class DependencyError(UigcError):
 
 
 class InexactError(UigcError):
-    """The prior that ran did not reproduce the encoder's symbols."""
+    """The provider did not reproduce the encoder's symbols, so it did not compute the prior exactly."""
 
     exit_code = ExitCode.INEXACT
 
 
 class EngineError(UigcError):
-    """An engine cannot be built, or is not the one that is needed."""
+    """The engine cannot be built, or is not the one that is needed."""
 
     exit_code = ExitCode.ENGINE
 
 
 class BudgetError(UigcError):
-    """Nothing can be quantized at a loss that is allowed."""
+    """No layer can be quantized to int8 within the loss that is allowed."""
 
     exit_code = ExitCode.BUDGET
 
 
 class MismatchError(UigcError):
-    """A provider computed other logits than the integer reference."""
+    """A provider computed logits that differ from the integer reference; a bug, in uigc or in the provider."""
 
     exit_code = ExitCode.MISMATCH

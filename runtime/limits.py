@@ -1,4 +1,4 @@
-"""How large images may be, so that memory stays bounded."""
+"""Limits on the size of images, which keep memory bounded."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ from dataclasses import dataclass
 
 from uigc.runtime.format.bitstream import check_size
 
-MAX_PIXELS = 1 << 25  # an 8K image; larger ones must be asked for, because memory grows with them
-WHOLE_PIXELS = 1 << 22  # the same for tokenizers that look at the whole image: their memory grows with its square
-BATCH_PIXELS = 1 << 23  # of all images of a batch
+MAX_PIXELS = 1 << 25
+"""Pixels of the largest image, unless the user sets another limit: an 8K image. Memory grows with them."""
+WHOLE_PIXELS = 1 << 22
+"""The same for tokenizers that look at the whole image, whose memory grows with the square of its pixels."""
+BATCH_PIXELS = 1 << 23
+"""Pixels of all images of a batch together."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """``local``: whether the tokenizer looks at the neighbourhood of each pixel only; ``asked``: most pixels of a
-    image, None for the default."""
+    """The limits of one codec.
+
+    ``local``: whether the tokenizer looks only at the neighbourhood of each pixel.
+    ``max_pixels``: the user's limit on the pixels of an image, None for the default.
+    """
 
     local: bool
-    asked: int | None = None
+    max_pixels: int | None = None
 
     @property
     def pixels(self) -> int:
-        """Of one image."""
-        return self.asked or (MAX_PIXELS if self.local else WHOLE_PIXELS)
+        """The largest number of pixels that one image may have."""
+        return self.max_pixels or (MAX_PIXELS if self.local else WHOLE_PIXELS)
 
     def check(self, width: int, height: int) -> None:
-        """Refuse an image that is larger than the format or these limits admit."""
+        """Refuse an image that is larger than the format or these limits allow."""
         reason = "" if self.local else " with this bundle, whose tokenizer looks at the whole image at once"
         check_size(width, height, self.pixels, reason)
 
     def batch(self, width: int, height: int) -> int:
-        """How many images of a size may go through the networks together."""
+        """Return how many images of a size may go through the networks together."""
         return max(1, (BATCH_PIXELS if self.local else WHOLE_PIXELS) // (width * height))

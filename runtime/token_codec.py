@@ -17,8 +17,9 @@ from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError
-from uigc.runtime.format import bitstream, mask
+from uigc.runtime.format import bitstream, mask, mask_coding
 from uigc.runtime.format.bitstream import Header
+from uigc.runtime.format.block_choice import lost_blocks
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask, MaskMode
@@ -177,7 +178,7 @@ class TokenCodec:
         shape = grid_shape(header.height, header.width, self.bundle.patch)
         edges = np.zeros(mask.block_shape(*shape), dtype=bool)
         if header.mode is not MaskMode.ENTIRE:
-            edges = mask.read_bits(decoding.reader, edges.shape, self._mask_table)
+            edges = mask_coding.read_bits(decoding.reader, edges.shape, self._mask_table)
         decoding.sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
 
     def _read_tokens(self, decodings: Sequence[_Decoding], progress: Progress) -> None:
@@ -207,14 +208,14 @@ class TokenCodec:
         sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
         regenerated = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
         return [
-            mask.lost_blocks(grid, other, self.bundle.codewords, choice.share)
+            lost_blocks(grid, other, self.bundle.codewords, choice.share)
             for grid, other in zip(grids, regenerated, strict=True)
         ]
 
     def _write_mask(self, writer: SymbolWriter, edges: Bits, mode: MaskMode, shape: tuple[int, ...]) -> Bits:
         """Write the edge bits of a grid, and return which of its tokens are sent."""
         if mode is not MaskMode.ENTIRE:
-            mask.write_bits(writer, edges, self._mask_table)
+            mask_coding.write_bits(writer, edges, self._mask_table)
         return mask.sent_tokens(mode, edges, self.bundle.schedule, *shape)
 
     def _pack(self, writer: SymbolWriter, size: tuple[int, int], grid: Tokens, choice: Mask) -> bytes:

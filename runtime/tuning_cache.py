@@ -1,4 +1,4 @@
-"""What ``uigc doctor --tune`` measured on this machine: read here by the codec, written by ``cli/autotune.py``."""
+"""The measurements of ``uigc doctor --tune`` on this machine: ``cli/autotune.py`` writes them, the codec reads them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from uigc.runtime.environment import package_version, processor_name
 from uigc.runtime.io import files
 
 IGNORE = "UIGC_TUNED"
-"""Environment variable: 0 ignores what was measured."""
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "tensorrt-cu13", "tensorrt-rtx-cu13")  # whose versions change times
+"""Environment variable: with the value 0, measurements are ignored."""
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "tensorrt-cu13", "tensorrt-rtx-cu13")  # their versions change times
 
 
 def cache_folder() -> Path:
-    """Where this platform keeps what can be measured again."""
+    """Return the folder for caches on this platform."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "uigc" / "Cache"
     if sys.platform == "darwin":
@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
 
 def _path(bundle: Bundle, provider: str) -> Path:
-    """The file of this machine, these packages, this provider and this bundle: any other measures for itself."""
+    """Return the file for this machine, these packages, this provider and this bundle; any other has its own."""
     subject = [
         platform.system(), platform.machine(), processor_name(), os.cpu_count(), provider,
         [package_version(package) for package in PACKAGES], bundle.manifest,
@@ -40,8 +40,10 @@ def _path(bundle: Bundle, provider: str) -> Path:
 
 
 def read(bundle: Bundle, provider: str) -> dict[str, Any]:
-    """What was measured: ``precision``, perhaps ``pixel_precision``, and ``milliseconds``; empty if nothing was, or if
-    it is to be ignored."""
+    """Return the measurements: ``precision`` and ``milliseconds``, and perhaps the same of the pixel networks.
+
+    Empty if nothing was measured, if it cannot be read, or if :data:`IGNORE` says so.
+    """
     if os.environ.get(IGNORE) == "0":
         return {}
     try:
@@ -52,14 +54,14 @@ def read(bundle: Bundle, provider: str) -> dict[str, Any]:
 
 
 def write(bundle: Bundle, provider: str, measured: dict[str, Any]) -> None:
-    """Keep what was measured; see :func:`read`."""
+    """Store measurements; see :func:`read`."""
     path = _path(bundle, provider)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.replace(path, lambda part: part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8"))
 
 
 def preferred(bundle: Bundle, provider: str, key: str, offered: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The precisions that a provider offers for the graphs ``names``; the measured one first, if all have it."""
+    """Return the precisions that a provider offers for the graphs ``names``, the fastest measured one first."""
     measured = read(bundle, provider).get(key)
     if isinstance(measured, str) and all(measured in bundle.precisions(name) for name in names):
         return [measured, *offered]

@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "limits": {"format"},
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
-    "providers": {"bundle", "errors", "spans"},
+    "providers": {"bundle", "errors", "format", "spans"},
     "tuning_cache": {"bundle", "environment", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "io", "outcomes", "progress", "providers", "spans"},

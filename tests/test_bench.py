@@ -25,6 +25,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
 from uigc.runtime.exactness import conformance
 from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.progress import silent
 from uigc.runtime.providers import ProviderOptions
 
 
@@ -66,7 +67,7 @@ def test_the_twin_is_traced_as_it_is() -> None:
 
 
 def test_pytorch_reads_the_bundle_and_is_exact(bundle: Bundle, tiny_path: Path) -> None:
-    solved = conformance.make_cases(bundle, 9, [], 3, 2, lambda done, total: None)
+    solved = conformance.make_cases(bundle, 9, [], 3, 2, silent)
     outcomes = exactness.torch_outcomes(bundle, solved, "cpu")
     assert [outcome.precision for outcome in outcomes] == [mode.name for mode in MODES]
     assert all(outcome.values > 0 and outcome.different == 0 for outcome in outcomes)

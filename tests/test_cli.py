@@ -134,7 +134,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     findings = json.loads(done.stdout)
     assert done.returncode == 0
     assert findings["providers"]["cpu"] == "runs"
-    assert findings["bundle"]["state"] == "whole"
+    assert findings["bundle"]["state"] == "valid"
     assert findings["proof"]["certificates"] == 18
     proven = uigc("doctor", "--bundle", tiny_path, "--prove")
     assert proven.returncode == 0, proven.stderr
@@ -199,5 +199,5 @@ def test_names_and_folders(uigc: Run, image_path: Path, tmp_path: Path) -> None:
     fails(uigc, ExitCode.USAGE, "compress", image_path, text="IN and OUT were expected; for many files add -o DIR")
     fails(uigc, ExitCode.USAGE, "compress", image_path, "a.uigc", "b.uigc", text="3 names")
     fails(uigc, ExitCode.USAGE, "compress", image_path, "-", "-o", "out", text="Standard input")
-    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", image_path, text="cannot be made")
+    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", image_path, text="cannot be created")
     fails(uigc, ExitCode.OUTPUT, "decompress", image_path, "-o", "out", "--suffix", ".txt", text="cannot be written as")

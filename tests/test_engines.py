@@ -27,6 +27,7 @@ from uigc.runtime.errors import (
     UsageError,
 )
 from uigc.runtime.exactness.verify import examine_all
+from uigc.runtime.progress import silent
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
 
@@ -116,8 +117,8 @@ def test_verify_runs_on_engines(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_pat
 
     fill(tmp_path, tiny_path, "fp16", size="16x16..384x384", batch=8, graphs=STAGES)
     bundle, provider = Bundle.load(tiny_path), providers.find("tensorrt-rtx", tmp_path)
-    solved = conformance.make_cases(bundle, 12, [], 0, 1, lambda done, total: None)
-    (outcome,) = examine_all(bundle, [provider], solved, lambda label, done, total: None)
+    solved = conformance.make_cases(bundle, 12, [], 0, 1, silent)
+    (outcome,) = examine_all(bundle, [provider], solved, silent)
     assert (outcome.precision, outcome.different, outcome.error) == ("fp16", 0, None)
     assert outcome.values == sum(case.logits.size for case in solved)
     assert providers.available(tmp_path)[-1] == provider

@@ -24,7 +24,8 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.exactness.reference import ReferencePrior
 from uigc.runtime.format import bitstream
-from uigc.runtime.format.mask import MODES, edge_blocks
+from uigc.runtime.format.block_choice import edge_blocks
+from uigc.runtime.format.mask import MODES
 from uigc.runtime.providers import ProviderOptions
 
 FOLDER = ROOT / "tests" / "golden"

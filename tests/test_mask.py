@@ -1,10 +1,12 @@
+"""The mask: its text, the choice of blocks, and the coding of their bits."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
 from uigc.runtime.errors import UsageError
-from uigc.runtime.format import mask
+from uigc.runtime.format import block_choice, mask, mask_coding
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter
 from uigc.runtime.format.mask import MaskMode
 from uigc.runtime.format.schedule import quincunx
@@ -21,11 +23,11 @@ def blobs(shape: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_come_back(shape: tuple[int, int]) -> None:
-    table = mask.count_table([blobs((40, 40))])
+    table = mask_coding.count_table([blobs((40, 40))])
     for bits in (blobs(shape), np.zeros(shape, bool), np.ones(shape, bool)):
         writer = SymbolWriter()
-        mask.write_bits(writer, bits, table)
-        assert np.array_equal(mask.read_bits(SymbolReader(writer.finish()), shape, table), bits)
+        mask_coding.write_bits(writer, bits, table)
+        assert np.array_equal(mask_coding.read_bits(SymbolReader(writer.finish()), shape, table), bits)
 
 
 def test_contexts_by_their_definition() -> None:
@@ -39,14 +41,14 @@ def test_contexts_by_their_definition() -> None:
                 inside = y + dy >= 0 and 0 <= x + dx < 9
                 context = context * 2 + int(inside and bits[y + dy, x + dx])
             expected.append(context)
-    assert mask.contexts(bits).tolist() == expected
+    assert mask_coding.contexts(bits).tolist() == expected
 
 
 def test_a_trained_table_saves_bits() -> None:
-    table = mask.count_table([blobs((32, 32)) for _ in range(40)])
+    table = mask_coding.count_table([blobs((32, 32)) for _ in range(40)])
     writer = SymbolWriter()
     bits = blobs((32, 32))
-    mask.write_bits(writer, bits, table)
+    mask_coding.write_bits(writer, bits, table)
     assert 8 * len(writer.finish()) < 0.75 * bits.size
     assert table.min() >= 64
     assert table.max() <= 65472
@@ -55,12 +57,12 @@ def test_a_trained_table_saves_bits() -> None:
 def test_edges_lie_where_the_image_changes() -> None:
     image = np.zeros((96, 128, 3), np.uint8)
     image[:, 70:] = 200
-    assert np.array_equal(mask.edge_blocks(image, 16), np.tile([False, False, True, False], (3, 1)))
+    assert np.array_equal(block_choice.edge_blocks(image, 16), np.tile([False, False, True, False], (3, 1)))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 80), (16, 48)])
 def test_a_flat_image_has_no_edges(size: tuple[int, int]) -> None:
-    edges = mask.edge_blocks(np.full((*size, 3), 77, np.uint8), 16)
+    edges = block_choice.edge_blocks(np.full((*size, 3), 77, np.uint8), 16)
     assert edges.shape == mask.block_shape(size[0] // 16, size[1] // 16)
     assert not edges.any()
 
@@ -85,22 +87,22 @@ def test_a_share_of_the_blocks_lies_on_edges() -> None:
     image = RNG.integers(256, size=(160, 224, 3), dtype=np.uint8)
     previous = np.zeros((5, 7), bool)
     for share in (0, 0.2, 0.5, 1):
-        edges = mask.edge_blocks(image, 16, share)
+        edges = block_choice.edge_blocks(image, 16, share)
         assert edges.sum() == round(share * 35)
         assert not (previous & ~edges).any()  # more of them, never others
         previous = edges
-    flat = mask.edge_blocks(np.full((64, 64, 3), 9, np.uint8), 16, 0.5)
+    flat = block_choice.edge_blocks(np.full((64, 64, 3), 9, np.uint8), 16, 0.5)
     assert flat.tolist() == [[True, True], [False, False]]  # of equals, the first
 
 
 def test_blocks_that_would_be_missed_most() -> None:
-    words = np.array([[0, 0], [3, 4], [100, 0]])
+    codewords = np.array([[0, 0], [3, 4], [100, 0]])
     tokens = np.array([[0, 1, 2, 2, 0], [0, 0, 2, 2, 1], [1, 1, 0, 0, 1]], np.int32)
     back = np.array([[0, 0, 2, 0, 0], [0, 0, 2, 2, 0], [1, 0, 0, 0, 1]], np.int32)
     # Losses of the blocks: 25, 10000, 25 above and 25, 0, 0 below; their mean is 1679.
-    assert mask.lost_blocks(tokens, back, words).tolist() == [[False, True, False], [False] * 3]
-    assert mask.lost_blocks(tokens, back, words, 0.5).tolist() == [[True, True, True], [False] * 3]
-    assert not mask.lost_blocks(tokens, tokens, words).any()
+    assert block_choice.lost_blocks(tokens, back, codewords).tolist() == [[False, True, False], [False] * 3]
+    assert block_choice.lost_blocks(tokens, back, codewords, 0.5).tolist() == [[True, True, True], [False] * 3]
+    assert not block_choice.lost_blocks(tokens, tokens, codewords).any()
 
 
 def test_a_mask_from_text() -> None:

@@ -14,7 +14,7 @@ from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.format import mask
 from uigc.runtime.format.entropy_coder import SymbolWriter, weight_table
-from uigc.runtime.format.regeneration import drawn, numbers
+from uigc.runtime.format.regeneration import random_numbers, sampled
 
 
 def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -37,22 +37,22 @@ def test_draws_follow_the_logits() -> None:
     """One word is three times as likely as another, and all others are not likely at all."""
     logits = np.full((4000, 16), -2000, np.int32)
     logits[:, 2], logits[:, 4] = 0, round(32 * np.log(1 / 3))
-    tokens = drawn(logits, numbers(1, 40, 100).reshape(-1), weight_table())
+    tokens = sampled(logits, random_numbers(1, 40, 100).reshape(-1), weight_table())
     assert set(tokens) == {2, 4}
     assert (tokens == 2).mean() == pytest.approx(1 / (1 + 3 ** (-4 / 3)), abs=0.02)  # 0.81, where the prior says 0.75
-    even = drawn(np.zeros((4000, 16), np.int32), numbers(1, 40, 100).reshape(-1), weight_table())
+    even = sampled(np.zeros((4000, 16), np.int32), random_numbers(1, 40, 100).reshape(-1), weight_table())
     assert np.bincount(even, minlength=16).tolist()[8:] == [0] * 8  # of equals, the lower words
     assert (np.bincount(even)[:8] / 4000) == pytest.approx(np.full(8, 1 / 8), abs=0.03)
-    assert drawn(np.zeros((3, 4), np.int32), np.array([0, 2**31, 2**32 - 1]), weight_table()).tolist() == [0, 2, 3]
-    assert drawn(np.zeros((0, 16), np.int32), np.empty(0, np.int64), weight_table()).shape == (0,)
+    assert sampled(np.zeros((3, 4), np.int32), np.array([0, 2**31, 2**32 - 1]), weight_table()).tolist() == [0, 2, 3]
+    assert sampled(np.zeros((0, 16), np.int32), np.empty(0, np.int64), weight_table()).shape == (0,)
 
 
 def test_numbers_are_the_published_ones_and_depend_on_place_alone() -> None:
     """NumPy's outputs under a key are fixed; the first are those of the generator as it was published."""
-    assert numbers(0, 1, 4).tolist() == [chances_of(0, 4)]
-    assert np.array_equal(numbers(9, 7, 5).reshape(-1), np.array(chances_of(9, 35)))
-    assert numbers(9, 7, 5)[1].tolist() == numbers(9, 2, 5)[1].tolist()
-    assert numbers(9, 7, 5).tolist() != numbers(8, 7, 5).tolist()
+    assert random_numbers(0, 1, 4).tolist() == [chances_of(0, 4)]
+    assert np.array_equal(random_numbers(9, 7, 5).reshape(-1), np.array(chances_of(9, 35)))
+    assert random_numbers(9, 7, 5)[1].tolist() == random_numbers(9, 2, 5)[1].tolist()
+    assert random_numbers(9, 7, 5).tolist() != random_numbers(8, 7, 5).tolist()
 
 
 def test_drawing_depends_on_no_batch_and_no_tile(tiny: Codec, tiny_path: Path, sample: np.ndarray) -> None:

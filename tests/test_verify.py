@@ -17,6 +17,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import ExitCode, ProviderError
 from uigc.runtime.exactness.conformance import BATCHES, Case, make_cases, random_grids
 from uigc.runtime.exactness.verify import compare, examine, matrix
+from uigc.runtime.progress import silent
 from uigc.runtime.providers import OPTIMIZATIONS, ProviderOptions
 
 
@@ -28,7 +29,7 @@ def bundle(tiny_path: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def cases(bundle: Bundle) -> list[Case]:
     image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
-    return make_cases(bundle, 60, [image], 0, 2, lambda done, total: None)
+    return make_cases(bundle, 60, [image], 0, 2, silent)
 
 
 def test_cases_are_of_all_kinds(bundle: Bundle, cases: list[Case]) -> None:
@@ -86,7 +87,8 @@ def test_a_provider_that_fails_is_no_difference(bundle: Bundle, cases: list[Case
 def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "pictures" / "teal.png")
-    done = uigc("verify", tiny_path, "--images", "pictures", "--windows", 3, "--json", "out.json", "--provider", "cpu")
+    options = ("--images", "pictures", "--windows", 3, "--provider", "cpu")
+    done = uigc("verify", "--bundle", tiny_path, *options, "--json", "out.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert (result["different"], result["pictures"]) == (0, 2)
@@ -94,10 +96,10 @@ def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     assert len(result["outcomes"]) == 27
     lines = done.stdout.decode().splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["cpu", name] for name in ("fp32", "fp16", "int8")]
-    assert uigc("verify", tiny_path, "--json", "out.json").returncode == ExitCode.OUTPUT
-    assert uigc("verify", tiny_path, "--images", tiny_path).returncode == ExitCode.INPUT
-    assert uigc("verify", tiny_path, "--provider", "none").returncode == ExitCode.PROVIDER
-    assert uigc("verify", tiny_path, "--windows", 0).returncode == ExitCode.USAGE
+    assert uigc("verify", "--bundle", tiny_path, "--json", "out.json").returncode == ExitCode.OUTPUT
+    assert uigc("verify", "--bundle", tiny_path, "--images", tiny_path).returncode == ExitCode.INPUT
+    assert uigc("verify", "--bundle", tiny_path, "--provider", "none").returncode == ExitCode.PROVIDER
+    assert uigc("verify", "--bundle", tiny_path, "--windows", 0).returncode == ExitCode.USAGE
 
 
 # From which optimizations on the form is inexact, and what the proof says of it.
@@ -115,7 +117,7 @@ def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: inexact_bundle
     bundle = Bundle.load(path)
     with pytest.raises(ProofError, match=text):
         prove_file(bundle.graph("stage5", "int8"), token_domain(bundle.pad))
-    done = uigc("verify", path, "--windows", 1, "--json", "out.json")
+    done = uigc("verify", "--bundle", path, "--windows", 1, "--json", "out.json")
     assert done.returncode == ExitCode.MISMATCH == 16, done.stderr
     assert b"differ from the reference" in done.stderr
     outcomes = json.loads((tmp_path / "out.json").read_text())["outcomes"]

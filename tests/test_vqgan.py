@@ -143,7 +143,7 @@ def test_large_images_are_refused_unless_asked_for(made: Made) -> None:
     assert (ours.bundle.local, codec.bundle.local) == (True, False)
     assert codec.bundle.manifest["tokenizer"]["kind"] == "vqgan"
     ours.limits.check(4096, 4096)
-    with pytest.raises(TooLargeError, match="4194304 in all are taken with this bundle, whose tokenizer"):
+    with pytest.raises(TooLargeError, match="4194304 in all are possible with this bundle, whose tokenizer"):
         codec.limits.check(4096, 4096)
     Codec(made.bundle, max_pixels=1 << 24).limits.check(4096, 4096)
 

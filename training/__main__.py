@@ -11,8 +11,9 @@ import torch
 
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
-from uigc.runtime.bundle.manifest import PATCH, is_codebook_size
+from uigc.runtime.bundle.manifest import is_codebook_size
 from uigc.runtime.errors import UigcError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.training.loop import RunOptions
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))

@@ -74,7 +74,7 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
 
     import torch
 
-    from uigc.runtime.bundle.manifest import PATCH
+    from uigc.runtime.format.bitstream import PATCH
     from uigc.training.codebook_reduction import reduced, use
     from uigc.training.photos import Photos
     from uigc.training.prior import token_grids

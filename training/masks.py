@@ -11,8 +11,10 @@ from torch import Tensor
 
 from uigc.export.modules.prior import Prior
 from uigc.runtime.format import regeneration
+from uigc.runtime.format.block_choice import in_steps, lost_blocks
 from uigc.runtime.format.entropy_coder import weight_table
-from uigc.runtime.format.mask import BLOCK, Mask, MaskMode, block_shape, count_table, in_steps, lost_blocks, sent_tokens
+from uigc.runtime.format.mask import BLOCK, Mask, MaskMode, block_shape, sent_tokens
+from uigc.runtime.format.mask_coding import count_table
 from uigc.runtime.format.schedule import Schedule
 
 LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]
@@ -70,7 +72,7 @@ def regenerate(prior: Prior, tokens: Tensor, lost: Tensor, numbers: Tensor | Non
 def _drawn(logits: Tensor, numbers: Tensor) -> Tensor:
     """Logits (B, asked, codebook) in steps and a number for each -> tokens (B, asked)."""
     rows = logits.to(torch.int32).flatten(0, 1).cpu().numpy()
-    tokens = regeneration.drawn(rows, numbers.flatten().cpu().numpy(), weight_table())
+    tokens = regeneration.sampled(rows, numbers.flatten().cpu().numpy(), weight_table())
     return torch.from_numpy(tokens).to(logits.device).long().view(logits.shape[:2])
 
 
@@ -114,7 +116,8 @@ class Masker:
         lost = F.pad(~sent[None].to(self.tokens.device), self._border, value=False)
         numbers = None
         if self.mask.seed is not None:
-            numbers = F.pad(torch.from_numpy(regeneration.numbers(self.mask.seed, rows, columns))[None], self._border)
+            drawn_with = regeneration.random_numbers(self.mask.seed, rows, columns)
+            numbers = F.pad(torch.from_numpy(drawn_with)[None], self._border)
         return regenerate(self.prior, self._padded, lost, numbers)[0, :rows, :columns]
 
 

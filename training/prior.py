@@ -22,8 +22,8 @@ from uigc.export.modules import dyadic, floating
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
-from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import InputError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io import files
 from uigc.training.loop import Run, RunOptions, averaged

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.runtime.bundle.manifest import PATCH
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.regeneration import SEEDS
 from uigc.training.masks import Masker, draw_mask
 

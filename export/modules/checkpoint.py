@@ -106,7 +106,8 @@ def save_prior(
     name: str = "prior",
     tokens: str | None = None,
 ) -> None:
-    """``mask_table``: the edge bits' probabilities int32 (1024,) (see :func:`uigc.runtime.format.mask.count_table`);
+    """``mask_table``: the edge bits' probabilities int32 (1024,) (see
+    :func:`uigc.runtime.format.mask_coding.count_table`);
     ``name``: ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of what it was trained on."""
     metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "tokens": tokens}
     _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.export.modules import dyadic
-from uigc.runtime.bundle.manifest import PATCH
-from uigc.runtime.format.bitstream import MAX_SIDE
+from uigc.runtime.format.bitstream import MAX_SIDE, PATCH
 from uigc.runtime.format.schedule import Schedule
 
 # Raised whenever the arithmetic of the modules changes in a way that changes symbols; it is part of the prior's id.

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from uigc.export.modules.vqgan import GROUPS, VQGAN, VQGANConfig
-from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import InputError
+from uigc.runtime.format.bitstream import PATCH
 
 LAYOUT = ("encoder.", "decoder.", "quantize.embedding.weight", "quant_conv.", "post_quant_conv.")
 INSIDE = "first_stage_model."

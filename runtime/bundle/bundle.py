@@ -17,7 +17,7 @@ from uigc.runtime.bundle.manifest import CODEWORDS, TABLES, WEIGHTS
 from uigc.runtime.bundle.prior_id import prior_id
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError
-from uigc.runtime.format.mask import in_steps
+from uigc.runtime.format.block_choice import in_steps
 from uigc.runtime.format.schedule import Schedule
 
 PRIOR_PREFIX = "prior."

@@ -13,8 +13,9 @@ from typing import Any, TypeGuard
 
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError, UigcError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import FARTHEST
-from uigc.runtime.format.mask import CONTEXT_BITS
+from uigc.runtime.format.mask_coding import CONTEXT_BITS
 from uigc.runtime.format.schedule import Schedule
 
 FORMAT = "uigc-bundle"
@@ -26,7 +27,6 @@ MASK_TABLE = "mask.table"
 CODEWORDS = "tokenizer.quantizer.words"
 TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
 """Length and largest entry of the integer tables among the weights."""
-PATCH = 16  # pixels a token covers each way; fixed by the file format
 PRECISIONS = ("fp32", "fp16", "int8")
 
 

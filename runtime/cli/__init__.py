@@ -1,4 +1,4 @@
 """The command ``uigc`` (``docs/CLI.md``).
 
-``main`` finds the subcommands and runs one; ``commands`` holds the runtime's own.
+``main`` finds the subcommands and runs one of them; ``commands`` holds the runtime's own.
 """

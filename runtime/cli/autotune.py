@@ -1,7 +1,7 @@
-"""``uigc doctor --tune``: which precision is the fastest on this machine, measured once and kept.
+"""``uigc doctor --tune``: measure which precision is the fastest on this machine, and make it the default.
 
-All precisions of the prior give the same logits, so that the choice changes how long a file takes and nothing else; it
-is checked here once more. Those of the pixel networks give other pixels: only what the user allows is measured.
+All precisions of the prior give the same logits, which is checked here once more, so the choice changes only how long a
+file takes. The precisions of the pixel networks give different pixels: only those that the user allows are measured.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from uigc.runtime.exactness.conformance import context
 from uigc.runtime.progress import Progress
 from uigc.runtime.providers import Graph, ProviderOptions
 
-GRID = (32, 48)  # tokens of a 768x512 image
-ROUNDS = 7
+GRID = (32, 48)  # in tokens: a 768x512 image
+ROUNDS = 7  # measurements of each precision, in turns
 
 
 def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress) -> dict[str, Any]:
-    """Measure, keep and return the choice; ``pixels``: precisions of the pixel networks that are allowed."""
+    """Measure, store and return the choice; ``pixels`` are the precisions that the pixel networks may take."""
     runner, options = providers.find(provider), ProviderOptions()
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     stages = {f"stage{stage}": context(bundle, grid, stage, 0) for stage in range(len(bundle.schedule))}
@@ -52,13 +52,16 @@ def _times(
     progress: Progress,
     equal: bool,
 ) -> dict[str, float]:
-    """Milliseconds that all graphs take in each precision: medians of turns, so that what else the machine does hits
-    all alike."""
+    """Return the milliseconds that all graphs take together in each precision.
+
+    They are medians over rounds in which the precisions take turns, so that other work on the machine slows all alike.
+    ``equal``: refuse precisions whose outputs differ.
+    """
     total = dict.fromkeys(precisions, 0.0)
     for done, (name, value) in enumerate(inputs.items()):
         progress("tuning", done, len(inputs))
         graphs = {precision: load(name, precision) for precision in precisions}
-        outputs = [graph(value) for graph in graphs.values()]  # and a warm-up
+        outputs = [graph(value) for graph in graphs.values()]  # also the warm-up
         if equal and not all(np.array_equal(output, outputs[0]) for output in outputs):
             raise InexactError(
                 f"The precisions of {name} do not give the same logits on this machine, and they must; run "

@@ -1,4 +1,4 @@
-"""``uigc compress`` and ``uigc decompress`` of many files into a folder: what fails is named, and the rest goes on."""
+"""``uigc compress -o DIR`` and ``uigc decompress -o DIR``: many files into a folder; a failure stops no other file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from uigc.runtime.format.mask import Mask
 from uigc.runtime.io import files, image
 from uigc.runtime.outcomes import capture, unwrap
 
-MOST_JOBS = 8  # memory grows with them
+MAX_JOBS = 8  # by default; memory grows with the number of jobs
 
 S = TypeVar("S")
 R = TypeVar("R")
 
 
 def compress(arguments: argparse.Namespace, mask: Mask) -> None:
-    """Every image to DIR/STEM.uigc."""
+    """Compress every image to DIR/STEM.uigc."""
     jobs = _share_cores(arguments)
     codec = make_codec(arguments)
     _each(
@@ -38,7 +38,7 @@ def compress(arguments: argparse.Namespace, mask: Mask) -> None:
 
 
 def decompress(arguments: argparse.Namespace) -> None:
-    """Every .uigc file to DIR/STEM and the suffix asked for."""
+    """Decompress every .uigc file to DIR/STEM plus the suffix asked for."""
     image.check_suffix(arguments.suffix)
     jobs = _share_cores(arguments)
     codec = make_codec(arguments)
@@ -52,11 +52,14 @@ def decompress(arguments: argparse.Namespace) -> None:
 
 
 def _share_cores(arguments: argparse.Namespace) -> int:
-    """The number of jobs. On the CPU several images on few threads each are faster than one on all of them."""
+    """Return the number of jobs, and divide the threads among them.
+
+    On the CPU, several images on few threads each are faster than one image on all threads.
+    """
     if arguments.provider != providers.DEFAULT:
         return arguments.jobs or DEFAULT_JOBS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs: int = arguments.jobs or min(cores, MOST_JOBS, len(arguments.names))
+    jobs: int = arguments.jobs or min(cores, MAX_JOBS, len(arguments.names))
     arguments.threads = arguments.threads or max(1, cores // jobs)
     return jobs
 
@@ -68,8 +71,8 @@ def _each(
     work: Callable[[Iterator[S | UigcError]], Iterator[R | UigcError]],
     encode: Callable[[R], bytes],
 ) -> None:
-    """Read, work on and write all files; raises at the end if some failed, with the exit code of the first."""
-    targets = _targets(arguments.names, Path(arguments.folder), suffix)
+    """Read, process and write all files; raise at the end if some failed, with the exit code of the first."""
+    targets = _targets(arguments.names, Path(arguments.output), suffix)
 
     def source(name: str, target: Path | UigcError) -> S:
         files.check_free(unwrap(target), arguments.force)
@@ -89,26 +92,26 @@ def _each(
             size = capture(partial(write, target, outcome))
             if isinstance(size, UigcError):
                 failures.append(size)
-                progress.say(f"uigc: {size}" if name in str(size) else f"uigc: {name}: {size}")
+                progress.print_above(f"uigc: {size}" if name in str(size) else f"uigc: {name}: {size}")
             else:
                 written += size
             progress("files", index + 1, total)
         if not arguments.quiet:
-            progress.say(f"{total - len(failures)} files, {written} bytes, in {arguments.folder}")
+            progress.print_above(f"{total - len(failures)} files, {written} bytes, in {arguments.output}")
     if failures:
-        error = UigcError(f"{len(failures)} of {total} files failed, for the reasons above; the others are written.")
+        error = UigcError(f"{len(failures)} of {total} files failed, for the reasons above; the others were written.")
         error.exit_code = failures[0].exit_code
         raise error
 
 
 def _targets(names: list[str], folder: Path, suffix: str) -> list[tuple[str, Path | UigcError]]:
-    """The output of each input; an error for one whose output is that of an input before it."""
+    """Return each input with its output, or with an error if an earlier input has the same output."""
     if files.STREAM in names:
-        raise UsageError("Standard input has no name to write into a folder by; give IN and OUT instead of -o.")
+        raise UsageError("Standard input has no name for its output in a folder; give IN and OUT instead of -o.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); give another.") from None
+        raise OutputError(f"The folder {folder} cannot be created ({error.strerror}); give another.") from None
     first: dict[Path, str] = {}
     targets: list[tuple[str, Path | UigcError]] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""What an entry point of the group ``uigc.commands`` names: one subcommand of ``uigc``."""
+"""A subcommand of ``uigc``, as the entry points of the group ``uigc.commands`` name it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """``configure`` adds arguments to a parser; ``run`` takes the parsed ones, prints, raises :class:`UigcError`."""
+    """One subcommand and its line in the help text.
+
+    ``configure`` adds its arguments to a parser; ``run`` does the work and raises a :class:`UigcError` if it fails.
+    """
 
     help: str
     configure: Callable[[argparse.ArgumentParser], None]

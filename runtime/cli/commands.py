@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uigc.runtime.cli.arguments import ENGINES, add_codec_arguments, add_mask, add_names, count, make_codec, pair
+from uigc.runtime.cli.arguments import (
+    PRECISIONS,
+    add_background,
+    add_bundle,
+    add_codec_arguments,
+    add_engines,
+    add_mask,
+    add_names,
+    count,
+    make_codec,
+    pair,
+)
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
 
@@ -16,17 +27,17 @@ if TYPE_CHECKING:
     from uigc.runtime.format.bitstream import Header
 
 
-def _say(arguments: argparse.Namespace, text: str) -> None:
-    """Reports go to standard error, so that ``-`` keeps standard output clean."""
+def _report(arguments: argparse.Namespace, text: str) -> None:
+    """Print a line to standard error, so that ``-`` keeps standard output clean."""
     if not arguments.quiet:
         print(text, file=sys.stderr)
 
 
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
-    text = "images that Pillow opens; without -o, one of them and the .uigc file to write, - for standard streams"
+    text = "IN and OUT: an image that Pillow opens and the .uigc file to write, - for standard streams; with -o: images"
     add_names(parser, text)
     add_mask(parser)
-    parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
+    add_background(parser)
     add_codec_arguments(parser)
 
 
@@ -36,7 +47,7 @@ def _compress(arguments: argparse.Namespace) -> None:
     from uigc.runtime.io import files, image
 
     mask = Mask.parse(arguments.mask)
-    if arguments.folder is not None:
+    if arguments.output is not None:
         batch.compress(arguments, mask)
         return
     source, target = pair(arguments.names)
@@ -48,13 +59,14 @@ def _compress(arguments: argparse.Namespace) -> None:
     files.write(target, data, arguments.force)
     height, width = pixels.shape[:2]
     rate = 8 * len(data) / (width * height)
-    _say(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
+    _report(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
 
 
 def _configure_decompress(parser: argparse.ArgumentParser) -> None:
-    text = ".uigc files; without -o, one of them and the image to write (.png, .webp ...), - for standard streams"
+    text = "IN and OUT: a .uigc file and the image to write (.png, .webp ...), - for standard streams; with -o: files"
     add_names(parser, text)
-    parser.add_argument("--suffix", default=".png", help="of the images in DIR: .png (default), .webp, .jpg ...")
+    text = "with -o: suffix of the images: .png (default), .webp, .jpg ..."
+    parser.add_argument("--suffix", default=".png", help=text)
     add_codec_arguments(parser)
 
 
@@ -62,7 +74,7 @@ def _decompress(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import batch
     from uigc.runtime.io import files, image
 
-    if arguments.folder is not None:
+    if arguments.output is not None:
         batch.decompress(arguments)
         return
     source, target = pair(arguments.names)
@@ -73,7 +85,7 @@ def _decompress(arguments: argparse.Namespace) -> None:
     with ProgressLine(arguments.quiet) as progress:
         pixels = make_codec(arguments).decompress(data, progress=progress)
     files.write(target, image.encode(pixels, suffix), arguments.force)
-    _say(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
+    _report(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 
 
 def _configure_info(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +122,18 @@ def _info(arguments: argparse.Namespace) -> None:
         print("\n".join(f"{key.replace('_', ' '):16}{value}" for key, value in figures.items()))
 
 
+def _configure_doctor(parser: argparse.ArgumentParser) -> None:
+    add_bundle(parser)
+    text = "prove again that the prior's graphs are exact (needs uigc[export])"
+    parser.add_argument("--prove", action="store_true", help=text)
+    text = "measure which precision of the prior is the fastest here, and make it the default (see docs/CLI.md)"
+    parser.add_argument("--tune", action="store_true", help=text)
+    parser.add_argument("--provider", default="cpu", metavar="NAME", help="with --tune: provider (default: cpu)")
+    text = "with --tune: precisions of encoder and pixel decoder that may become the default, too; they change pixels"
+    parser.add_argument("--allow-pixels", choices=PRECISIONS, nargs="+", default=[], help=text)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _doctor(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import doctor
 
@@ -122,24 +146,11 @@ def _doctor(arguments: argparse.Namespace) -> None:
     doctor.report(arguments.bundle, arguments.json, arguments.prove)
 
 
-def _configure_doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", metavar="DIR", help="bundle to examine instead of the one that ships")
-    parser.add_argument(
-        "--prove", action="store_true", help="prove the prior's graphs exact again (needs uigc[export])"
-    )
-    text = "measure which precision of the prior is the fastest here, and keep it as the default (see docs/CLI.md)"
-    parser.add_argument("--tune", action="store_true", help=text)
-    parser.add_argument("--provider", default="cpu", metavar="NAME", help="what to tune (default: cpu)")
-    text = "with --tune: precisions of encoder and pixel decoder that may become the default, too; they change pixels"
-    parser.add_argument("--allow-pixels", choices=("fp32", "fp16", "int8"), nargs="+", default=[], help=text)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", metavar="IN", nargs="?", help="an image (default: the sample that ships)")
+    parser.add_argument("image", metavar="IN", nargs="?", help="image to compress (default: the sample photograph)")
     parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
     add_mask(parser)
-    parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
+    add_background(parser)
     add_codec_arguments(parser)
 
 
@@ -150,16 +161,16 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _configure_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle (default: the one that ships)")
-    text = "provider to try; may be given several times (default: all that can run here)"
+    add_bundle(parser)
+    text = "provider to check; may be given several times (default: all that can run here)"
     parser.add_argument("--provider", metavar="NAME", action="append", help=text)
-    parser.add_argument("--engines", metavar="DIR", type=Path, help=ENGINES)
-    parser.add_argument("--images", metavar="DIR", type=Path, help="folder of images to try besides the sample")
-    parser.add_argument("--windows", metavar="N", type=count, default=40, help="random windows to try (default: 40)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random windows (default: 0)")
+    add_engines(parser)
+    parser.add_argument("--images", metavar="DIR", type=Path, help="folder of images to use besides the sample")
+    parser.add_argument("--windows", metavar="N", type=count, default=40, help="number of random windows (default: 40)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the random windows (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write all outcomes to this file")
     parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but the matrix and errors")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the table and errors")
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -168,11 +179,9 @@ def _verify(arguments: argparse.Namespace) -> None:
     verify.run(arguments)
 
 
-compress = Command("compress an image to a .uigc file", _configure_compress, _compress)
-decompress = Command("decompress a .uigc file to an image", _configure_decompress, _decompress)
-info = Command("say what is in a .uigc file, without decoding it", _configure_info, _info)
-doctor = Command("say what is installed, which providers would run, and which bundle", _configure_doctor, _doctor)
-verify = Command(
-    "compare the prior on every provider with the integer reference, bit for bit", _configure_verify, _verify
-)
-demo = Command("compress and decompress a sample photograph and show both side by side", _configure_demo, _demo)
+compress = Command("compress images to .uigc files", _configure_compress, _compress)
+decompress = Command("decompress .uigc files to images", _configure_decompress, _decompress)
+info = Command("show what a .uigc file contains", _configure_info, _info)
+doctor = Command("check the installation: packages, providers and bundle", _configure_doctor, _doctor)
+verify = Command("compare every provider with the integer reference, bit for bit", _configure_verify, _verify)
+demo = Command("compress and decompress a photograph and write both side by side", _configure_demo, _demo)

@@ -1,4 +1,4 @@
-"""The first minute: a photograph to a kilobyte and back, and both side by side."""
+"""``uigc demo``: a photograph to a kilobyte and back, and both side by side."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from uigc.runtime.io.samples import SAMPLE
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write NAME.uigc and NAME.png, original left and decoded right, and print the figures."""
-    source = arguments.picture or str(SAMPLE)
+    """Write NAME.uigc and NAME.png (original left, decoded right), and print sizes and times."""
+    source = arguments.image or str(SAMPLE)
     folder = Path(arguments.output)
-    stem = "sample" if arguments.picture is None else f"{Path(source).stem}-uigc"
+    stem = "sample" if arguments.image is None else f"{Path(source).stem}-uigc"
     for suffix in (".uigc", ".png"):
         files.check_free(folder / f"{stem}{suffix}", arguments.force)
     codec = make_codec(arguments)
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.quiet:
         return
     height, width = pixels.shape[:2]
-    print(f"{Path(source).name}: {width}x{height} pixels, {pixels.nbytes} bytes of samples")
+    print(f"{Path(source).name}: {width}x{height} pixels, {pixels.nbytes} bytes uncompressed")
     print(f"{stem}.uigc: {len(data)} bytes, {8 * len(data) / (width * height):.5f} bits per pixel")
     print(f"{stem}.png: original left, decoded right")
-    print(f"compressed in {compressed - begun:.2f} s, decompressed in {done - compressed:.2f} s, first use included")
+    print(f"compressed in {compressed - begun:.2f} s, decompressed in {done - compressed:.2f} s, loading included")

@@ -1,4 +1,4 @@
-"""What is installed, which providers would run, and whether the bundle is whole."""
+"""``uigc doctor``: check the installed packages, the providers and the bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one li
 
 
 def _providers(bundle: Bundle | None) -> dict[str, str]:
-    """Each provider's name and "runs", or why it does not; with a bundle, a graph is loaded to see."""
+    """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded as a test."""
     states = {}
     for entry in sorted(entry_points(group=providers.GROUP), key=lambda entry: entry.name):
         try:
@@ -33,8 +33,11 @@ def _providers(bundle: Bundle | None) -> dict[str, str]:
 
 
 def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | None]:
-    """The certificates, which loading the bundle has matched with its files, and with ``prove`` what comes of proving
-    anew; the packages above the runtime know how, and are found as entry points."""
+    """Return the findings on exactness, and the first error.
+
+    They are the bundle's certificates, which loading it has matched with its files, and with ``prove`` the results of
+    new proofs. The packages above the runtime do the proving; their checks are found as entry points.
+    """
     certificates = {
         (stage, precision): bundle.certificate(f"stage{stage}", precision)
         for stage in range(len(bundle.schedule))
@@ -67,7 +70,7 @@ def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | Non
 
 
 def _nodes(bundle: Bundle) -> dict[str, str]:
-    """How many nodes the graphs of each precision have."""
+    """Return the numbers of nodes of the graphs in each precision."""
     graphs = bundle.manifest["graphs"]
     counts: dict[str, list[str]] = {}
     for name, graph in graphs.items():
@@ -77,12 +80,12 @@ def _nodes(bundle: Bundle) -> dict[str, str]:
 
 
 def _tuned(bundle: Bundle) -> dict[str, str]:
-    """What was measured on this machine (``uigc doctor --tune``), for each provider."""
+    """Return the measurements of ``uigc doctor --tune`` on this machine, for each provider."""
     found = {name: tuning_cache.read(bundle, name) for name in providers.names()}
     return {
         name: ", ".join(
-            f"{what}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
-            for what, key, times in (
+            f"{networks}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
+            for networks, key, times in (
                 ("prior", "precision", "milliseconds"),
                 ("pixel networks", "pixel_precision", "pixel_milliseconds"),
             )
@@ -94,7 +97,7 @@ def _tuned(bundle: Bundle) -> dict[str, str]:
 
 
 def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
-    """All findings, and the first one that keeps the codec from working."""
+    """Return all findings, and the first error that keeps the codec from working."""
     findings: dict[str, Any] = {
         "uigc": package_version("uigc") or "not installed",
         "python": platform.python_version(),
@@ -112,7 +115,7 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
             "stages": len(bundle.schedule),
             "pixels": " ".join(each for each in bundle.precisions("decoder") if each in bundle.precisions("encoder")),
             "megabytes": round(sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6, 1),
-            "state": "whole",
+            "state": "valid",
         }
     except UigcError as error:
         findings["bundle"] = {"state": str(error)}
@@ -129,7 +132,7 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
 
 
 def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False) -> None:
-    """Print the findings; raises the problem, if there is one, after printing."""
+    """Print the findings, then raise the error, if there is one."""
     findings, problem = examine(bundle_path, prove)
     if as_json:
         print(json.dumps(findings, indent=1))

@@ -1,6 +1,6 @@
-"""The command ``uigc``. Subcommands are entry points of the group ``uigc.commands``: each names a :class:`Command`.
+"""The command ``uigc``. Its subcommands are entry points of the group ``uigc.commands``, each a :class:`Command`.
 
-Importing this module, and ``--help``, load neither numpy nor any provider.
+Neither importing this module nor ``--help`` loads numpy or a provider.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ _ORDER = (
 
 
 def _commands() -> dict[str, Command]:
+    """Return the installed subcommands by name, in the order of the help text."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     known = [name for name in _ORDER if name in found]
     return {name: _load(found[name]) for name in [*known, *sorted(set(found) - set(known))]}
 
 
 def _load(entry: EntryPoint) -> Command:
-    """A command that cannot be imported says so when it is called, and breaks no other."""
+    """Load a command; one that cannot be imported fails with the reason when it is called, and breaks no other."""
     try:
         command: Command = entry.load()
         return command
     except ImportError as error:
-        problem = DependencyError(f"The command {entry.name!r} cannot be loaded ({error}); reinstall what brings it.")
+        problem = DependencyError(f"The command {entry.name!r} cannot be loaded ({error}); reinstall its package.")
 
         def fail(arguments: argparse.Namespace) -> None:
             raise problem
@@ -43,10 +44,11 @@ def _load(entry: EntryPoint) -> Command:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="uigc",
         description="Image codec for ultra-low bitrates: a photograph in about a kilobyte.",
-        epilog="'uigc COMMAND --help' explains a command.",
+        epilog="'uigc COMMAND --help' explains a command and its options.",
     )
     parser.add_argument("--version", action="version", version=f"uigc {package_version('uigc') or 'not installed'}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (see :class:`ExitCode`)."""
+    """Run the command line and return the exit code (see :class:`ExitCode`)."""
     parsed = build_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
@@ -69,11 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, error.exit_code, parsed.debug)
     except ModuleNotFoundError as error:
         missing = DependencyError(
-            f"The package {error.name!r} is missing; install the extra that brings it (see 'uigc doctor')."
+            f"The package {error.name!r} is missing; install the extra of uigc that contains it (see 'uigc doctor')."
         )
         return _fail(missing, missing.exit_code, parsed.debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has stopped
         return int(ExitCode.OUTPUT)
     except KeyboardInterrupt:
         return 130
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"Reading or writing failed ({error}); check the disk, the names and the permissions."
         return _fail(error, ExitCode.OUTPUT, parsed.debug, text)
     except MemoryError as error:
-        text = "The image needs more memory than there is; scale it down."
+        text = "The image needs more memory than is available; scale it down."
         return _fail(error, ExitCode.TOO_LARGE, parsed.debug, text)
     except Exception as error:
         text = f"Unexpected {type(error).__name__}: {error}; run with 'uigc --debug' and report it."
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: BaseException, code: ExitCode, debug: bool, text: str | None = None) -> int:
+    """Print one sentence, after the traceback if ``debug``, and return the exit code."""
     if debug:
         import traceback
 

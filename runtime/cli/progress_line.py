@@ -1,4 +1,4 @@
-"""Progress on a terminal."""
+"""The progress of long work, as a line on a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ PROGRESS_AFTER = 2.0  # seconds
 
 
 class ProgressLine:
-    """A line on a terminal's standard error that appears once the work has taken two seconds."""
+    """A line on standard error that appears on a terminal once the work has taken two seconds.
+
+    It is a :data:`~uigc.runtime.progress.Progress` callback, and a context manager that clears the line at its end.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self._text, self._shown = "", False
@@ -31,8 +34,8 @@ class ProgressLine:
         if self._shown:
             self._draw()
 
-    def say(self, text: str) -> None:
-        """A line of its own on standard error, above this one."""
+    def print_above(self, text: str) -> None:
+        """Print a line on standard error, above this one."""
         clear = "\r\x1b[K" if self._shown else ""
         print(f"{clear}{text}", file=sys.stderr, flush=True)
         if self._shown:

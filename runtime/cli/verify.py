@@ -22,27 +22,24 @@ from uigc.runtime.io.samples import SAMPLE
 
 
 def image_grids(bundle: Bundle, folder: Path | None) -> list[Tokens]:
-    """Token grids of the sample photograph and of the images in ``folder``."""
+    """Return the token grids of the sample photograph and of the images in ``folder``."""
     codec = Codec(bundle)
     paths = [SAMPLE, *(images_in(folder) if folder is not None else [])]
     return [codec.tokenize(image.read(path.read_bytes())) for path in paths]
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Compare, print the table, and raise an error if logits differ or a provider failed."""
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
     bundle = Bundle.load(arguments.bundle)
     chosen = providers.select(arguments.provider, arguments.engines)
-    pictures = image_grids(bundle, arguments.images)
+    grids = image_grids(bundle, arguments.images)
     threads = os.cpu_count() or 1
     with ProgressLine(arguments.quiet) as line:
-
-        def solving(done: int, total: int) -> None:
-            line("reference", done, total)
-
-        solved = conformance.make_cases(bundle, arguments.windows, pictures, arguments.seed, threads, solving)
-        outcomes = examine_all(bundle, chosen, solved, line)
-    result = report(bundle, outcomes, arguments.windows, len(pictures))
+        cases = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, threads, line)
+        outcomes = examine_all(bundle, chosen, cases, line)
+    result = report(bundle, outcomes, arguments.windows, len(grids))
     print(matrix(outcomes))
     if arguments.json:
         files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)
@@ -54,6 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be tried: {failed[0].error}")
+        raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be checked: {failed[0].error}")
     if not arguments.quiet:
         print(f"All {result['values']:,} logits equal the reference.", file=sys.stderr)

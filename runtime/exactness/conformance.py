@@ -1,8 +1,8 @@
-"""Inputs of the prior's stages with the logits that the integer reference computes for them."""
+"""Conformance cases: inputs of the prior's stages with the logits that the integer reference computes for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,17 +14,16 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.exactness.reference import ReferencePrior
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.schedule import Schedule
+from uigc.runtime.progress import Progress
 
 BATCHES = (1, 2, 8)
-SHAPES = ((1, 1), (2, 2), (1, 3), (3, 2))  # in windows; coprime in number to the batches, so that all pairs come up
-LOST_SHARE = 0.3
-
-Progress = Callable[[int, int], None]
+SHAPES = ((1, 1), (2, 2), (1, 3), (3, 2))  # in windows; four shapes and three batches, so that all pairs come up
+LOST_SHARE = 0.3  # of the tokens, in cases with lost tokens
 
 
 @dataclass(frozen=True)
 class Case:
-    """tokens (batch, height, width) that ``stage`` is given, and the right logits (batch, asked, codebook)."""
+    """Input tokens (batch, height, width) of ``stage``, and the correct logits (batch, positions, codebook)."""
 
     stage: int
     tokens: Tokens
@@ -32,8 +31,11 @@ class Case:
 
 
 def random_grids(bundle: Bundle, windows: int, seed: int) -> Iterator[tuple[str, Tokens]]:
-    """Batches of grids, at least ``windows`` windows in all: by turns "any" (whatever a stage could be handed), and
-    "grid" (words, to be masked as the schedule does)."""
+    """Yield random batches of grids, at least ``windows`` windows in all, each with its kind.
+
+    The kinds alternate: "grid" holds codewords, to be masked as the schedule does, and "any" all values that a stage
+    accepts.
+    """
     rng, done, number = np.random.default_rng(seed), 0, 0
     while done < windows:
         batch, (tall, wide) = BATCHES[number % len(BATCHES)], SHAPES[number % len(SHAPES)]
@@ -44,8 +46,10 @@ def random_grids(bundle: Bundle, windows: int, seed: int) -> Iterator[tuple[str,
 
 
 def context(bundle: Bundle, grids: Tokens, stage: int, seed: int) -> Tokens:
-    """What ``stage`` sees of token grids (batch, h, w), padded to whole windows: later stages unknown, and in every
-    second stage lost tokens too."""
+    """Return the view of ``stage`` on token grids (batch, h, w), padded to whole windows.
+
+    Tokens of its own and later stages are unknown, and in every second stage some lost tokens too.
+    """
     schedule: Schedule = bundle.schedule
     batch, height, width = grids.shape
     known = (schedule.stage_of(height, width) < stage)[None].repeat(batch, 0)
@@ -57,7 +61,7 @@ def context(bundle: Bundle, grids: Tokens, stage: int, seed: int) -> Tokens:
 def make_cases(
     bundle: Bundle, windows: int, images: list[Tokens], seed: int, threads: int, progress: Progress
 ) -> list[Case]:
-    """Cases of all stages: random grids of at least ``windows`` windows, and the token grids (h, w) of ``images``."""
+    """Make cases for all stages: random grids of at least ``windows`` windows, and token grids (h, w) of images."""
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
     inputs: list[tuple[int, Tokens]] = []
     for kind, grids in [*random_grids(bundle, windows, seed), *(("grid", image[None]) for image in images)]:
@@ -72,5 +76,5 @@ def make_cases(
     with ThreadPoolExecutor(threads) as pool:
         for case in pool.map(solve, inputs):
             cases.append(case)
-            progress(len(cases), len(inputs))
+            progress("reference", len(cases), len(inputs))
     return cases

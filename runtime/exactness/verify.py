@@ -1,4 +1,4 @@
-"""``uigc verify``: does every provider, in every precision and setting, compute the very logits of the reference?"""
+"""Comparison of every provider, in every precision and setting, with the integer reference: ``uigc verify``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Compute = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many logits were compared, and how many differed; ``error`` if the provider failed instead."""
+    """The numbers of logits that were compared and that differed; ``error`` if the provider failed instead."""
 
     provider: str
     precision: str
@@ -33,11 +33,12 @@ class Outcome:
 
     @property
     def setting(self) -> str:
+        """Threads and optimization as the table's columns show them, such as ``2/extended``."""
         return f"{self.threads or 'default'}/{self.optimization}"
 
 
 def compare(solved: Iterable[Case], load: Callable[[int], Compute]) -> tuple[int, int]:
-    """(values, different) of the graphs that ``load(stage)`` gives."""
+    """Run the graphs of ``load(stage)`` on all cases; return how many logits were compared and how many differ."""
     values = different = 0
     graphs: dict[int, Compute] = {}
     for case in sorted(solved, key=lambda case: case.stage):
@@ -53,7 +54,7 @@ def compare(solved: Iterable[Case], load: Callable[[int], Compute]) -> tuple[int
 def examine(
     bundle: Bundle, provider: Provider, precision: str, options: ProviderOptions, solved: list[Case]
 ) -> Outcome:
-    """All cases on one provider in one precision under one setting."""
+    """Run all cases on one provider in one precision under one setting."""
 
     def load(stage: int) -> Graph:
         return provider.load(bundle.graph(f"stage{stage}", precision), options)
@@ -66,7 +67,7 @@ def examine(
 
 
 def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], progress: Progress) -> list[Outcome]:
-    """Every precision of the bundle on every provider, under all of its settings."""
+    """Run all cases in every precision of the bundle on every provider, under all of its settings."""
     plan = [
         (provider, precision, options)
         for provider in chosen
@@ -82,7 +83,7 @@ def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], prog
 
 
 def matrix(outcomes: list[Outcome]) -> str:
-    """Rows of provider and precision, a column a setting: how many values differ."""
+    """Return the table of differing logits: a row for each provider and precision, a column for each setting."""
     settings = list(dict.fromkeys(outcome.setting for outcome in outcomes))
     widths = [max(8, len(setting)) for setting in settings]
     head = f"{'provider':16}{'precision':11}{'values each':>14}  "
@@ -102,7 +103,7 @@ def _cell(outcome: Outcome | None) -> str:
 
 
 def report(bundle: Bundle, outcomes: list[Outcome], windows: int, images: int) -> dict[str, Any]:
-    """What the JSON file holds."""
+    """Return the content of the JSON file."""
     return {
         "prior": bundle.prior_id.hex(),
         "machine": machine_name(),

@@ -1,4 +1,4 @@
 """The file format in integers: header, schedule, mask, range coder and regeneration (``docs/FORMAT.md``).
 
-Nothing here knows a network, a provider or a bundle.
+Nothing here depends on a network, a provider or a bundle.
 """

@@ -1,4 +1,4 @@
-"""The file: a header of at most 21 bytes and one payload. ``docs/FORMAT.md`` specifies it byte by byte."""
+"""The .uigc file: a header of at most 21 bytes and one payload. ``docs/FORMAT.md`` specifies it byte by byte."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from uigc.runtime.format.mask import MaskMode
 MAGIC = b"UIG"
 VERSION = 1
 PRIOR_ID_BYTES = 4
-MAX_SIDE = 1 << 14
-MAX_PAYLOAD = (1 << 21) - 1
-DRAWN = 16  # added to the mask mode of files whose lost tokens are drawn
-SETTINGS = {*MaskMode, *(mode | DRAWN for mode in MaskMode if mode is not MaskMode.ENTIRE)}
-_FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4
+PATCH = 16  # side of a token in pixels
+MAX_SIDE = 1 << 14  # pixels
+MAX_PAYLOAD = (1 << 21) - 1  # bytes
+SAMPLED = 16  # added to the mask mode if lost tokens are drawn at random
+SETTINGS = {*MaskMode, *(mode | SAMPLED for mode in MaskMode if mode is not MaskMode.ENTIRE)}
+_FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4  # bytes before the first number of variable length
 
 
 @dataclass(frozen=True)
 class Header:
-    """Everything in a file but its payload. ``prior_id`` is 4 bytes; ``seed`` (0..255) is what lost tokens are drawn
-    with, None for the most likely ones."""
+    """Everything in a file except its payload.
+
+    ``prior_id`` is 4 bytes. ``seed`` (0..255) lets the decoder draw the lost tokens; None for the most likely ones.
+    """
 
     width: int
     height: int
@@ -32,7 +35,7 @@ class Header:
 
 
 def _varint(value: int) -> bytes:
-    """Big-endian groups of 7 bits; all but the last have the high bit set."""
+    """Write a number as big-endian groups of 7 bits; all but the last have the high bit set."""
     groups = [value & 127]
     while value := value >> 7:
         groups.append(value & 127 | 128)
@@ -40,6 +43,8 @@ def _varint(value: int) -> bytes:
 
 
 class _Cursor:
+    """Reads bytes and numbers one after another, and reports where the data ends too early."""
+
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
 
@@ -50,6 +55,7 @@ class _Cursor:
         return self.data[self.position - 1]
 
     def varint(self, longest: int) -> int:
+        """Read a number of at most ``longest`` bytes; leading zero groups are refused."""
         value = 0
         for index in range(longest):
             byte = self.byte()
@@ -67,30 +73,30 @@ def _truncated(length: int, wanted: int | None = None) -> CorruptFileError:
 
 
 def check_size(width: int, height: int, max_pixels: int, reason: str = "") -> None:
-    """Refuse images that the format, or this codec's limit, does not admit; ``reason`` is told with the limit."""
+    """Refuse image sizes beyond the limits of the format or ``max_pixels``; ``reason`` explains the latter."""
     if width < 1 or height < 1:
-        raise TooLargeError(f"The image is {width}x{height} pixels and at least 1x1 is needed; give an image.")
+        raise TooLargeError(f"The image is {width}x{height} pixels and at least 1x1 is needed; give a larger one.")
     if max(width, height) > MAX_SIDE or width * height > max_pixels:
         raise TooLargeError(
-            f"The image is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are taken"
+            f"The image is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are possible"
             f"{reason}; scale it down or raise --max-pixels."
         )
 
 
 def pack(header: Header, payload: bytes) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     if len(payload) > MAX_PAYLOAD:
         raise TooLargeError(
             f"The payload has {len(payload)} bytes, and at most {MAX_PAYLOAD} fit; scale the image down."
         )
     seed = b"" if header.seed is None else bytes([header.seed])
-    signature = MAGIC + bytes([VERSION, header.mode | (DRAWN if seed else 0)]) + header.prior_id
+    signature = MAGIC + bytes([VERSION, header.mode | (SAMPLED if seed else 0)]) + header.prior_id
     tail = _varint(header.width - 1) + _varint(header.height - 1) + seed + _varint(len(payload)) + payload
     return signature + zlib.crc32(signature + tail).to_bytes(4, "big") + tail
 
 
 def unpack(data: bytes) -> tuple[Header, bytes]:
-    """Header and payload of a file; refuses by name what is not ours, newer, truncated or damaged."""
+    """Return header and payload of a file; foreign, newer, truncated and damaged files raise an error of their own."""
     if len(data) == 0:
         raise UnrecognizedFileError("The file is empty, and a .uigc file was expected; check how it was written.")
     if not data.startswith(MAGIC[: len(data)]):
@@ -110,7 +116,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         )
     cursor = _Cursor(data, _FIXED)
     width, height = cursor.varint(2) + 1, cursor.varint(2) + 1
-    seed = cursor.byte() if setting & DRAWN else None
+    seed = cursor.byte() if setting & SAMPLED else None
     length = cursor.varint(3)
     end = cursor.position + length
     if len(data) < end:
@@ -120,7 +126,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     if not _checksum_holds(data):
         raise CorruptFileError("The file is damaged: its checksum does not match its contents; fetch it again.")
     prior_id = data[5 : 5 + PRIOR_ID_BYTES]
-    return Header(width, height, MaskMode(setting & ~DRAWN), prior_id, version, seed), data[cursor.position :]
+    return Header(width, height, MaskMode(setting & ~SAMPLED), prior_id, version, seed), data[cursor.position :]
 
 
 def _checksum_holds(data: bytes) -> bool:

@@ -1,7 +1,8 @@
-"""What takes the place of a token that was not sent: the most likely one, or one drawn from the most likely ones.
+"""Regeneration of the tokens that were not sent: the most likely one, or one drawn from the most likely ones.
 
-Drawing is integer arithmetic on logits that are the same everywhere, with counter-based random numbers: a token's
-number depends on a seed, which the file holds, and on where the token lies, but on no batch, tile or order.
+Drawing is integer arithmetic on logits that are the same everywhere, with counter-based random numbers: the number of a
+token depends on a seed, which the file holds, and on the token's position, but not on batches, tiles or the order of
+work.
 """
 
 from __future__ import annotations
@@ -11,44 +12,50 @@ from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Logits, Tokens
 
-TOP_K = 8  # most likely tokens
-TEMPERATURE = 3, 4  # their probabilities are those of the prior to the power of 4/3
+TOP_K = 8  # the most likely tokens, from which one is drawn
+TEMPERATURE = 3, 4  # as a fraction: the probabilities are those of the prior to the power of 4/3
 SEEDS = 256
 _BITS = 32
 
-Numbers = NDArray[np.int64]
+RandomNumbers = NDArray[np.int64]
+"""One random number 0..2^32-1 for each token."""
 
 
 def most_likely(logits: Logits) -> Tokens:
-    """Logits (n, codebook) -> tokens (n,); of equals, the lowest word."""
+    """Return the most likely tokens (n,) under logits (n, codebook); of equals, the lowest codeword."""
     return logits.argmax(axis=1).astype(np.int32)
 
 
-def numbers(seed: int, height: int, width: int) -> Numbers:
-    """A number 0..2^32-1 for each token of a grid (height, width): in raster order the upper halves of what
-    Philox4x64-10 (Salmon et al., SC 2011) gives under the key ``seed``, 0..255, with its counter from 1 on."""
+def random_numbers(seed: int, height: int, width: int) -> RandomNumbers:
+    """Return a random number 0..2^32-1 for each token of a grid (height, width).
+
+    In raster order, they are the upper halves of the outputs of Philox4x64-10 (Salmon et al., SC 2011) under the key
+    ``seed``, 0..255, with its counter from 1 on.
+    """
     raw = np.random.Philox(key=seed).random_raw(height * width)
     return (raw >> np.uint64(_BITS)).astype(np.int64).reshape(height, width)
 
 
-def drawn(logits: Logits, numbers: Numbers, weights: NDArray[np.int32]) -> Tokens:
-    """Logits (n, codebook) and a number for each -> tokens (n,), drawn from the ``TOP_K`` most likely ones, of
-    equals the lower words, at :data:`TEMPERATURE`. ``weights`` by the distance below the best, as the coder has them.
+def sampled(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:
+    """Draw tokens (n,) under logits (n, codebook) with one random number (n,) each.
+
+    A token is one of the ``TOP_K`` most likely ones (of equals, the lower codewords) and drawn at :data:`TEMPERATURE`.
+    ``weights`` is the entropy coder's table of weights by the distance below the best logit.
     """
     if len(logits) == 0:
         return most_likely(logits)
-    best, words = _best(logits, min(TOP_K, logits.shape[1]))
+    best, codewords = _best(logits, min(TOP_K, logits.shape[1]))
     distances = (best[:, :1] - best) * TEMPERATURE[1] // TEMPERATURE[0]
     sums = weights.astype(np.int64).take(distances, mode="clip").cumsum(axis=1)
-    points = numbers * sums[:, -1] >> _BITS
+    points = numbers * sums[:, -1] >> _BITS  # uniform on 0..total-1; the token is the first whose sum lies above
     index = (sums <= points[:, None]).sum(axis=1)
-    return words[np.arange(len(words)), index].astype(np.int32)
+    return codewords[np.arange(len(codewords)), index].astype(np.int32)
 
 
-def _best(logits: Logits, count: int) -> tuple[Numbers, Numbers]:
-    """The ``count`` largest logits of each row, largest first, and their words: (n, count) each."""
+def _best(logits: Logits, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ``count`` largest logits of each row, largest first, and their codewords: (n, count) each."""
     codebook = logits.shape[1]
-    # One integer holds both, so that no order among equals is left to the algorithm.
+    # One integer holds logit and codeword, so that no order among equals is left to the algorithm.
     keys = logits.astype(np.int64) * codebook + np.arange(codebook - 1, -1, -1)
     keys = np.sort(np.partition(keys, -count, axis=1)[:, -count:], axis=1)[:, ::-1]
     return keys // codebook, codebook - 1 - keys % codebook

@@ -1,7 +1,7 @@
 """The order in which the prior sees an image: which token positions belong to which stage.
 
-A schedule tiles the token grid. It is data: it travels in the bundle's manifest, and the modules, the exporter and the
-staged loop all read it from here.
+A schedule is a pattern of stages that tiles the token grid. It is data: the bundle's manifest holds it, and the
+modules, the exporter and the staged loop all use this class.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from uigc.runtime.errors import BundleError
 
 Position = tuple[int, int]
-Whole = TypeVar("Whole", np.int32, np.int64)
+Int = TypeVar("Int", np.int32, np.int64)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Stages over a ``tile`` x ``tile`` pattern of token positions.
+    """The stages of a ``tile`` x ``tile`` pattern of token positions.
 
     ``stages[k]`` lists the (row, column) positions inside a tile that stage k predicts, in coding order: tile by tile
     in raster order, and inside a tile in the order of this list. Every position belongs to exactly one stage.
@@ -41,20 +41,22 @@ class Schedule:
 
     @classmethod
     def from_json(cls, tile: int, stages: Sequence[Sequence[Sequence[int]]]) -> Schedule:
+        """Read a schedule from the entries of a manifest."""
         return cls(tile, tuple(tuple((int(row), int(column)) for row, column in stage) for stage in stages))
 
     def to_json(self) -> dict[str, object]:
+        """Return the schedule as a manifest holds it."""
         return {"tile": self.tile, "stages": [[list(position) for position in stage] for stage in self.stages]}
 
     def __len__(self) -> int:
         return len(self.stages)
 
     def active(self, stage: int) -> tuple[Position, ...]:
-        """Positions that the graph of ``stage`` computes on: those of earlier stages, then those it predicts."""
+        """Return the positions that the graph of ``stage`` computes: those of earlier stages, then its own."""
         return tuple(position for earlier in self.stages[: stage + 1] for position in earlier)
 
     def leading(self, share: float) -> int:
-        """Number of leading stages that together hold at least ``share`` of the grid."""
+        """Return how many leading stages it takes to hold at least ``share`` of the grid."""
         known = 0
         for stage, positions in enumerate(self.stages):
             known += len(positions)
@@ -63,22 +65,25 @@ class Schedule:
         return len(self.stages)
 
     def stage_of(self, height: int, width: int) -> NDArray[np.int8]:
-        """Grid (height, width) with the number of the stage that predicts each position."""
+        """Return a grid int8 (height, width) with the number of the stage that predicts each position."""
         grid = np.empty((height, width), dtype=np.int8)
         for stage, positions in enumerate(self.stages):
             for row, column in positions:
                 grid[row :: self.tile, column :: self.tile] = stage
         return grid
 
-    def gather(self, grid: NDArray[Whole], stage: int) -> NDArray[Whole]:
-        """Values (n,) of a grid, its sides multiples of the tile, at the stage's positions in coding order."""
+    def gather(self, grid: NDArray[Int], stage: int) -> NDArray[Int]:
+        """Return the values (n,) of a grid at the positions of a stage, in coding order.
+
+        The sides of the grid are multiples of the tile.
+        """
         rows, columns = zip(*self.stages[stage], strict=True)
         tile = self.tile
         tiles = grid.reshape(grid.shape[0] // tile, tile, grid.shape[1] // tile, tile)
         return np.ascontiguousarray(tiles[:, list(rows), :, list(columns)].transpose(1, 2, 0)).reshape(-1)
 
     def scatter(self, grid: NDArray[np.int32], stage: int, values: NDArray[np.int32]) -> None:
-        """The inverse of :meth:`gather`: writes ``values`` (n,) into ``grid`` in place."""
+        """Write ``values`` (n,) into ``grid`` in place; the inverse of :meth:`gather`."""
         tile = self.tile
         tall, wide = grid.shape[0] // tile, grid.shape[1] // tile
         tiles = values.reshape(tall, wide, len(self.stages[stage]))
@@ -87,10 +92,17 @@ class Schedule:
 
 
 def quincunx() -> Schedule:
-    """The default: a quincunx refinement over 4x4 tiles in six stages of 1/16, 1/16, 1/8, 1/4, 1/4 and 1/4 of the grid.
+    """Return the default schedule: a quincunx refinement over 4x4 tiles.
 
-    The first four stages are the white squares of a checkerboard, the last two the black ones. It refines the four
-    phases of the published method (UIGC, ICME 2024), so that the first look at an image is coarser and cheaper.
+    Its six stages are 1/16, 1/16, 1/8, 1/4, 1/4 and 1/4 of the grid. The stage of each token in a tile::
+
+        0 5 2 5
+        4 3 4 3     white squares of the checkerboard: stages 0-3
+        2 5 1 5     black squares: stages 4-5
+        4 3 4 3
+
+    It refines the four phases of the published method (UIGC, ICME 2024), so that the first look at an image is coarser
+    and cheaper.
     """
     odd, even = (1, 3), (0, 2)
     return Schedule(

@@ -17,7 +17,7 @@ from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import pad_to_windows
-from uigc.runtime.format.regeneration import Numbers, drawn, most_likely, numbers
+from uigc.runtime.format.regeneration import RandomNumbers, most_likely, random_numbers, sampled
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.networks.outputs import logits_of
 from uigc.runtime.networks.tiling import tiles
@@ -45,7 +45,7 @@ class _Walk:
     exchange: Exchange
     context: Tokens
     result: Tokens
-    numbers: Numbers | None = None
+    numbers: RandomNumbers | None = None
     failure: UigcError | None = None
 
 
@@ -150,7 +150,7 @@ class StagedPrior:
     def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
-        chances = None if seed is None else pad_to_windows(numbers(seed, *sent.shape), self.window, 0)
+        chances = None if seed is None else pad_to_windows(random_numbers(seed, *sent.shape), self.window, 0)
         return _Walk(sent, exchange, context, context.copy(), chances)
 
     def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
@@ -228,7 +228,7 @@ class StagedPrior:
         """Return the tokens that take the place of the ``lost`` ones of a stage."""
         if walk.numbers is None:
             return most_likely(logits[lost])
-        return drawn(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
+        return sampled(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
 
     def _sent(self, sent: Bits, stage: int) -> Bits:
         """Return which tokens (n,) of a stage are sent, in coding order."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 from uigc.runtime.providers.library import import_onnxruntime
