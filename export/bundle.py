@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.export.pixel_fp16 import half
+from uigc.export.pixel_fp16 import to_fp16
 from uigc.export.proof import Domain, prove_file, token_domain
 from uigc.export.receptive_field import halos
-from uigc.export.stage_precisions import variants
+from uigc.export.stage_precisions import precision_variants
 from uigc.export.trace import OPSET, Spec, TraceError, compare, is_stage, specs, trace
 from uigc.export.weights import WeightStore, externalize, name_weights, resolve
 from uigc.runtime.bundle import Bundle
@@ -108,7 +108,7 @@ def _write(
         say(f"tracing {spec.name}")
         model = trace(spec)
         name_weights(model, store)
-        precisions = variants(model, domain) if is_stage(spec) else {"fp32": model, "fp16": half(model)}
+        precisions = precision_variants(model, domain) if is_stage(spec) else {"fp32": model, "fp16": to_fp16(model)}
         for variant in precisions.values():
             externalize(variant, spec.name, store)
         graphs.append((spec, precisions))

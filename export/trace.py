@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from uigc.export.modules.interface import ImageToTokens, TokensToImage, VQTokenizer
 from uigc.export.modules.prior import Prior, Stage
-from uigc.export.simplify import tidy
+from uigc.export.simplify import simplify
 from uigc.runtime.bundle.manifest import PATCH
 from uigc.runtime.errors import UigcError
 
@@ -101,7 +101,7 @@ def trace(spec: Spec) -> onnx.ModelProto:
         )
     if program is None:
         raise TraceError(f"PyTorch returned no graph for {spec.name}; check the versions of torch and onnxscript.")
-    return _anonymous(tidy(program.model_proto))
+    return _anonymous(simplify(program.model_proto))
 
 
 def _remainder(x: Any, divisor: Any) -> Any:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save
 
+from uigc.export.editor import Array
 from uigc.runtime.bundle.manifest import WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
 
@@ -29,8 +29,6 @@ _ONNX_TYPES = {
 }
 INT8_PREFIX = "int8."
 """Of the names of quantized weights: not the prior's own, which begin with ``prior.`` and make its id."""
-
-Array = NDArray[np.generic]
 
 
 def compact(array: Array) -> Array:

@@ -31,8 +31,8 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
         {"one": np.array([1]), "seven": np.array([8])}, (0, 9), "it divides by 7",
     ),
     "unknown": ([node("CumSum", "x axis", "y")], {"axis": np.array(1)}, (0, 9), "no rule"),
-    "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "no constant power of two"),
-    "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "no constant power of two"),
+    "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "not a constant power of two"),
+    "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "not a constant power of two"),
     "sum too large": ([node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**18)}, (-128, 127), r"2\^24"),
     "steps too far apart": (
         [node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**-18)}, (-128, 127), r"2\^24",
@@ -65,7 +65,7 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "integer overflow": ([node("Cast", "x", "y", to=TensorProto.INT8)], {}, (0, 128), "range of int8"),
     "shape overflow": ([node("Mul", "tokens tokens", "y")], {}, (0, 2**17), "overflow int32"),
     "remainder of floats": ([node("Mod", "x c", "y")], {"c": f32(3)}, (0, 9), "remainder of floats"),
-    "remainder by negatives": ([node("Mod", "tokens tokens", "y")], {}, (-1, 9), "by what may be negative"),
+    "remainder by negatives": ([node("Mod", "tokens tokens", "y")], {}, (-1, 9), "by a divisor that may be negative"),
     "negative remainder": (
         [node("Mod", "tokens c", "y", fmod=1)], {"c": np.array(5, np.int32)}, (-1, 9), "remainders may be negative",
     ),
@@ -75,7 +75,7 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "rows looked up from behind": ([node("Gather", "x tokens", "y")], {}, (-1, 9), "length of axis 0"),
     "scaled product": ([node("Gemm", "x c", "y", alpha=0.5)], {"c": WEIGHT}, (0, 9), "scales its operands"),
     "turned rows": ([node("Gemm", "x x", "y", transA=1)], {}, (0, 9), "first operand is transposed"),
-    "turned variable": ([node("Gemm", "x x", "y", transB=1)], {}, (0, 9), "no constant matrix"),
+    "turned variable": ([node("Gemm", "x x", "y", transB=1)], {}, (0, 9), "not a constant matrix"),
     "sum onto a product": (
         [node("Mul", "x big", "m"), node("Gemm", "x c m", "y", transB=1)], {"c": WEIGHT, "big": f32(2**18)},
         (-128, 127), r"sums reach.*2\^24",
@@ -193,7 +193,7 @@ def hold(name: str, value: Value, array: np.ndarray) -> None:
     assert (numbers >= value.low).all(), name
     assert (numbers <= value.high).all(), name
     if value.is_float:
-        steps = as_integers(array, value.step)
+        steps = as_integers(array, value.exponent)
         assert np.array_equal(steps, np.rint(steps)), name
         assert known.bits <= value.bits, name
 

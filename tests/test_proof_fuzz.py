@@ -121,7 +121,7 @@ def run(program: Program) -> tuple[bool, bool]:
         value = proof.values[name]
         assert (array >= fractions(np.broadcast_to(value.low, array.shape))).all(), name
         assert (array <= fractions(np.broadcast_to(value.high, array.shape))).all(), name
-        steps = array / fractions(np.broadcast_to(np.ldexp(1.0, value.step), array.shape))
+        steps = array / fractions(np.broadcast_to(np.ldexp(1.0, value.exponent), array.shape))
         assert all(step.denominator == 1 for step in steps.flat), name
     return True, same
 

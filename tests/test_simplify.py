@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from uigc.export.simplify import tidy
+from uigc.export.simplify import simplify
 
 INT64, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 
@@ -56,20 +56,20 @@ def value(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 )
 def test_shapes_are_stated_where_they_can_be(target: list[str | int], stated: list[int] | None) -> None:
     model = traced(target)
-    tidied = tidy(model)
-    onnx.checker.check_model(tidied)
-    operators = [node.op_type for node in tidied.graph.node]
+    simplified = simplify(model)
+    onnx.checker.check_model(simplified)
+    operators = [node.op_type for node in simplified.graph.node]
     assert operators.count("Cast") == 0
     assert operators.count("Reshape") == 1
     if stated is not None:
         assert operators == ["Reshape", "Gather"]
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in tidied.graph.initializer}
-        assert constants[tidied.graph.node[0].input[1]].tolist() == stated
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in simplified.graph.initializer}
+        assert constants[simplified.graph.node[0].input[1]].tolist() == stated
     else:
         assert "Concat" in operators
     for batch, rows in ((1, 1), (2, 5)):
         x = np.random.default_rng(0).random((batch, rows, 6), np.float32)
-        assert np.array_equal(value(tidied, x), value(model, x))
+        assert np.array_equal(value(simplified, x), value(model, x))
 
 
 def wordy() -> onnx.ModelProto:
@@ -122,15 +122,15 @@ def wordy() -> onnx.ModelProto:
 
 def test_two_nodes_become_one_where_one_says_it() -> None:
     model = wordy()
-    tidied = tidy(model)
-    onnx.checker.check_model(tidied)
-    operators = [node.op_type for node in tidied.graph.node]
+    simplified = simplify(model)
+    onnx.checker.check_model(simplified)
+    operators = [node.op_type for node in simplified.graph.node]
     assert operators == [
         "Shape", "Div", "Mul", "Squeeze", "Range", "Gather", "Gemm", "ReduceMean", "Slice", "Gather", "ReduceSum",
         "ReduceSum", "Cast", "Sum",
     ]  # fmt: skip
     x = np.random.default_rng(0).integers(-9, 9, (6, 8)).astype(np.float32)
-    assert np.array_equal(value(tidied, x), value(model, x))
+    assert np.array_equal(value(simplified, x), value(model, x))
 
 
 def test_a_product_that_somebody_else_reads_stays_alone() -> None:
@@ -139,10 +139,10 @@ def test_a_product_that_somebody_else_reads_stays_alone() -> None:
         if node.op_type == "Sum":
             node.input.append("product_sum")
     model.graph.node.insert(9, helper.make_node("ReduceSum", ["product"], ["product_sum"], keepdims=0))
-    tidied = tidy(model)
-    assert [node.op_type for node in tidied.graph.node].count("Add") == 1
+    simplified = simplify(model)
+    assert [node.op_type for node in simplified.graph.node].count("Add") == 1
     x = np.random.default_rng(1).integers(-9, 9, (4, 8)).astype(np.float32)
-    assert np.array_equal(value(tidied, x), value(model, x))
+    assert np.array_equal(value(simplified, x), value(model, x))
 
 
 def measured(axes: int) -> onnx.ModelProto:
@@ -182,12 +182,12 @@ def measured(axes: int) -> onnx.ModelProto:
 )
 def test_sizes_are_measured_once_and_stay_vectors(axes: int, operators: list[str]) -> None:
     model = measured(axes)
-    tidied = tidy(model)
-    onnx.checker.check_model(tidied)
-    assert [node.op_type for node in tidied.graph.node] == operators
+    simplified = simplify(model)
+    onnx.checker.check_model(simplified)
+    assert [node.op_type for node in simplified.graph.node] == operators
     for shape in ((3, 8), (5, 2)):
         x = np.zeros(shape, np.float32)
-        assert np.array_equal(value(tidied, x), value(model, x))
+        assert np.array_equal(value(simplified, x), value(model, x))
 
 
 @pytest.mark.parametrize(("count", "operators"), [(4, ["Add"]), (9, ["Gather", "Add"])])
@@ -205,7 +205,7 @@ def test_lookups_of_constants_are_made_unless_they_take_more_room(count: int, op
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    tidied = tidy(model)
-    assert [node.op_type for node in tidied.graph.node] == operators
+    simplified = simplify(model)
+    assert [node.op_type for node in simplified.graph.node] == operators
     x = np.ones((count, 2), np.float32)
-    assert np.array_equal(value(tidied, x), value(model, x))
+    assert np.array_equal(value(simplified, x), value(model, x))

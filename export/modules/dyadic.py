@@ -34,6 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
+
 ACTIVATION = 2.0**-5
 RESIDUAL = 2.0**-7
 SCORE = 2.0**-4
@@ -42,7 +44,7 @@ LOGIT = 2.0**-5
 ACTIVATION_MIN, ACTIVATION_MAX = -128, 127
 RESIDUAL_MAX = 2047
 SCORE_MAX = 2047
-WEIGHT_MAX = 63
+WEIGHT_MAX = INT8_WEIGHT_MAX
 CONTEXT_MAX = 127 * 128  # of an attention weight times an activation
 BIAS_MAX = 2047
 LOGIT_MAX = 2047
