@@ -10,7 +10,8 @@ import torch
 
 from tests.support.tiny import tiny_modules
 from uigc.export.modules import dyadic
-from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage, shifts
+from uigc.export.modules.prior import Prior, PriorConfig, Stage
+from uigc.export.modules.windows import Layout, window_shifts
 from uigc.runtime.format.schedule import quincunx
 
 
@@ -106,15 +107,15 @@ def test_every_parameter_learns() -> None:
 
 def places(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Image, tile row and tile column of each row of a stream, as its layout is described."""
-    shape = layout.batch, layout.tall, layout.wide, layout.side, layout.side, layout.each
+    shape = layout.batch, layout.lines, layout.columns, layout.side, layout.side, layout.per_tile
     image, tall, wide, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
     return image.flatten(), (tall * layout.side + down).flatten(), (wide * layout.side + right).flatten()
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1), Layout(3, 1, 2, 4, 1), Layout(1, 3, 1, 4, 1)])
 def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -> None:
-    moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others)
-    image, row, column = (place[moves.there].view(-1, layout.tokens) for place in places(layout))
+    orders, mask = prior._row_orders(layout, 0), layout.for_all_windows(prior.near0, prior.others)
+    image, row, column = (place[orders.shift].view(-1, layout.tokens) for place in places(layout))
     allowed = mask.expand(layout.batch, -1, -1, -1, -1, -1).flatten(0, 3).bool()
 
     def apart(place: torch.Tensor) -> torch.Tensor:
@@ -122,20 +123,20 @@ def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -
 
     near = (apart(image) == 0) & (apart(row) < layout.side) & (apart(column) < layout.side)
     over = torch.zeros_like(near)  # pairs that only meet because the plane wraps around onto themselves
-    if layout.tall == 1 and layout.batch == 1:
+    if layout.lines == 1 and layout.batch == 1:
         over |= apart(row) > 0
-    if layout.wide == 1:
+    if layout.columns == 1:
         over |= (column < layout.side // 2)[:, :, None] != (column < layout.side // 2)[:, None, :]
     assert torch.equal(allowed, near & ~over)
 
 
 def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
     layout = Layout(2, 2, 3, 4, 1)
-    moves, everyone = prior._moves(layout, 0), torch.arange(2 * 2 * 3 * 16)
-    assert torch.equal(moves.there.sort().values, everyone)
-    assert torch.equal(moves.there[moves.back], everyone)
+    orders, everyone = prior._row_orders(layout, 0), torch.arange(2 * 2 * 3 * 16)
+    assert torch.equal(orders.shift.sort().values, everyone)
+    assert torch.equal(orders.shift[orders.unshift], everyone)
     image, row, column = places(layout)
-    asked = moves.there[moves.out]
+    asked = orders.shift[orders.asked]
     in_order = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
     for grid in range(2):
         assert torch.equal(image[asked[grid]], torch.full((96,), grid))
@@ -145,7 +146,7 @@ def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_windows_shift_by_half_their_side(side: int) -> None:
-    (there_lines, there_rows), (back_lines, back_rows) = shifts(side, 2)
+    (there_lines, there_rows), (back_lines, back_rows) = window_shifts(side, 2)
     count = 2 * side * side
     assert there_lines.min() == -1
     assert there_lines.max() <= 0

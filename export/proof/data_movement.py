@@ -144,8 +144,8 @@ def dequantize(node: NodeContext) -> Value:
     if many and (shape is None or axis % len(shape) != len(shape) - 1):
         scale = scale.collapsed()
     if not many:
-        exponent, low, high = (part.reshape(()) for part in (scale.exponent, scale.low, scale.high))
-        scale = replace(scale, exponent=exponent, low=low, high=high)
+        low, high = scale.low.reshape(()), scale.high.reshape(())
+        scale = replace(scale, exponent=scale.exponent.reshape(()), low=low, high=high)
     corners = value.low * scale.low, value.low * scale.high, value.high * scale.low, value.high * scale.high
     low, high = (pick.reduce(np.broadcast_arrays(*corners)) for pick in (np.minimum, np.maximum))
     result = interval("float32", value.exponent + scale.exponent, low, high, value.bits)
