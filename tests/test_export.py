@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     other = TrainedPrior(
         Prior(PriorConfig(codebook=32, width=16, layers=1, heads=1, window=8), quincunx()), torch.ones(1024)
     )
-    with pytest.raises(InputError, match="32 words"):
+    with pytest.raises(InputError, match="32 codewords"):
         write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
     trained = dataclasses.replace(tiny_modules(0)[1], tokens="of another")
     with pytest.raises(InputError, match="tokens of another tokenizer"):
@@ -124,7 +124,7 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     with pytest.raises(OutputError, match="--force"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], False, lambda text: None)
-    with pytest.raises(OutputError, match="no bundle"):
+    with pytest.raises(OutputError, match="not a bundle"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], True, lambda text: None)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 

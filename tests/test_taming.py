@@ -100,11 +100,14 @@ def without(state: State, *names: str) -> State:
 
 
 CASES: dict[str, tuple[Callable[[State], object], str]] = {
-    "a module": (lambda s: torch.nn.Conv2d(3, 3, 1), "holds no named weights but a whole"),
-    "other weights": (lambda s: {"layers.0.weight": torch.ones(2)}, r"holds no VQGAN .* but layers\.0\.weight"),
+    "a module": (lambda s: torch.nn.Conv2d(3, 3, 1), "does not hold named weights but a whole"),
+    "other weights": (lambda s: {"layers.0.weight": torch.ones(2)}, r"does not hold a VQGAN .* but layers\.0\.weight"),
     "nothing": (lambda s: {}, "but nothing"),
     "gumbel": (lambda s: {**s, "quantize.embed.weight": torch.ones(2, 2)}, "Gumbel"),
-    "no tensor": (lambda s: {**s, "encoder.conv_in.bias": 3}, r"holds no tensor as encoder\.conv_in\.bias"),
+    "no tensor": (
+        lambda s: {**s, "encoder.conv_in.bias": 3},
+        r"does not hold a tensor as encoder\.conv_in\.bias",
+    ),
     "no codebook": (lambda s: without(s, "quantize.embedding.weight"), r"lacks quantize\.embedding\.weight"),
     "f8": (
         lambda s: {name: value for name, value in s.items() if ".4." not in name},
@@ -129,11 +132,11 @@ def test_all_that_is_wrong_is_told_at_once(state: State, tmp_path: Path) -> None
         load_vqgan(written(tmp_path / "x.pth", bad))
     message = str(raised.value)
     for text in (
-        "32 channels times 1, 1, 1, 1, 2, 1 blocks a level, attention at level 4, 32 words of 8",
+        "32 channels times 1, 1, 1, 1, 2, 1 blocks per level, attention at level 4, 32 codewords of dimension 8",
         "lacks decoder.conv_out.bias, quant_conv.weight;",
         "also holds encoder.mystery;",
         "has in another shape decoder.conv_in.weight (3, 3, 3, 3) instead of (64, 12, 3, 3);",
-        "holds what is no finite number in encoder.norm_out.bias;",
+        "holds numbers that are not finite in encoder.norm_out.bias;",
     ):
         assert text in message
     fewer = {name: value for name, value in state.items() if not name.startswith("decoder.up.0")}
@@ -149,7 +152,7 @@ def test_unreadable_files(state: State, tmp_path: Path) -> None:
     broken["blocked.ckpt"] = pickle.dumps(Running(Path("a"), Path("b")), 2)
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=r"cannot be read|no safetensors"):
+        with pytest.raises(InputError, match=r"cannot be read|not a safetensors"):
             load_vqgan(tmp_path / name)
 
 
@@ -170,7 +173,7 @@ def test_importing(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert text in capsys.readouterr().err
     assert not run.exists()
     assert main(["import-vqgan", str(checkpoint), "-o", str(run)]) == 0
-    assert "32 words of 8" in capsys.readouterr().err
+    assert "32 codewords of dimension 8" in capsys.readouterr().err
     vqgan = load_tokenizer(run)
     assert vqgan.config.codebook == 32
     assert main(["import-vqgan", str(checkpoint), "-o", str(run)]) == ExitCode.OUTPUT

@@ -18,7 +18,7 @@ from tests.support.tiny import TINY_TOKENIZER, reference_grid
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, token_fingerprint
 from uigc.export.modules.prior import PriorConfig
-from uigc.export.modules.taming import configuration
+from uigc.export.modules.taming import infer_config
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import main
@@ -200,7 +200,7 @@ def test_the_published_layout() -> None:
     with torch.device("meta"):
         stated = taming_vqgan.weights(1024, 256, 128, (1, 1, 2, 2, 4), blocks=2, latent=256)
         module = VQGAN(VQGANConfig()).state_dict()
-    assert configuration({name: tuple(value.shape) for name, value in stated.items()}, Path("x")) == VQGANConfig()
+    assert infer_config({name: tuple(value.shape) for name, value in stated.items()}, Path("x")) == VQGANConfig()
     renamed = {
         name.replace("encoder.quant_conv", "quant_conv")
         .replace("decoder.post_quant_conv", "post_quant_conv")
