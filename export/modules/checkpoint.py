@@ -137,9 +137,8 @@ def frozen_prior(bundle: Bundle, any_arithmetic: bool = False) -> Prior:
 
     Its arithmetic must be the module's, unless ``any_arithmetic``.
     """
-    prior = Prior(
-        _prior_config(bundle.manifest["prior"]["config"], bundle.path, any_arithmetic), bundle.schedule
-    ).freeze()
+    config = _prior_config(bundle.manifest["prior"]["config"], bundle.path, any_arithmetic)
+    prior = Prior(config, bundle.schedule).freeze()
     names = prior.state_dict()
     weights = {name: bundle.weights.read(f"{PRIOR_PREFIX}{name}").astype("float32") for name in names}
     prior.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
