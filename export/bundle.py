@@ -31,6 +31,7 @@ from uigc.runtime.bundle.prior_id import prior_id
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.format.entropy_coder import weight_table
+from uigc.runtime.format.grid import stage_context
 
 Log = Callable[[str], None]
 
@@ -218,12 +219,8 @@ def _as_tensor(image: NDArray[np.uint8]) -> Tensor:
 def _context(grid: Tensor, prior: Prior, stage: int) -> Tensor:
     """Return a grid (1, h, w) as ``stage`` sees it: later stages unknown, padded to whole windows."""
     config = prior.config
-    _, height, width = grid.shape
-    down, right = -height % config.window, -width % config.window
-    stages = torch.from_numpy(prior.schedule.stage_of(config.window, config.window))
-    known = stages.repeat(-(-height // config.window), -(-width // config.window))[:height, :width] < stage
-    context = torch.where(known, grid, config.unknown)
-    return torch.nn.functional.pad(context, (0, right, 0, down), value=config.pad).to(torch.int32)
+    context = stage_context(grid.numpy(), stage, prior.schedule, config.window, config.unknown, config.pad)
+    return torch.from_numpy(context)
 
 
 def _file_entry(path: Path) -> dict[str, Any]:
