@@ -55,7 +55,7 @@ def make_tokenizer(config: Mapping[str, Any]) -> VQTokenizer:
         return Tokenizer(TokenizerConfig.from_json(config))
     if kind == VQGANConfig.kind:
         return VQGAN(VQGANConfig.from_json(config))
-    raise InputError(f"There is no tokenizer of the kind {kind!r}, only {TokenizerConfig.kind} and {VQGANConfig.kind}.")
+    raise InputError(f"The tokenizer kind {kind!r} is unknown; use {TokenizerConfig.kind} or {VQGANConfig.kind}.")
 
 
 def token_fingerprint(tokenizer: VQTokenizer) -> str:
@@ -83,7 +83,7 @@ def load_tokenizer(folder: Path) -> VQTokenizer:
 
 
 def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
-    """Load the tokenizer of a bundle, which has no running sums: they begin anew at its codewords."""
+    """Load the tokenizer of a bundle, which has no running sums: they start again from its codewords."""
     tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
     names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX)]
     state = {

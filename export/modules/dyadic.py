@@ -132,6 +132,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tens
     scores: (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) from :func:`mask`, or None.
     Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
     """
+    # Scores are scaled by about 1 / sqrt(width), rounded to a power of two; both orders of the last product are exact.
     scale = 2.0 ** round(-0.5 * math.log2(query.shape[-1]))
     products = (query * (ACTIVATION**2 * scale / SCORE)) @ key.transpose(-1, -2)
     weights = fix(products + scores, 0, ACTIVATION_MAX)

@@ -70,7 +70,7 @@ class NodeContext:
         size = shape[axis] if shape is not None else None
         if size is None:
             raise self.refusal(
-                f"the length of axis {axis} of its input {index} is not fixed, and so it may sum any number of terms",
+                f"the length of axis {axis} of its input {index} is not fixed, and the result depends on it",
                 "reshape to a constant length before it",
             )
         return size

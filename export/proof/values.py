@@ -21,7 +21,7 @@ Exponents = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Value:
-    """What is proven of one tensor.
+    """The proven properties of one tensor.
 
     ``constant``: its elements, if they are known; ``dequantized``: for the output of a DequantizeLinear, the interval
     (low, high) of its integers.
