@@ -12,8 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-WEIGHT_LEVELS = 63
-"""7 bits. Int8 kernels of CPUs without VNNI add two products in 16 bits, and saturate where both operands have 8."""
+from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 
 @dataclass(frozen=True)
@@ -57,4 +56,4 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
 def weight_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """One scale for each output channel of a kernel (output, input, height, width): no weight is clipped."""
     largest = np.abs(kernel).reshape(len(kernel), -1).max(axis=1)
-    return np.where(largest > 0, largest / WEIGHT_LEVELS, 1).astype(np.float32)
+    return np.where(largest > 0, largest / INT8_WEIGHT_MAX, 1).astype(np.float32)

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime
 
 from uigc.calibration.graph import scale
-from uigc.calibration.layers import WEIGHT_LEVELS
 from uigc.calibration.network import Network
 from uigc.calibration.photographs import Photograph
 from uigc.calibration.quality import Budget, Quality
 from uigc.calibration.ranges import PERCENTILE
 from uigc.calibration.search import Found
+from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 SCHEMA = 1
 
@@ -41,7 +41,7 @@ def data(
         "budget": asdict(budget),
         "networks": fingerprint,
         "percentile": PERCENTILE,
-        "weight_levels": WEIGHT_LEVELS,
+        "weight_levels": INT8_WEIGHT_MAX,
         "pictures": {"observed": _names(observed), "measured": _names(measured)},
         "graphs": {part.network.name: _part(part) for part in parts},
     }

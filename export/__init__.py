@@ -1,1 +1,1 @@
-"""From trained PyTorch modules to a bundle of ONNX graphs."""
+"""Export trained PyTorch modules to a bundle of ONNX graphs."""

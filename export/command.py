@@ -1,4 +1,4 @@
-"""The subcommand ``uigc export``. PyTorch and onnx are imported when it runs, not before."""
+"""The subcommand ``uigc export``. It imports PyTorch and onnx only when it runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="folder of a training run, or a bundle")
-    parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="folder to write")
-    text = "take the tokenizer from here instead: another run's folder, or the checkpoint of an f16 VQGAN"
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="the folder of a training run, or a bundle")
+    parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="the folder to write")
+    text = "take the tokenizer from another run's folder, or from the checkpoint of an f16 VQGAN"
     parser.add_argument("--tokenizer", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it exists")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -30,26 +30,26 @@ def _run(arguments: argparse.Namespace) -> None:
     from uigc.runtime.io import image
     from uigc.runtime.io.samples import SAMPLE
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         if not arguments.quiet:
             print(text, file=sys.stderr)
 
     run, source = arguments.checkpoint, arguments.tokenizer or arguments.checkpoint
     if run.is_file():
         raise InputError(
-            f"{run} is a file, and the folder of a training run was expected; to begin a run on a VQGAN's checkpoint: "
-            f"uigc import-vqgan {run} -o RUN."
+            f"{run} is a file, and the folder of a training run was expected; to start a run from the checkpoint of a "
+            f"VQGAN: uigc import-vqgan {run} -o RUN."
         )
-    picture = image.read(SAMPLE.read_bytes())
-    written = write_bundle(
+    sample = image.read(SAMPLE.read_bytes())
+    result = write_bundle(
         load_tokenizer(source) if source.is_dir() else load_vqgan(source),
         load_prior(run),
         arguments.output,
-        [picture, picture[:200, :333]],
+        [sample, sample[:200, :333]],
         arguments.force,
-        say,
+        log,
     )
-    say(f"{written.path}: {written.megabytes:.1f} MB, prior {written.prior.hex()[:8]}")
+    log(f"{result.path}: {result.megabytes:.1f} MB, prior {result.prior.hex()[:8]}")
 
 
 export = Command("export trained modules to a bundle of ONNX graphs", _configure, _run)

@@ -1,4 +1,4 @@
-"""Rebuilding an ONNX graph node by node."""
+"""Rebuild an ONNX graph node by node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.generic]
 
 
 class Editor:
-    """A copy of a graph whose nodes are appended anew to :attr:`nodes`."""
+    """A copy of a graph without its nodes; append the new ones to :attr:`nodes`."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
@@ -19,26 +19,28 @@ class Editor:
         self.constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self.producers = {output: node for node in model.graph.node for output in node.output}
         self.nodes: list[NodeProto] = []
-        self._made: set[str] = set()
+        self._outputs: set[str] = set()
 
     def once(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
-        """Add a node unless it is there already; returns its output."""
-        if output not in self._made:
-            self._made.add(output)
+        """Add a node, unless one with this output was added before, and return ``output``."""
+        if output not in self._outputs:
+            self._outputs.add(output)
             self.nodes.append(helper.make_node(operator, inputs, [output], f"node_{output}", **attributes))
         return output
 
     def constant(self, name: str, array: Array) -> str:
+        """Add an initializer, unless one with this name exists, and return ``name``."""
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(array, name)
         return name
 
     def array(self, name: str) -> Array | None:
+        """Return the values of an initializer, or None if the tensor is computed."""
         tensor = self.constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def finish(self) -> onnx.ModelProto:
-        """The graph without what nobody uses any more."""
+        """Return the graph with the new nodes, without nodes and initializers that no output depends on."""
         graph = self.model.graph
         needed = {entry.name for entry in graph.output}
         kept: list[NodeProto] = []
@@ -54,7 +56,7 @@ class Editor:
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
-    """Types of all tensors, as ONNX numbers them."""
+    """Return the type of each tensor as a ``TensorProto.DataType``."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {entry.name: entry.type.tensor_type.elem_type for entry in (*graph.input, *graph.value_info, *graph.output)}
     return types | {tensor.name: tensor.data_type for tensor in graph.initializer}

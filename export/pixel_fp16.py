@@ -1,8 +1,8 @@
-"""Half-precision graphs of encoder and pixel decoder.
+"""Convert the encoder and the pixel decoder to half precision.
 
-Pixels are tolerant, so everything is float16 except what loses digits there: the norms' mean squares and roots, group
-norms, softmax, and the cosines or distances among which the encoder takes the best. Graphs are typed throughout,
-as TensorRT wants them; inputs and outputs keep their types.
+Pixels tolerate rounding, so everything is float16 except what would lose digits there: the norms' mean squares and
+roots, group norms, softmax, and the cosines or distances from which the encoder picks the best codeword. Graphs are
+strongly typed, with explicit casts, as TensorRT requires; inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -14,50 +14,70 @@ from uigc.export.editor import Editor, types
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _WIDE = {"ReduceMean", "Sqrt", "Reciprocal", "ArgMax", "Softmax", "InstanceNormalization", "GroupNormalization"}
+"""Operators that stay float32."""
 _PREPARING = {"Mul", "Add", "Conv"}
-_LEFT = {"Resize": slice(1, None)}
-"""Inputs that stay float32 by the operators' definition: here, the scales."""
+"""Operators that stay float32 if nothing but an operator of ``_WIDE`` reads them."""
+_FLOAT_INPUTS = {"Resize": slice(1, None)}
+"""Inputs that are float32 by the operator's definition: of Resize, the scales."""
 _SUFFIX = {FLOAT: "float", HALF: "half"}
 
 
-def half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 graph with one input and one output in float16."""
-    editor, kinds, wide = Editor(model), types(model), _wide(model)
-    have = {entry.name: FLOAT for entry in model.graph.input if kinds[entry.name] == FLOAT}
-    results = {entry.name for entry in model.graph.output if kinds[entry.name] == FLOAT}
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a float32 graph with one input and one output in float16."""
+    return _HalfConverter(model).result()
 
-    def taken(name: str, kind: int) -> str:
-        """``name`` as that type."""
-        array = editor.array(name)
+
+class _HalfConverter:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model, self.editor, self.kinds = model, Editor(model), types(model)
+        self.wide = _wide_nodes(model)
+        self.current = {entry.name: FLOAT for entry in model.graph.input if self.kinds[entry.name] == FLOAT}
+        """The type that each float tensor has in the new graph."""
+        self.results = {entry.name for entry in model.graph.output if self.kinds[entry.name] == FLOAT}
+
+    def result(self) -> onnx.ModelProto:
+        for original in self.model.graph.node:
+            node = NodeProto()
+            node.CopyFrom(original)
+            kind = FLOAT if original.name in self.wide else HALF
+            self._cast_inputs(node, kind)
+            if node.op_type == "Cast" and self.kinds[node.output[0]] == FLOAT:
+                node.attribute[0].i = kind
+            self._add(node, kind)
+        return self.editor.finish()
+
+    def _cast_inputs(self, node: NodeProto, kind: int) -> None:
+        untouched = set(node.input[_FLOAT_INPUTS.get(node.op_type, slice(0))])
+        node.input[:] = [
+            name if name in untouched or self.kinds.get(name) != FLOAT else self._as_type(name, kind)
+            for name in node.input
+        ]
+
+    def _as_type(self, name: str, kind: int) -> str:
+        """Return the name of the float tensor ``name`` as type ``kind``, after adding the cast that this needs."""
+        array = self.editor.array(name)
         if array is not None:
-            made = f"{name}.{_SUFFIX[kind]}"
-            return name if kind == FLOAT else editor.constant(made, array.astype(helper.tensor_dtype_to_np_dtype(kind)))
-        if have[name] == kind:
+            if kind == FLOAT:
+                return name
+            dtype = helper.tensor_dtype_to_np_dtype(kind)
+            return self.editor.constant(f"{name}.{_SUFFIX[kind]}", array.astype(dtype))
+        if self.current[name] == kind:
             return name
-        return editor.once("Cast", [name], f"{name}.{_SUFFIX[kind]}", to=kind)
+        return self.editor.once("Cast", [name], f"{name}.{_SUFFIX[kind]}", to=kind)
 
-    for original in model.graph.node:
-        node = NodeProto()
-        node.CopyFrom(original)
-        kind = FLOAT if original.name in wide else HALF
-        left = set(node.input[_LEFT.get(node.op_type, slice(0))])
-        node.input[:] = [name if name in left or kinds.get(name) != FLOAT else taken(name, kind) for name in node.input]
-        if node.op_type == "Cast" and kinds[node.output[0]] == FLOAT:
-            node.attribute[0].i = kind
-        for index, name in enumerate(node.output):
-            if kinds.get(name) == FLOAT:
-                have[name] = kind
-                if name in results and kind == HALF:
-                    node.output[index] = f"{name}.half"
-        editor.nodes.append(node)
-        for name in results.intersection(original.output):
-            if have[name] == HALF:
-                editor.once("Cast", [f"{name}.half"], name, to=FLOAT)
-    return editor.finish()
+    def _add(self, node: NodeProto, kind: int) -> None:
+        """Add a node whose float outputs are of type ``kind``; a float output of the graph is cast back to float32."""
+        outputs = [name for name in node.output if self.kinds.get(name) == FLOAT]
+        self.current |= dict.fromkeys(outputs, kind)
+        results = self.results.intersection(outputs) if kind == HALF else set()
+        node.output[:] = [f"{name}.half" if name in results else name for name in node.output]
+        self.editor.nodes.append(node)
+        for name in results:
+            self.editor.once("Cast", [f"{name}.half"], name, to=FLOAT)
 
 
-def _wide(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that stay float32: those of ``_WIDE``, and what does nothing but prepare their inputs."""
+def _wide_nodes(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes that stay float32."""
     readers: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:

@@ -1,4 +1,4 @@
-"""How far encoder and pixel decoder look, measured: what is not a number spreads to all that depends on it."""
+"""Measure the receptive fields of the encoder and pixel decoder: set one position to NaN, see how far NaNs spread."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from torch import Tensor, nn
 from uigc.export.modules.interface import VQTokenizer
 from uigc.runtime.format.bitstream import PATCH
 
-FARTHEST = 24  # tokens; a network that looks farther counts as one that sees everything
+FARTHEST = 24  # tokens; a network that looks farther counts as one that sees the whole image
 
 
 def halos(tokenizer: VQTokenizer) -> dict[str, int | None]:
-    """How many tokens around a tile its inside depends on, for ``encoder`` and ``decoder``; None if that is too many,
-    as with a norm over the whole image."""
+    """Return the width of the border, in tokens, that a tile needs on each side, for ``encoder`` and ``decoder``.
+
+    None if the network looks farther than ``FARTHEST`` tokens, as one with a norm over the whole image does.
+    """
     if not tokenizer.config.local:
         return {"encoder": None, "decoder": None}
     side = 2 * FARTHEST + 1
     image = torch.zeros(1, 3, side * PATCH, side * PATCH)
-    image[:, :, FARTHEST * PATCH : (FARTHEST + 1) * PATCH, FARTHEST * PATCH : (FARTHEST + 1) * PATCH] = torch.nan
-    words = torch.zeros(1, _width(tokenizer), side, side)
-    words[:, :, FARTHEST, FARTHEST] = torch.nan
-    return {"encoder": _reach(tokenizer.encoder, image, 1), "decoder": _reach(tokenizer.decoder, words, PATCH)}
-
-
-def _width(tokenizer: VQTokenizer) -> int:
-    """Dimensions of a codeword."""
-    return int(tokenizer.quantizer.words.shape[1])
+    middle = slice(FARTHEST * PATCH, (FARTHEST + 1) * PATCH)  # the pixels of the token in the middle
+    image[:, :, middle, middle] = torch.nan
+    codewords = torch.zeros(1, tokenizer.quantizer.words.shape[1], side, side)
+    codewords[:, :, FARTHEST, FARTHEST] = torch.nan
+    return {"encoder": _reach(tokenizer.encoder, image, 1), "decoder": _reach(tokenizer.decoder, codewords, PATCH)}
 
 
 def _reach(module: nn.Module, probe: Tensor, unit: int) -> int | None:
-    """``unit``: how many of the output's elements a token has each way."""
+    """Return how many tokens from the middle of ``probe`` the output of ``module`` has NaNs.
+
+    ``unit``: how many elements of the output a token covers along each side.
+    """
     with torch.no_grad():
         touched = torch.isnan(module(probe)).any(1)[0]
     rows, columns = touched.nonzero().t() // unit

@@ -1,9 +1,9 @@
-"""Precision variants of a stage's graph that mean exactly the same.
+"""Precision variants of a stage's graph; all of them compute the same bits.
 
-``fp32`` is what was traced. ``fp16`` casts the operands of every product to half and back, which providers with tensor
-cores fuse into half-precision operands with float32 sums. ``int8`` writes explicit QuantizeLinear and DequantizeLinear
+``fp32`` is the traced graph. ``fp16`` casts the operands of every product to half and back, which providers with tensor
+cores fuse into half-precision operands with float32 sums. ``int8`` has explicit QuantizeLinear and DequantizeLinear
 around every product with weights. Products of two activations stay in float: int8 kernels of CPUs without VNNI saturate
-when both operands have 8 bits. Each variant is proven anew (:mod:`uigc.export.proof`).
+when both operands have 8 bits. Each variant has its own proof (:mod:`uigc.export.proof`).
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
 from uigc.export.editor import Editor
-from uigc.export.int8_layout import lifted
+from uigc.export.int8_layout import to_int8_layout
 from uigc.export.proof import Domain, Proof, prove
-from uigc.export.proof.values import ZERO_STEP, lowest_bits
+from uigc.export.proof.values import ZERO_EXPONENT, lowest_bits
 from uigc.export.weights import INT8_PREFIX
-
-WEIGHT_LIMIT = 63
-
-Array = NDArray[np.generic]
+from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 
-def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Operands of every product as half, sums as float32: Cast to half, Cast to float, MatMul or Gemm."""
+def precision_variants(model: onnx.ModelProto, inputs: Domain) -> dict[str, onnx.ModelProto]:
+    """Return all precisions of a traced stage."""
+    return {"fp32": model, "fp16": half_operands(model), "int8": int8_products(model, inputs)}
+
+
+def half_operands(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Cast the operands of every MatMul and Gemm to half and back to float; the sums stay float32."""
     editor = Editor(model)
     for node in model.graph.node:
         if node.op_type in ("MatMul", "Gemm"):
-            node = _copy(node, [*(_through_half(editor, name) for name in node.input[:2]), *node.input[2:]])
+            node = _with_inputs(node, [*(_through_half(editor, name) for name in node.input[:2]), *node.input[2:]])
         editor.nodes.append(node)
     return editor.finish()
 
@@ -45,29 +46,30 @@ def _through_half(editor: Editor, name: str) -> str:
     return editor.once("Cast", [half], f"{name}.float", to=TensorProto.FLOAT)
 
 
-def int8(model: onnx.ModelProto, inputs: Domain) -> onnx.ModelProto:
-    """Explicit quantization of every product with weights, with scales that are float32 powers of two.
+def int8_products(model: onnx.ModelProto, inputs: Domain) -> onnx.ModelProto:
+    """Quantize both operands of every product with weights; all scales are float32 powers of two.
 
-    Where an operand is int8 by proof, quantizing it is no rounding. Rounding and clipping that made it so is what
-    QuantizeLinear does, and is left to it.
+    The proof shows that these operands are int8 already, so that quantizing them does not round. Where Round and Clip
+    made them so, QuantizeLinear takes over, because it rounds and clips in the same way.
     """
-    model = lifted(model)
+    model = to_int8_layout(model)
     proof, editor = prove(model, inputs), Editor(model)
     for node in model.graph.node:
         if node.op_type == "MatMul" and editor.array(node.input[1]) is not None:
-            node = _copy(node, (_quantized(editor, proof, node.input[0]), _quantized_weight(editor, node.input[1])))
+            operands = _quantize(editor, proof, node.input[0]), _quantize_weight(editor, node.input[1])
+            node = _with_inputs(node, operands)
         editor.nodes.append(node)
     return editor.finish()
 
 
-def _copy(node: NodeProto, inputs: Iterable[str]) -> NodeProto:
+def _with_inputs(node: NodeProto, inputs: Iterable[str]) -> NodeProto:
     copy = NodeProto()
     copy.CopyFrom(node)
     copy.input[:] = list(inputs)
     return copy
 
 
-def _quantized(editor: Editor, proof: Proof, name: str) -> str:
+def _quantize(editor: Editor, proof: Proof, name: str) -> str:
     value = proof.values[name]
     scale = editor.constant(f"scale.{value.finest}", np.array(2.0**value.finest, np.float32))
     zero = editor.constant("zero.int8", np.array(0, np.int8))
@@ -77,7 +79,7 @@ def _quantized(editor: Editor, proof: Proof, name: str) -> str:
 
 
 def _before_rounding(editor: Editor, name: str) -> str:
-    """What QuantizeLinear of scale 1 may take instead of ``Clip(Round(x))``: x, or its positive part."""
+    """Return what QuantizeLinear with scale 1 can read instead of ``Clip(Round(x))``: x, or its positive part."""
     clip = editor.producers[name]
     rounding = editor.producers.get(clip.input[0])
     if clip.op_type != "Clip" or rounding is None or rounding.op_type != "Round":
@@ -92,19 +94,15 @@ def _before_rounding(editor: Editor, name: str) -> str:
     return editor.once("Max", [source, clip.input[1]], f"{source}.positive")
 
 
-def _quantized_weight(editor: Editor, name: str) -> str:
+def _quantize_weight(editor: Editor, name: str) -> str:
     weight = editor.array(name)
     assert weight is not None
-    step = lowest_bits(weight).min(axis=0)
-    scales = np.ldexp(1.0, np.where(step == ZERO_STEP, 0, step)).astype(np.float32)
+    # The scale of a column is the lowest bit that any of its weights has set.
+    exponent = lowest_bits(weight).min(axis=0)
+    scales = np.ldexp(1.0, np.where(exponent == ZERO_EXPONENT, 0, exponent)).astype(np.float32)
     integers = weight.astype(np.float32) / scales
-    assert np.abs(integers).max() <= WEIGHT_LIMIT, f"{name} has more than 7 bits"
+    assert np.abs(integers).max() <= INT8_WEIGHT_MAX, f"{name} has more than 7 bits"
     stored = INT8_PREFIX + name.removeprefix("prior.").removesuffix(".T")
     editor.constant(stored, integers.astype(np.int8))
     editor.constant(f"{stored}.scale", scales)
     return editor.once("DequantizeLinear", [stored, f"{stored}.scale"], f"{name}.float", axis=1)
-
-
-def variants(model: onnx.ModelProto, inputs: Domain) -> dict[str, onnx.ModelProto]:
-    """All precisions of a traced stage."""
-    return {"fp32": model, "fp16": fp16(model), "int8": int8(model, inputs)}

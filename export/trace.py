@@ -1,4 +1,4 @@
-"""Tracing modules to ONNX, and the proof that what was traced computes the same."""
+"""Trace modules to ONNX, and compare the graphs with their modules."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from uigc.export.modules.interface import ImageToTokens, TokensToImage, VQTokenizer
 from uigc.export.modules.prior import Prior, Stage
-from uigc.export.simplify import tidy
+from uigc.export.simplify import simplify
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.bitstream import PATCH
 
 OPSET = 18
-PIXEL_TOLERANCE = 1e-4  # of the worst pixel, and of a cosine, in fp32
-HALF_PIXEL_TOLERANCE = 1 / 255  # of the mean, in fp16
+PIXEL_TOLERANCE = 1e-4  # for the worst pixel, and for a cosine, in fp32
+HALF_PIXEL_TOLERANCE = 1 / 255  # for the mean, in fp16
 HALF_COSINE_TOLERANCE = 0.02
 
 
@@ -33,8 +33,11 @@ class TraceError(UigcError):
 
 @dataclass(frozen=True)
 class Spec:
-    """One graph to be: its module, an example input, the names of input and output, and the dynamic dimensions of the
-    input as {axis: (name, multiple)}, each at most ``largest`` multiples."""
+    """One graph to export.
+
+    ``example``: an input of ``module``; ``dynamic``: the dynamic dimensions of the input as {axis: (name, multiple)},
+    each of at most ``largest`` multiples.
+    """
 
     name: str
     module: nn.Module
@@ -46,7 +49,7 @@ class Spec:
 
 
 def specs(tokenizer: VQTokenizer, prior: Prior) -> list[Spec]:
-    """Encoder, every stage, decoder, in the order in which a file passes them."""
+    """Return the specs of the encoder, every stage and the decoder, in the order in which a file passes them."""
     window = prior.config.window
     grid = torch.randint(prior.config.codebook, (2, 2 * window, 3 * window), dtype=torch.int32)
     small = torch.randint(tokenizer.config.codebook, (2, 3, 5), dtype=torch.int32)
@@ -80,7 +83,7 @@ def is_stage(spec: Spec) -> bool:
 
 
 def trace(spec: Spec) -> onnx.ModelProto:
-    """The ONNX graph of a module, with dynamic dimensions, free of traces of the machine it was made on."""
+    """Return the simplified ONNX graph of a module, with dynamic dimensions and without traces of this machine."""
     dimensions = {}
     for axis, (name, multiple) in spec.dynamic.items():
         dimension = torch.export.Dim(name, min=1, max=spec.largest)
@@ -101,18 +104,18 @@ def trace(spec: Spec) -> onnx.ModelProto:
         )
     if program is None:
         raise TraceError(f"PyTorch returned no graph for {spec.name}; check the versions of torch and onnxscript.")
-    return _anonymous(tidy(program.model_proto))
+    return _without_metadata(simplify(program.model_proto))
 
 
 def _remainder(x: Any, divisor: Any) -> Any:
-    """The exporter's own takes no divisor that is a size."""
+    """Translate a remainder; the exporter's own translation does not accept a size as the divisor."""
     from onnxscript import opset18
 
     return opset18.Mod(x, divisor)
 
 
-def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the metadata in which the exporter keeps stack traces and file names."""
+def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove the metadata in which the exporter keeps stack traces and file names."""
     graph = model.graph
     for part in [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         part.ClearField("doc_string")
@@ -123,14 +126,17 @@ def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "fp32") -> None:
-    """Raise unless ONNX Runtime and PyTorch agree: equal logits in every precision; in fp32 pixels within 1e-4 and
-    tokens equal up to near ties, in fp16 pixels within 1/255 in the mean and words whose cosine is within 0.02."""
+    """Raise :class:`TraceError` unless ONNX Runtime and PyTorch agree on the inputs.
+
+    Logits must be equal in every precision. In fp32, pixels must be within 1e-4 and tokens equal up to near ties. In
+    fp16, pixels must be within 1/255 in the mean, and codewords have a cosine within 0.02 of the best.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for value in inputs:
         with torch.no_grad():
-            wanted = spec.module(value).numpy()
+            expected = spec.module(value).numpy()
         (found,) = session.run(None, {spec.input: value.numpy()})
-        problem = _difference(spec, value, wanted, found, precision == "fp16")
+        problem = _difference(spec, value, expected, found, precision == "fp16")
         if problem:
             raise TraceError(
                 f"The exported graph {spec.name} {precision} differs from its module on an input of "
@@ -139,25 +145,26 @@ def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "f
 
 
 def _difference(
-    spec: Spec, value: Tensor, wanted: NDArray[np.generic], found: NDArray[np.generic], half: bool
+    spec: Spec, value: Tensor, expected: NDArray[np.generic], found: NDArray[np.generic], half: bool
 ) -> str | None:
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return f"{found.dtype} {found.shape} instead of {wanted.dtype} {wanted.shape}"
+    """Return how the output of a graph differs from ``expected`` beyond the tolerance, or None."""
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return f"{found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
     if isinstance(spec.module, ImageToTokens):
         worst = _shortfall(spec.module, value, found)
         limit = HALF_COSINE_TOLERANCE if half else PIXEL_TOLERANCE
         return None if worst <= limit else f"a token's cosine is {worst} below the best"
     if isinstance(spec.module, TokensToImage):
-        errors = np.abs(wanted.astype(np.float64) - found.astype(np.float64))
+        errors = np.abs(expected.astype(np.float64) - found.astype(np.float64))
         if half:
             return None if errors.mean() <= HALF_PIXEL_TOLERANCE else f"pixels are off by {errors.mean()}"
         return None if errors.max() <= PIXEL_TOLERANCE else f"a pixel is off by {errors.max()}"
-    different = int((wanted != found).sum())
-    return f"{different} of {wanted.size} logits are different" if different else None
+    different = int((expected != found).sum())
+    return f"{different} of {expected.size} logits are different" if different else None
 
 
 def _shortfall(module: ImageToTokens, image: Tensor, found: NDArray[np.generic]) -> float:
-    """How far the worst chosen word is behind the best one: float encoders break near ties either way."""
+    """Return how far the worst chosen codeword is behind the best one; near ties may go either way in float."""
     with torch.no_grad():
         tokens = torch.from_numpy(found.astype(np.int64))
         return float(module.quantizer.shortfall(module.encoder(image), tokens).max())

@@ -1,7 +1,7 @@
-"""One safetensors file for all graphs: every initializer becomes external data at its offset in that file.
+"""Share one safetensors file among all graphs: initializers become external data at their offsets in that file.
 
-Large tensors that half precision holds exactly are stored so and cast back in the graph, where a provider folds the
-cast when it loads. Equal tensors are stored once, under the name that the PyTorch module gives them.
+Large tensors that half precision holds exactly are stored in it and cast back in the graph, where a provider folds the
+cast when it loads the graph. Equal tensors are stored once, under their names in the PyTorch module.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save
 
+from uigc.export.editor import Array
 from uigc.runtime.bundle.manifest import WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
 
 SMALLEST_EXTERNAL = 64  # elements; smaller constants stay in the graph
-SMALLEST_HALF = 1 << 15  # elements; of smaller tensors half precision would save less than its casts cost
+SMALLEST_HALF = 1 << 15  # elements; for smaller tensors half precision would save less than its casts cost
 _ONNX_TYPES = {
     "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
@@ -28,13 +28,11 @@ _ONNX_TYPES = {
     "bool": TensorProto.BOOL,
 }
 INT8_PREFIX = "int8."
-"""Of the names of quantized weights: not the prior's own, which begin with ``prior.`` and make its id."""
-
-Array = NDArray[np.generic]
+"""Prefix of quantized weights. They are not among the weights that make the prior's id, which begin with ``prior.``."""
 
 
 def compact(array: Array) -> Array:
-    """A large float32 array as float16 if that holds it exactly; others as they are."""
+    """Return a large float32 array as float16 if that holds it exactly, and any other array as it is."""
     if array.dtype != np.float32 or array.size < SMALLEST_HALF:
         return array
     half = array.astype(np.float16)
@@ -42,7 +40,7 @@ def compact(array: Array) -> Array:
 
 
 class WeightStore:
-    """Collects tensors by content; ``parameters`` come first, under their own names."""
+    """The tensors of the file, each content once; ``parameters`` come first, under their own names."""
 
     def __init__(self, parameters: Mapping[str, Array]) -> None:
         self.tensors: dict[str, Array] = {}
@@ -55,23 +53,23 @@ class WeightStore:
     @staticmethod
     def _key(array: Array) -> tuple[str, tuple[int, ...], bytes]:
         if array.dtype == np.float16 and (array.ndim == 2 or array.size >= SMALLEST_HALF):
-            array = array.astype(np.float32)  # the same weights; a second copy of a bias is cheaper than its cast
+            array = array.astype(np.float32)  # the same weights; but a second copy of a bias is cheaper than its cast
         return str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes()
 
     def find(self, array: Array) -> tuple[str, bool] | None:
-        """Name under which the content is stored, if it is, and whether what is stored there is its transpose."""
+        """Return the name of the stored tensor with this content, and whether it is transposed there; or None."""
         key = self._key(array)
         if key in self._names:
             return self._names[key], False
-        if array.ndim == 2 and (turned := self._key(array.T)) in self._names:
-            return self._names[turned], True
+        if array.ndim == 2 and (transposed := self._key(array.T)) in self._names:
+            return self._names[transposed], True
         return None
 
     def add(self, name: str, array: Array) -> tuple[str, bool]:
-        """As :meth:`find`, after storing it under ``name`` if it is not stored yet.
+        """Return what :meth:`find` does; if that is None, store the array under ``name`` first.
 
-        The exporter transposes the weights of linear layers; the file keeps PyTorch's layout, so that every graph and
-        PyTorch itself read the same bytes.
+        The exporter transposes the weights of linear layers. The file keeps PyTorch's layout, so that all graphs and
+        PyTorch read the same bytes.
         """
         found = self.find(array)
         if found:
@@ -85,8 +83,7 @@ class WeightStore:
 
 
 def name_weights(model: onnx.ModelProto, store: WeightStore) -> None:
-    """Call the initializers that are parameters by the parameters' names, with ``.T`` where they are transposed, and
-    keep each once."""
+    """Rename initializers that are parameters to the parameters' names, with ``.T`` if transposed; keep each once."""
     names: dict[str, str] = {}
     kept: dict[str, TensorProto] = {}
     for tensor in model.graph.initializer:
@@ -104,19 +101,20 @@ def name_weights(model: onnx.ModelProto, store: WeightStore) -> None:
 
 
 def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> None:
-    """Move the initializers of ``model`` into ``store``, leaving names to be resolved by :func:`resolve`."""
+    """Move the initializers of ``model`` into ``store``; :func:`resolve` replaces the names that this leaves."""
     graph = model.graph
     kept: list[TensorProto] = []
-    prepared: list[onnx.NodeProto] = []
+    conversions: list[onnx.NodeProto] = []
     loaded: set[str] = set()
     for initializer in graph.initializer:
         array = numpy_helper.to_array(initializer)
         if array.size < SMALLEST_EXTERNAL or str(array.dtype) not in _ONNX_TYPES:
             kept.append(initializer)
             continue
-        own = initializer.name.startswith(INT8_PREFIX)
-        stored, transposed = store.add(initializer.name if own else f"{graph_name}.{initializer.name}", array)
+        is_quantized = initializer.name.startswith(INT8_PREFIX)
+        stored, transposed = store.add(initializer.name if is_quantized else f"{graph_name}.{initializer.name}", array)
         tensor = store.tensors[stored]
+        # The graph reads the stored tensor itself, or makes its own from it with Cast and Transpose.
         if str(tensor.dtype) == str(array.dtype) and not transposed:
             kept.append(_external(initializer.name, stored, tensor))
             continue
@@ -124,16 +122,16 @@ def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> 
         if source not in loaded:
             loaded.add(source)
             kept.append(_external(source, stored, tensor))
-        prepared += _prepare(source, initializer.name, str(array.dtype), tensor, transposed)
-    nodes = [*prepared, *graph.node]
+        conversions += _convert(source, initializer.name, str(array.dtype), tensor, transposed)
+    nodes = [*conversions, *graph.node]
     del graph.initializer[:]
     del graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
 
 
-def _prepare(source: str, name: str, dtype: str, tensor: Array, transposed: bool) -> list[onnx.NodeProto]:
-    """Nodes on constants that make ``name`` out of what is stored; a provider folds them when it loads the graph."""
+def _convert(source: str, name: str, dtype: str, tensor: Array, transposed: bool) -> list[onnx.NodeProto]:
+    """Return nodes that make ``name`` from the stored tensor; a provider folds them when it loads the graph."""
     steps: list[tuple[str, dict[str, object]]] = []
     if str(tensor.dtype) != dtype:
         steps.append(("Cast", {"to": _ONNX_TYPES[dtype]}))

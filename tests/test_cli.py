@@ -150,7 +150,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
 def test_export_says_what_is_missing(uigc: Run, tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "tokenizer.safetensors").write_bytes(b"no such thing")
-    fails(uigc, ExitCode.INPUT, "export", tmp_path / "damaged", "-o", "bundle", text="no trained tokenizer")
+    fails(uigc, ExitCode.INPUT, "export", tmp_path / "damaged", "-o", "bundle", text="not a trained tokenizer")
     fails(uigc, ExitCode.INPUT, "export", tmp_path, "-o", "bundle", text="tokenizer.safetensors")
 
 

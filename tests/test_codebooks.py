@@ -1,4 +1,4 @@
-"""Codebooks are compared at one rate, between the masks of each."""
+"""Codebooks are compared at one rate, by interpolation between the masks of each."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from uigc.bench import codebooks
 from uigc.runtime.errors import InputError
 
 
-def evaluation(words: int, points: list[tuple[float, float]], name: str = "kodak") -> dict[str, Any]:
+def evaluation(codewords: int, points: list[tuple[float, float]], name: str = "kodak") -> dict[str, Any]:
     entries = [
         {"setting": mask, "means": {"bpp": bpp, "lpips_alex": lpips, "dists": lpips / 2, "psnr": 20.0}}
         for mask, (bpp, lpips) in zip(("entire", "edge", "edge_more"), points, strict=False)
     ]
-    prior = {"id": f"{words:x}", "words": words, "bits_per_token": 6.0}
+    prior = {"id": f"{codewords:x}", "words": codewords, "bits_per_token": 6.0}
     return {"data_set": {"name": name, "pictures": 2}, "prior": prior, "entries": entries}
 
 
-def test_the_best_codebook_at_a_rate_is_found_between_the_masks(
+def test_the_best_codebook_at_a_rate_is_interpolated_between_the_masks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = {
+    evaluations = {
         "large": evaluation(512, [(0.024, 0.30), (0.016, 0.40)]),
         "small": evaluation(256, [(0.022, 0.32), (0.018, 0.36), (0.015, 0.5)]),
         "tiny": evaluation(16, [(0.012, 0.1), (0.011, 0.2)]),
     }
-    for name, value in made.items():
+    for name, value in evaluations.items():
         (tmp_path / name).write_text(json.dumps(value))
-    codebooks.main([*(str(tmp_path / name) for name in made), "--json", str(tmp_path / "out.json")])
+    codebooks.main([*(str(tmp_path / name) for name in evaluations), "--json", str(tmp_path / "out.json")])
     result = json.loads((tmp_path / "out.json").read_text())
     assert [each["words"] for each in result["rows"]] == [16, 256, 512]
     rates = [each["at_rate"] and each["at_rate"]["lpips_alex"] for each in result["rows"]]

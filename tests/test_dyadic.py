@@ -1,4 +1,4 @@
-"""The prior makes no rounding error: equality, not closeness."""
+"""The prior makes no rounding error: results are equal, not close."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 
 from tests.support.tiny import tiny_modules
 from uigc.export.modules import dyadic
-from uigc.export.modules.prior import Layout, Prior, PriorConfig, Stage, shifts
+from uigc.export.modules.prior import Prior, PriorConfig, Stage
+from uigc.export.modules.windows import Layout, window_shifts
 from uigc.runtime.format.schedule import quincunx
 
 
 @pytest.fixture(scope="module")
 def prior() -> Prior:
-    """Wide enough that a float32 network of its size would round."""
+    """A prior so wide that an ordinary float32 network of its size would round."""
     torch.manual_seed(1)
     prior = Prior(PriorConfig(codebook=64, width=128, layers=4, heads=2, expansion=4, window=16), quincunx())
-    torch.nn.init.normal_(prior.head.weight, std=prior.config.width**-0.5)  # as of one that has learned
+    torch.nn.init.normal_(prior.head.weight, std=prior.config.width**-0.5)  # as in a trained prior
     for block in prior.blocks:
         torch.nn.init.normal_(block.attention.scores.weight, std=0.75)
         torch.nn.init.normal_(block.up.bias.weight)
@@ -42,12 +43,12 @@ def test_float64_and_bfloat16_products_give_the_same_logits(prior: Prior, tokens
             assert torch.equal(logits, module(tokens))
         finally:
             torch.set_float32_matmul_precision("highest")
-    assert logits.float().std() > 10  # the logits are alive
+    assert logits.float().std() > 10  # the logits are not all alike
 
 
 @pytest.mark.parametrize("factor", [2.0**-9, 2.0**-4, 2.0**3])
 def test_sums_with_the_residual_stream_do_not_round_either(factor: float) -> None:
-    """Tiny and huge weights must not push what is added to a product out of 24 bits."""
+    """Tiny and huge weights must not push the terms that are added to a product out of 24 bits."""
     prior = tiny_modules(6)[1].prior
     with torch.no_grad():
         for block in prior.blocks:
@@ -68,7 +69,7 @@ def test_sums_with_the_residual_stream_do_not_round_either(factor: float) -> Non
 
 
 def test_the_float_twin_of_a_product_does_round() -> None:
-    """The test above can fail: random float weights give other bits in other orders."""
+    """The tests above can fail: products of random float weights do round."""
     x, w = torch.randn(64, 512), torch.randn(512, 512)
     assert not torch.equal((x @ w).double(), x.double() @ w.double())
 
@@ -87,7 +88,7 @@ def test_batch_does_not_matter(prior: Prior, tokens: torch.Tensor) -> None:
         assert torch.equal(prior(tokens, 4)[1:], prior(tokens[1:], 4))
 
 
-def test_a_stage_sees_nothing_of_later_stages() -> None:
+def test_a_stage_does_not_see_later_stages() -> None:
     prior = tiny_modules(4)[1].prior.freeze()
     tokens = torch.randint(0, 16, (1, 16, 16))
     later = torch.from_numpy(quincunx().stage_of(16, 16)) > 2
@@ -104,38 +105,39 @@ def test_every_parameter_learns() -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def places(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Image, tile row and tile column of each row of a stream, as its layout is described."""
-    shape = layout.batch, layout.tall, layout.wide, layout.side, layout.side, layout.each
-    image, tall, wide, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
-    return image.flatten(), (tall * layout.side + down).flatten(), (wide * layout.side + right).flatten()
+def positions(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the image, the tile row and the tile column of each row of a stream."""
+    shape = layout.batch, layout.lines, layout.columns, layout.side, layout.side, layout.per_tile
+    image, line, window, down, right, _ = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
+    return image.flatten(), (line * layout.side + down).flatten(), (window * layout.side + right).flatten()
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1), Layout(3, 1, 2, 4, 1), Layout(1, 3, 1, 4, 1)])
 def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -> None:
-    moves, mask = prior._moves(layout, 0), layout.far(prior.near0, prior.others)
-    image, row, column = (place[moves.there].view(-1, layout.tokens) for place in places(layout))
+    orders, mask = prior._row_orders(layout, 0), layout.for_all_windows(prior.near0, prior.others)
+    image, row, column = (axis[orders.shift].view(-1, layout.tokens) for axis in positions(layout))
     allowed = mask.expand(layout.batch, -1, -1, -1, -1, -1).flatten(0, 3).bool()
 
-    def apart(place: torch.Tensor) -> torch.Tensor:
-        return (place[:, :, None] - place[:, None, :]).abs()
+    def distance(axis: torch.Tensor) -> torch.Tensor:
+        return (axis[:, :, None] - axis[:, None, :]).abs()
 
-    near = (apart(image) == 0) & (apart(row) < layout.side) & (apart(column) < layout.side)
-    over = torch.zeros_like(near)  # pairs that only meet because the plane wraps around onto themselves
-    if layout.tall == 1 and layout.batch == 1:
-        over |= apart(row) > 0
-    if layout.wide == 1:
+    near = (distance(image) == 0) & (distance(row) < layout.side) & (distance(column) < layout.side)
+    over = torch.zeros_like(near)  # pairs that meet only because the plane wraps around onto itself
+    if layout.lines == 1 and layout.batch == 1:
+        over |= distance(row) > 0
+    if layout.columns == 1:
         over |= (column < layout.side // 2)[:, :, None] != (column < layout.side // 2)[:, None, :]
     assert torch.equal(allowed, near & ~over)
 
 
 def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
     layout = Layout(2, 2, 3, 4, 1)
-    moves, everyone = prior._moves(layout, 0), torch.arange(2 * 2 * 3 * 16)
-    assert torch.equal(moves.there.sort().values, everyone)
-    assert torch.equal(moves.there[moves.back], everyone)
-    image, row, column = places(layout)
-    asked = moves.there[moves.out]
+    orders, every_row = prior._row_orders(layout, 0), torch.arange(2 * 2 * 3 * 16)
+    assert torch.equal(orders.shift.sort().values, every_row)
+    assert torch.equal(orders.shift[orders.unshift], every_row)
+    image, row, column = positions(layout)
+    # The asked tokens of each grid are in coding order: tile by tile, from left to right and from top to bottom.
+    asked = orders.shift[orders.asked]
     in_order = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
     for grid in range(2):
         assert torch.equal(image[asked[grid]], torch.full((96,), grid))
@@ -145,13 +147,13 @@ def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])
 def test_windows_shift_by_half_their_side(side: int) -> None:
-    (there_lines, there_rows), (back_lines, back_rows) = shifts(side, 2)
+    (there_lines, there_rows), (back_lines, back_rows) = window_shifts(side, 2)
     count = 2 * side * side
     assert there_lines.min() == -1
     assert there_lines.max() <= 0
     assert back_lines.min() >= 0
     assert back_lines.max() == 1
-    lines = torch.arange(3 * count).view(3, -1)  # three windows, one below the other and one right of the other
+    lines = torch.arange(3 * count).view(3, -1)  # 3x3 windows; these are the rows of each window of a line
     for line in range(3):
         for column in range(3):
             there = (line + there_lines) % 3, (column * count + there_rows) % (3 * count)

@@ -1,4 +1,4 @@
-"""What is written into a bundle, and that a wrong trace cannot pass."""
+"""The contents of an exported bundle, and the refusal of wrong traces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def graphs(path: Path) -> dict[str, onnx.ModelProto]:
     return {file.stem: onnx.load(file, load_external_data=False) for file in sorted(path.glob("*.onnx"))}
 
 
-def test_one_graph_each_and_they_share_the_weights(tiny_path: Path) -> None:
+def test_graphs_share_one_file_of_weights(tiny_path: Path) -> None:
     models = graphs(tiny_path)
     stages = [f"stage{k}.{precision}" for k in range(6) for precision in ("fp16", "fp32", "int8")]
     assert list(models) == ["decoder.fp16", "decoder.fp32", "encoder.fp16", "encoder.fp32", *stages]
@@ -73,7 +73,7 @@ def test_no_tensor_has_more_dimensions_than_tensorrt_takes(tiny_path: Path) -> N
         assert max(ranks.values()) <= 8, file.name
 
 
-def test_graphs_tell_nothing_of_the_machine(tiny_path: Path) -> None:
+def test_graphs_hold_nothing_of_the_machine(tiny_path: Path) -> None:
     for path in tiny_path.glob("*.onnx"):
         data = path.read_bytes()
         for text in (b".py", b"/home", b"/root", b"site-packages", b"stack_trace"):
@@ -81,7 +81,7 @@ def test_graphs_tell_nothing_of_the_machine(tiny_path: Path) -> None:
 
 
 def test_a_wrong_trace_is_refused(tiny_path: Path, tmp_path: Path) -> None:
-    """A graph of other weights than the module's must not pass the comparison."""
+    """A graph whose weights differ from the module's must not pass the comparison."""
     tokenizer, trained = tiny_modules(0)
     for spec in trace.specs(tokenizer, trained.prior.freeze()):
         if spec.name in ("stage3", "decoder"):
@@ -91,31 +91,31 @@ def test_a_wrong_trace_is_refused(tiny_path: Path, tmp_path: Path) -> None:
                 trace.compare(spec, str(tiny_path / f"{spec.name}.fp32.onnx"), [spec.example])
 
 
-def test_half_precision_that_is_too_narrow_is_left_out(tiny_path: Path, tmp_path: Path) -> None:
+def test_a_graph_whose_numbers_leave_half_precision_is_left_out(tiny_path: Path, tmp_path: Path) -> None:
     tokenizer, trained = tiny_modules(0)
     (spec,) = (spec for spec in trace.specs(tokenizer, trained.prior.freeze()) if spec.name == "decoder")
     with torch.no_grad():
-        tokenizer.decoder.layers[0].bias.fill_(torch.inf)  # pixels that are no numbers agree with none
-    said: list[str] = []
+        tokenizer.decoder.layers[0].bias.fill_(torch.inf)  # the pixels are NaN, which equals nothing
+    logged: list[str] = []
     for precision in ("fp16", "fp32"):
         shutil.copy(tiny_path / f"decoder.{precision}.onnx", tmp_path)
     shutil.copy(tiny_path / "weights.safetensors", tmp_path)
     path = tmp_path / "decoder.fp16.onnx"
-    assert not bundle._agrees(spec, path, [spec.example], "fp16", said.append)
+    assert not bundle._agrees(spec, path, [spec.example], "fp16", logged.append)
     assert not path.exists()
-    assert "left out decoder.fp16.onnx" in said[-1]
+    assert "left out decoder.fp16.onnx" in logged[-1]
     with pytest.raises(trace.TraceError, match="off by nan"):
-        bundle._agrees(spec, tmp_path / "decoder.fp32.onnx", [spec.example], "fp32", said.append)
+        bundle._agrees(spec, tmp_path / "decoder.fp32.onnx", [spec.example], "fp32", logged.append)
 
 
-def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
+def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
     tokenizer, _ = tiny_modules(0)
     other = TrainedPrior(
         Prior(PriorConfig(codebook=32, width=16, layers=1, heads=1, window=8), quincunx()), torch.ones(1024)
     )
-    with pytest.raises(InputError, match="32 words"):
+    with pytest.raises(InputError, match="32 codewords"):
         write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
-    trained = dataclasses.replace(tiny_modules(0)[1], tokens="of another")
+    trained = dataclasses.replace(tiny_modules(0)[1], tokens="another fingerprint")
     with pytest.raises(InputError, match="tokens of another tokenizer"):
         write_bundle(tokenizer, trained, tmp_path / "bundle", [], False, lambda text: None)
     tokenizer.quantizer.fitted.fill_(False)
@@ -124,7 +124,7 @@ def test_nothing_is_left_of_a_failed_export(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     with pytest.raises(OutputError, match="--force"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], False, lambda text: None)
-    with pytest.raises(OutputError, match="no bundle"):
+    with pytest.raises(OutputError, match="not a bundle"):
         write_bundle(*tiny_modules(0), tmp_path / "kept", [], True, lambda text: None)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -161,22 +161,22 @@ def test_weights_are_stored_once_and_exactly() -> None:
     assert compact(matrix).dtype == np.float32  # a cast would cost more
 
 
-def test_checkpoints_come_back(tmp_path: Path) -> None:
+def test_checkpoints_load_as_saved(tmp_path: Path) -> None:
     tokenizer, trained = tiny_modules(8)
     save_tokenizer(tmp_path, tokenizer.state_dict(), tokenizer.config)
     save_prior(tmp_path, trained.prior.state_dict(), trained.prior, trained.mask_table)
-    back = load_prior(tmp_path)
-    assert back.prior.config == TINY_PRIOR
-    assert torch.equal(back.mask_table, trained.mask_table)
+    loaded = load_prior(tmp_path)
+    assert loaded.prior.config == TINY_PRIOR
+    assert torch.equal(loaded.mask_table, trained.mask_table)
     for name, value in trained.prior.state_dict().items():
-        assert torch.equal(back.prior.state_dict()[name], value)
+        assert torch.equal(loaded.prior.state_dict()[name], value)
     assert load_tokenizer(tmp_path).config == tokenizer.config
     assert TokenizerConfig.from_json(json.loads(json.dumps(tokenizer.config.to_json()))) == tokenizer.config
 
 
 @pytest.mark.parametrize(("part", "limit"), [("encoder", 25e9), ("decoder", 40e9)])
 def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None:
-    """Multiply-accumulates of a 768x512 image, counted on the convolutions."""
+    """Count the multiply-accumulates of the convolutions for a 768x512 image."""
     from uigc.export.modules.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(TokenizerConfig())
@@ -190,18 +190,18 @@ def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None
     for child in module.modules():
         if isinstance(child, torch.nn.Conv2d):
             child.register_forward_hook(count)
-    with torch.no_grad():  # an eighth of the image each way: cost is linear in pixels
+    with torch.no_grad():  # an eighth of each side: the cost is linear in pixels
         module(torch.zeros(1, 3, 64, 96) if part == "encoder" else torch.zeros(1, 12, 4, 6))
     assert limit / 4 < total * 64 < limit
 
 
-def test_encoder_and_decoder_are_local() -> None:
-    """A change in one corner does not reach the other: tiles with halos give the same pixels."""
+def test_the_decoder_is_local() -> None:
+    """A change at one end does not reach the other end, so tiles with halos give the same pixels."""
     tokenizer, _ = tiny_modules(0)
-    words = torch.randn(1, 4, 40, 8)
-    changed = words.clone()
+    codewords = torch.randn(1, 4, 40, 8)
+    changed = codewords.clone()
     changed[:, :, :2] += 1
     with torch.no_grad():
-        before, after = tokenizer.decoder(words), tokenizer.decoder(changed)
+        before, after = tokenizer.decoder(codewords), tokenizer.decoder(changed)
     assert not torch.equal(before[:, :, :32], after[:, :, :32])
     assert torch.equal(before[:, :, -256:], after[:, :, -256:])

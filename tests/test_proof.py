@@ -1,4 +1,4 @@
-"""The proof refuses what may round, and what it says of a tensor is true."""
+"""The proof refuses graphs that may round, and its statements about tensors are true."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "exp": ([node("Exp", "x", "y")], {}, (0, 9), "'the_Exp_y' is not proven exact: the operator rounds"),
     "softmax": ([node("Softmax", "x", "y")], {}, (0, 9), "operator rounds"),
     "sqrt": ([node("Sqrt", "x", "y")], {}, (0, 9), "operator rounds"),
-    "mean of nothing named": ([node("ReduceMean", "x", "y")], {}, (0, 9), "not given as a constant"),
+    "mean without axes": ([node("ReduceMean", "x", "y")], {}, (0, 9), "not given as a constant"),
     "mean of seven": (
         [node("Slice", "x one seven one", "s"), node("ReduceMean", "s one", "y")],
         {"one": np.array([1]), "seven": np.array([8])}, (0, 9), "it divides by 7",
     ),
     "unknown": ([node("CumSum", "x axis", "y")], {"axis": np.array(1)}, (0, 9), "no rule"),
-    "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "no constant power of two"),
-    "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "no constant power of two"),
+    "divided by a tensor": ([node("Div", "x x", "y")], {}, (1, 9), "not a constant power of two"),
+    "divided by three": ([node("Div", "x c", "y")], {"c": f32(3)}, (0, 9), "not a constant power of two"),
     "sum too large": ([node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**18)}, (-128, 127), r"2\^24"),
     "steps too far apart": (
         [node("Mul", "x c", "m"), node("Add", "m x", "y")], {"c": f32(2**-18)}, (-128, 127), r"2\^24",
     ),
     "product too wide": ([node("Mul", "x c", "y")], {"c": f32(2**17 - 1)}, (-255, 255), "25 significant bits"),
-    "reduced too far": ([node("ReduceSum", "x a", "y")], {"a": np.array([1])}, (0, 2**22), "partial sums"),
-    "reduced over nothing named": (
+    "sum of too many": ([node("ReduceSum", "x a", "y")], {"a": np.array([1])}, (0, 2**22), "partial sums"),
+    "sum over no axes": (
         [node("ReduceSum", "x a", "y")], {"a": np.array([], np.int64)}, (0, 9), "not given as a constant",
     ),
     "ragged weights": ([node("MatMul", "x c", "y")], {"c": RAGGED}, (-128, 127), "second operand"),
@@ -65,17 +65,17 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "integer overflow": ([node("Cast", "x", "y", to=TensorProto.INT8)], {}, (0, 128), "range of int8"),
     "shape overflow": ([node("Mul", "tokens tokens", "y")], {}, (0, 2**17), "overflow int32"),
     "remainder of floats": ([node("Mod", "x c", "y")], {"c": f32(3)}, (0, 9), "remainder of floats"),
-    "remainder by negatives": ([node("Mod", "tokens tokens", "y")], {}, (-1, 9), "by what may be negative"),
+    "remainder by negatives": ([node("Mod", "tokens tokens", "y")], {}, (-1, 9), "by a divisor that may be negative"),
     "negative remainder": (
         [node("Mod", "tokens c", "y", fmod=1)], {"c": np.array(5, np.int32)}, (-1, 9), "remainders may be negative",
     ),
     "table too short": (
         [node("Gather", "c tokens", "y")], {"c": np.arange(9, dtype=np.float32)}, (0, 9), "0 to 9 and the table has 9",
     ),
-    "rows looked up from behind": ([node("Gather", "x tokens", "y")], {}, (-1, 9), "length of axis 0"),
+    "negative row index": ([node("Gather", "x tokens", "y")], {}, (-1, 9), "length of axis 0"),
     "scaled product": ([node("Gemm", "x c", "y", alpha=0.5)], {"c": WEIGHT}, (0, 9), "scales its operands"),
-    "turned rows": ([node("Gemm", "x x", "y", transA=1)], {}, (0, 9), "first operand is transposed"),
-    "turned variable": ([node("Gemm", "x x", "y", transB=1)], {}, (0, 9), "no constant matrix"),
+    "transposed rows": ([node("Gemm", "x x", "y", transA=1)], {}, (0, 9), "first operand is transposed"),
+    "transposed variable": ([node("Gemm", "x x", "y", transB=1)], {}, (0, 9), "not a constant matrix"),
     "sum onto a product": (
         [node("Mul", "x big", "m"), node("Gemm", "x c m", "y", transB=1)], {"c": WEIGHT, "big": f32(2**18)},
         (-128, 127), r"sums reach.*2\^24",
@@ -109,10 +109,10 @@ def test_a_broken_rule_is_refused(case: str) -> None:
     with pytest.raises(ProofError, match=text) as raised:
         prove(model(nodes, **constants), {"tokens": bounds})
     assert "the_" in str(raised.value)  # the node
-    assert ";" in str(raised.value)  # what would mend it
+    assert ";" in str(raised.value)  # the remedy
 
 
-MENDED: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
+EXACT: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
     "float weights": ([node("MatMul", "x c", "y")], {"c": WEIGHT}),
     "half operands, float sums": (
         [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Cast", "h", "f", to=TensorProto.FLOAT),
@@ -146,13 +146,13 @@ MENDED: dict[str, tuple[list[Node], dict[str, np.ndarray]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MENDED)
-def test_what_is_exact_is_proven(case: str) -> None:
-    nodes, constants = MENDED[case]
+@pytest.mark.parametrize("case", EXACT)
+def test_an_exact_graph_is_proven(case: str) -> None:
+    nodes, constants = EXACT[case]
     check_truth(model(nodes, **constants), NARROW)
 
 
-def test_an_input_nobody_bounds_and_a_constant_that_is_not_finite() -> None:
+def test_an_input_without_bounds_and_a_constant_that_is_not_finite() -> None:
     with pytest.raises(ProofError, match="'tokens'"):
         prove(model([node("Identity", "x", "y")]), {})
     with pytest.raises(ProofError, match="not finite"):
@@ -160,14 +160,14 @@ def test_an_input_nobody_bounds_and_a_constant_that_is_not_finite() -> None:
 
 
 def test_weights_are_used_as_they_are() -> None:
-    """The sum of this row's magnitudes fits, eight times its largest weight would not."""
+    """The sum of this column's magnitudes fits; eight times its largest weight would not."""
     column = np.zeros((WIDTH, 1), np.float32)
     column[0], column[1:] = 2.0**16, 1
     check_truth(model([node("MatMul", "x c", "y")], c=column), NARROW)
 
 
 def test_short_reciprocals_are_products_of_few_bits() -> None:
-    """A table spans more than 24 bits of steps; no element of it does."""
+    """A table spans more than 24 bits of steps, but no element of it does."""
     constants = {
         "c": np.array([1 / 8, 257 / 2**20, 509 / 2**28], np.float32),
         "l": np.array(0, np.int32),
@@ -181,37 +181,37 @@ def test_short_reciprocals_are_products_of_few_bits() -> None:
         prove(model([*looked_up, node("Add", "x r", "y")], **constants), bounds)
 
 
-def as_integers(array: np.ndarray, step: np.ndarray) -> np.ndarray:
-    return np.ldexp(array.astype(np.float64), -np.asarray(step))
+def as_integers(array: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    return np.ldexp(array.astype(np.float64), -np.asarray(exponent))
 
 
-def hold(name: str, value: Value, array: np.ndarray) -> None:
-    """An array is what the proof says: whole steps inside the interval, with no more significant bits."""
+def check_value(name: str, value: Value, array: np.ndarray) -> None:
+    """Check an array against its proven value: whole steps inside the interval, with no more significant bits."""
     known = constant(array)
     numbers = array.astype(np.float64)
     assert str(array.dtype) == value.dtype, name
     assert (numbers >= value.low).all(), name
     assert (numbers <= value.high).all(), name
     if value.is_float:
-        steps = as_integers(array, value.step)
+        steps = as_integers(array, value.exponent)
         assert np.array_equal(steps, np.rint(steps)), name
         assert known.bits <= value.bits, name
 
 
 def check_truth(graph: onnx.ModelProto, bounds: dict[str, tuple[int, int]]) -> None:
-    """Prove, run on extremes and at random, and hold every tensor against what was proven of it."""
+    """Prove a graph, run it on extreme and random inputs, and check every tensor against its proven value."""
     proof = prove(graph, bounds)
     low, high = bounds["tokens"]
     rng = np.random.default_rng(0)
     tokens = rng.integers(low, high, (64, WIDTH), endpoint=True, dtype=np.int32)
     tokens[:16] = rng.choice([low, high], (16, WIDTH))
     for name, array in intermediates(graph, tokens).items():
-        hold(name, proof.values[name], array)
+        check_value(name, proof.values[name], array)
 
 
 @pytest.mark.parametrize("stage", [0, 3, 5])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_everything_said_of_a_stage_is_true(tiny_path: Path, stage: int, precision: str) -> None:
+def test_every_proven_value_of_a_stage_is_true(tiny_path: Path, stage: int, precision: str) -> None:
     bundle = Bundle.load(tiny_path)
     graph = onnx.load(bundle.graph(f"stage{stage}", precision))
     proof = prove(graph, token_domain(bundle.pad))
@@ -220,11 +220,11 @@ def test_everything_said_of_a_stage_is_true(tiny_path: Path, stage: int, precisi
     assert len(arrays) > 140
     for name, array in arrays.items():
         if array.dtype != np.bool_ and array.size:
-            hold(name, proof.values[name], array)
+            check_value(name, proof.values[name], array)
 
 
-def test_the_bundle_that_ships_is_proven() -> None:
-    """As its certificates say; a changed weight would be noticed."""
+def test_the_default_bundle_is_proven() -> None:
+    """The proof equals the certificate, and a changed weight fails it."""
     bundle = Bundle.load()
     domain = token_domain(bundle.pad)
     path = bundle.graph("stage1", "int8")

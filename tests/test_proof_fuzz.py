@@ -1,4 +1,4 @@
-"""Random dyadic graphs: what is proven computes the same in float32 as in exact arithmetic."""
+"""Random dyadic graphs: a proven graph computes the same in float32 as in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ class Program:
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.meaning: list[tuple[str, object]] = []
+        """The name of each output, and the exact function that computes it from the one before."""
         self.width, self.current = WIDTH, "x"
         self.bounds = (-int(self.rng.integers(1, 200)), int(self.rng.integers(1, 200)))
-        steps = [
-            self.scale, self.shift, self.matmul, self.round, self.clip, self.absolute, self.square, self.keep,
-            self.whole,
+        operations = [
+            self.scale, self.shift, self.matmul, self.round, self.clip, self.absolute, self.square, self.to_int8,
+            self.truncate,
         ]  # fmt: skip
         for index in range(int(self.rng.integers(2, 9))):
             self.label = f"t{index}"
-            steps[self.rng.integers(len(steps))]()
+            operations[self.rng.integers(len(operations))]()
         self.nodes.append(node("Identity", self.current, "y"))
 
     def add(self, operator: str, extra: str, meaning: object, **attributes: object) -> None:
@@ -78,14 +79,14 @@ class Program:
     def square(self) -> None:
         self.add("Mul", self.current, lambda x: x * x)
 
-    def whole(self) -> None:
-        """The whole part, as a cast to integers leaves it."""
+    def truncate(self) -> None:
+        """Cast to integers and back."""
         self.add("Cast", "", np.vectorize(lambda v: Fraction(int(v)), otypes=[object]), to=TensorProto.INT32)
         self.label += "w"
         self.add("Cast", "", lambda x: x, to=TensorProto.FLOAT)
 
-    def keep(self) -> None:
-        """Round and clip to int8: what keeps long programs provable."""
+    def to_int8(self) -> None:
+        """Round and clip to int8, which keeps long programs provable."""
         self.round()
         self.label += "k"
         self.clip()
@@ -96,6 +97,7 @@ def fractions(array: np.ndarray) -> Exact:
 
 
 def exact(program: Program, tokens: np.ndarray) -> dict[str, Exact]:
+    """Return every output of the program in exact arithmetic."""
     current = np.vectorize(Fraction, otypes=[object])(tokens)
     values = {}
     for name, meaning in program.meaning:
@@ -105,23 +107,23 @@ def exact(program: Program, tokens: np.ndarray) -> dict[str, Exact]:
 
 
 def run(program: Program) -> tuple[bool, bool]:
-    """(proven, float32 was exact) on extreme and random inputs."""
+    """Return whether the program is proven, and whether float32 is exact on extreme and random inputs."""
     graph = model(program.nodes, **program.constants)
     low, high = program.bounds
     tokens = program.rng.integers(low, high, (6, WIDTH), endpoint=True, dtype=np.int32)
     tokens[:3] = program.rng.choice([low, high], (3, WIDTH))
-    wanted = exact(program, tokens)
+    expected = exact(program, tokens)
     found = intermediates(graph, tokens)
-    same = all(np.array_equal(fractions(found[name]), array) for name, array in wanted.items())
+    same = all(np.array_equal(fractions(found[name]), array) for name, array in expected.items())
     try:
         proof = prove(graph, {"tokens": program.bounds})
     except ProofError:
         return False, same
-    for name, array in wanted.items():
+    for name, array in expected.items():
         value = proof.values[name]
         assert (array >= fractions(np.broadcast_to(value.low, array.shape))).all(), name
         assert (array <= fractions(np.broadcast_to(value.high, array.shape))).all(), name
-        steps = array / fractions(np.broadcast_to(np.ldexp(1.0, value.step), array.shape))
+        steps = array / fractions(np.broadcast_to(np.ldexp(1.0, value.exponent), array.shape))
         assert all(step.denominator == 1 for step in steps.flat), name
     return True, same
 
@@ -131,11 +133,11 @@ def outcomes() -> list[tuple[bool, bool]]:
     return [run(Program(seed)) for seed in range(GRAPHS)]
 
 
-def test_what_is_proven_is_exact(outcomes: list[tuple[bool, bool]]) -> None:
+def test_proven_programs_are_exact(outcomes: list[tuple[bool, bool]]) -> None:
     assert all(same for proven, same in outcomes if proven)
 
 
-def test_neither_everything_nor_nothing_is_proven(outcomes: list[tuple[bool, bool]]) -> None:
-    """And among what is refused some does round, so that the test above could fail."""
+def test_some_programs_are_proven_and_some_refused(outcomes: list[tuple[bool, bool]]) -> None:
+    """Some of the refused programs do round, so the test above could fail."""
     assert GRAPHS / 4 < sum(proven for proven, _ in outcomes) < GRAPHS
     assert sum(not same for _, same in outcomes) > GRAPHS / 50

@@ -1,4 +1,4 @@
-"""The integer reference against PyTorch in three precisions and the graphs: equality."""
+"""The integer reference equals PyTorch in three precisions, and the graphs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.providers import ProviderOptions
 
 
-def test_numbers_are_read_from_their_bits() -> None:
+def test_floats_become_fixed_point_exactly() -> None:
     rng = np.random.default_rng(0)
     halves = rng.integers(0, 2**16, 5000).astype(np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)]
@@ -34,7 +34,7 @@ def test_rounding_is_half_to_even() -> None:
         assert np.array_equal(rounded(values, bits), np.rint(values / 2**bits))
 
 
-def test_reciprocals_are_those_of_the_modules() -> None:
+def test_reciprocals_equal_those_of_the_modules() -> None:
     from uigc.export.modules.dyadic import context_norm
 
     table = context_norm(64).reciprocals[:, 0].double().numpy()
@@ -55,16 +55,16 @@ def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None
     reference = ReferencePrior(state.__getitem__, prior.config.to_json(), prior.schedule)
     tokens = torch.randint(0, 34, (2, 2 * window, 3 * window), dtype=torch.int32)
     for stage in range(6):
-        wanted = torch.from_numpy(reference.logits(tokens.numpy(), stage))
+        expected = torch.from_numpy(reference.logits(tokens.numpy(), stage))
         with torch.no_grad():
-            assert torch.equal(Stage(prior, stage)(tokens), wanted)
-            assert torch.equal(Stage(double, stage)(tokens), wanted)
+            assert torch.equal(Stage(prior, stage)(tokens), expected)
+            assert torch.equal(Stage(double, stage)(tokens), expected)
             torch.set_float32_matmul_precision("medium")  # bfloat16 products
             try:
-                assert torch.equal(Stage(prior, stage)(tokens), wanted)
+                assert torch.equal(Stage(prior, stage)(tokens), expected)
             finally:
                 torch.set_float32_matmul_precision("highest")
-        assert wanted.float().std() > 10
+        assert expected.float().std() > 10
 
 
 def load(bundle: Bundle, stage: int, precision: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -72,14 +72,14 @@ def load(bundle: Bundle, stage: int, precision: str) -> Callable[[np.ndarray], n
 
 
 @pytest.mark.parametrize("stage", range(6))
-def test_the_bundle_that_ships(stage: int) -> None:
+def test_the_default_bundle(stage: int) -> None:
     bundle = Bundle.load()
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
     grids = np.random.default_rng(stage).integers(0, bundle.codebook, (2, 14, 27), dtype=np.int32)
     tokens = context(bundle, grids, stage, 0)
-    wanted = reference.logits(tokens, stage)
+    expected = reference.logits(tokens, stage)
     for precision in bundle.precisions(f"stage{stage}"):
-        assert np.array_equal(load(bundle, stage, precision)(tokens), wanted)
+        assert np.array_equal(load(bundle, stage, precision)(tokens), expected)
 
 
 def test_another_arithmetic_is_refused() -> None:

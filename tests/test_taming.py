@@ -1,4 +1,4 @@
-"""Checkpoints of VQGANs as they come, what is refused, and smaller codebooks."""
+"""VQGAN checkpoints: every way to save them, what is refused, and reduced codebooks."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ State = taming_vqgan.State
 @pytest.fixture(scope="module")
 def state() -> State:
     torch.manual_seed(0)
-    made = taming_vqgan.weights(32, 8)
-    made["quantize.embedding.weight"].normal_()
-    return made
+    weights = taming_vqgan.weights(32, 8)
+    weights["quantize.embedding.weight"].normal_()
+    return weights
 
 
 class Callback:
-    """Something of a training framework that is not there when the checkpoint is read."""
+    """An object of a training framework that is not installed where the checkpoint is read."""
 
     def __init__(self) -> None:
         self.best, self.options = 1.0, {"every": 5}
 
 
 class Running:
-    """Would copy a file when it is unpickled by a reader that runs code."""
+    """An object that copies a file if its reader runs code from the checkpoint."""
 
     def __init__(self, source: Path, target: Path) -> None:
         self.paths = str(source), str(target)
@@ -51,7 +51,7 @@ class Running:
 
 
 def save_lightning(path: Path, contents: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the framework saves: its own classes are keys and values, by names that cannot be imported afterwards."""
+    """Save as the framework does, with its own classes as keys and values, whose names cannot be imported later."""
     framework = ModuleType("some_lightning")
     framework.Callback = Callback  # type: ignore[attr-defined]
     monkeypatch.setattr(Callback, "__module__", "some_lightning")
@@ -60,7 +60,7 @@ def save_lightning(path: Path, contents: dict[str, object], monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "some_lightning")
 
 
-def test_every_way_to_save_one(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_to_save_a_checkpoint(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {
         "loss.discriminator.main.0.weight": torch.zeros(3),
         "loss.perceptual_loss.lin0.model.1.weight": torch.ones(2),
@@ -85,7 +85,7 @@ def test_no_code_of_a_checkpoint_is_run(state: State, tmp_path: Path) -> None:
     torch.save({"state_dict": state, "hook": Running(Path(__file__), target)}, tmp_path / "evil.ckpt")
     load_vqgan(tmp_path / "evil.ckpt")
     assert not target.exists()
-    with open(tmp_path / "evil.ckpt", "rb") as file:  # were it run, the file would be there
+    with open(tmp_path / "evil.ckpt", "rb") as file:  # a reader that runs code does copy the file
         torch.load(file, weights_only=False)
     assert target.exists()
 
@@ -100,11 +100,14 @@ def without(state: State, *names: str) -> State:
 
 
 CASES: dict[str, tuple[Callable[[State], object], str]] = {
-    "a module": (lambda s: torch.nn.Conv2d(3, 3, 1), "holds no named weights but a whole"),
-    "other weights": (lambda s: {"layers.0.weight": torch.ones(2)}, r"holds no VQGAN .* but layers\.0\.weight"),
+    "a module": (lambda s: torch.nn.Conv2d(3, 3, 1), "does not hold named weights but a whole"),
+    "other weights": (lambda s: {"layers.0.weight": torch.ones(2)}, r"does not hold a VQGAN .* but layers\.0\.weight"),
     "nothing": (lambda s: {}, "but nothing"),
     "gumbel": (lambda s: {**s, "quantize.embed.weight": torch.ones(2, 2)}, "Gumbel"),
-    "no tensor": (lambda s: {**s, "encoder.conv_in.bias": 3}, r"holds no tensor as encoder\.conv_in\.bias"),
+    "no tensor": (
+        lambda s: {**s, "encoder.conv_in.bias": 3},
+        r"does not hold a tensor as encoder\.conv_in\.bias",
+    ),
     "no codebook": (lambda s: without(s, "quantize.embedding.weight"), r"lacks quantize\.embedding\.weight"),
     "f8": (
         lambda s: {name: value for name, value in s.items() if ".4." not in name},
@@ -115,13 +118,13 @@ CASES: dict[str, tuple[Callable[[State], object], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_no_such_checkpoint(case: str, state: State, tmp_path: Path) -> None:
+def test_other_files_are_refused(case: str, state: State, tmp_path: Path) -> None:
     make, text = CASES[case]
     with pytest.raises(InputError, match=text):
         load_vqgan(written(tmp_path / "x.ckpt", make(state)))
 
 
-def test_all_that_is_wrong_is_told_at_once(state: State, tmp_path: Path) -> None:
+def test_one_error_names_everything_that_is_wrong(state: State, tmp_path: Path) -> None:
     bad = without(state, "decoder.conv_out.bias", "quant_conv.weight")
     bad |= {"encoder.mystery": torch.ones(1), "decoder.conv_in.weight": torch.ones(3, 3, 3, 3)}
     bad["encoder.norm_out.bias"] = torch.full_like(bad["encoder.norm_out.bias"], torch.nan)
@@ -129,11 +132,11 @@ def test_all_that_is_wrong_is_told_at_once(state: State, tmp_path: Path) -> None
         load_vqgan(written(tmp_path / "x.pth", bad))
     message = str(raised.value)
     for text in (
-        "32 channels times 1, 1, 1, 1, 2, 1 blocks a level, attention at level 4, 32 words of 8",
+        "32 channels times 1, 1, 1, 1, 2, 1 blocks per level, attention at level 4, 32 codewords of dimension 8",
         "lacks decoder.conv_out.bias, quant_conv.weight;",
         "also holds encoder.mystery;",
         "has in another shape decoder.conv_in.weight (3, 3, 3, 3) instead of (64, 12, 3, 3);",
-        "holds what is no finite number in encoder.norm_out.bias;",
+        "holds numbers that are not finite in encoder.norm_out.bias;",
     ):
         assert text in message
     fewer = {name: value for name, value in state.items() if not name.startswith("decoder.up.0")}
@@ -149,7 +152,7 @@ def test_unreadable_files(state: State, tmp_path: Path) -> None:
     broken["blocked.ckpt"] = pickle.dumps(Running(Path("a"), Path("b")), 2)
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=r"cannot be read|no safetensors"):
+        with pytest.raises(InputError, match=r"cannot be read|not a safetensors"):
             load_vqgan(tmp_path / name)
 
 
@@ -170,14 +173,14 @@ def test_importing(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert text in capsys.readouterr().err
     assert not run.exists()
     assert main(["import-vqgan", str(checkpoint), "-o", str(run)]) == 0
-    assert "32 words of 8" in capsys.readouterr().err
+    assert "32 codewords of dimension 8" in capsys.readouterr().err
     vqgan = load_tokenizer(run)
     assert vqgan.config.codebook == 32
     assert main(["import-vqgan", str(checkpoint), "-o", str(run)]) == ExitCode.OUTPUT
     assert "give --force" in capsys.readouterr().err
 
 
-def test_reduced_words_are_the_same_again(tmp_path: Path) -> None:
+def test_reducing_a_codebook_is_reproducible(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
@@ -187,43 +190,43 @@ def test_reduced_words_are_the_same_again(tmp_path: Path) -> None:
     with Image.open(photos / "1.png") as image:
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
     checkpoint = written(tmp_path / "a.ckpt", taming_vqgan.checkpoint(32, pixels))
-    words = []
+    codewords = []
     for name in ("one", "two"):
         arguments = ["--words", "4", "--photos", str(photos), "--device", "cpu", "--quiet"]
         assert main(["import-vqgan", str(checkpoint), "-o", str(tmp_path / name), *arguments]) == 0
-        words.append(load_tokenizer(tmp_path / name).quantizer.words)
-    assert words[0].shape == (4, 8)
-    assert torch.equal(*words)
+        codewords.append(load_tokenizer(tmp_path / name).quantizer.words)
+    assert codewords[0].shape == (4, 8)
+    assert torch.equal(*codewords)
 
 
-def test_use_is_counted() -> None:
+def test_uses_of_codewords_are_counted() -> None:
     grids = [torch.tensor([[0, 2], [2, 5]]), torch.tensor([[5]])]
     assert use(grids, 7).tolist() == [1, 0, 2, 0, 0, 2, 0]
 
 
-def test_means_of_what_is_used() -> None:
-    """Two heaps: the words are their means, weighted by use; unused words have no say."""
-    words = torch.tensor([[0.0, 0], [1, 0], [10, 10], [10, 12], [500, 500]])
-    centres, kept = reduced(words, np.array([3, 1, 1, 1, 0]), 2)
+def test_reduced_codewords_are_means_weighted_by_use() -> None:
+    """Two clusters: the codewords are their means, weighted by use, and unused codewords do not count."""
+    codewords = torch.tensor([[0.0, 0], [1, 0], [10, 10], [10, 12], [500, 500]])
+    centres, kept = reduced(codewords, np.array([3, 1, 1, 1, 0]), 2)
     assert sorted(map(tuple, centres.tolist())) == [(0.25, 0.0), (10.0, 11.0)]
     assert 0.98 < kept < 1
     with pytest.raises(InputError, match="Only 4 of 5 words occur"):
-        reduced(words, np.array([3, 1, 1, 1, 0]), 8)
+        reduced(codewords, np.array([3, 1, 1, 1, 0]), 8)
 
 
-def test_as_many_words_as_are_used_are_those() -> None:
+def test_reducing_to_nearly_all_codewords_keeps_the_means() -> None:
     torch.manual_seed(0)
-    words = torch.randn(40, 6)
-    words[7] = words[3]  # a copy, which makes a cluster empty
+    codewords = torch.randn(40, 6)
+    codewords[7] = codewords[3]  # a copy, which makes a cluster empty
     counts = np.random.default_rng(0).integers(1, 9, 40)
-    centres, kept = reduced(words, counts, 32)
+    centres, kept = reduced(codewords, counts, 32)
     assert torch.isfinite(centres).all()
     assert kept > 0.9
-    again, _ = reduced(words, counts, 32)
+    again, _ = reduced(codewords, counts, 32)
     assert torch.equal(centres, again)
-    distances = torch.cdist(words, centres)
+    distances = torch.cdist(codewords, centres)
     nearest = distances.argmin(1)
     for cluster in range(32):
         members = (nearest == cluster).numpy()
-        mean = np.average(words.double().numpy()[members], axis=0, weights=counts[members])
+        mean = np.average(codewords.double().numpy()[members], axis=0, weights=counts[members])
         assert np.allclose(centres[cluster].numpy(), mean, atol=1e-5)

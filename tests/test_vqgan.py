@@ -1,4 +1,4 @@
-"""Bring your own tokenizer: a VQGAN's checkpoint, imported, given a prior, exported, and used to code images."""
+"""Bring your own tokenizer: import a VQGAN's checkpoint, train a prior, export both, and code images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.tiny import TINY_TOKENIZER, reference_grid
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, token_fingerprint
 from uigc.export.modules.prior import PriorConfig
-from uigc.export.modules.taming import configuration
+from uigc.export.modules.taming import infer_config
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import main
@@ -29,12 +29,12 @@ from uigc.training.loop import RunOptions
 from uigc.training.prior import train as train_prior
 from uigc.training.tokenizer import train as train_tokenizer
 
-WORDS, REDUCED = 48, 16  # 48 is no power of two, so it has to be reduced
+CODEWORDS, REDUCED = 48, 16  # 48 is not a power of two, so the codebook has to be reduced
 
 
 @dataclass(frozen=True)
-class Made:
-    """Folders and files of one session, and the state that is exported: the checkpoint's with the reduced words."""
+class Imported:
+    """The files of one import, and the exported state: that of the checkpoint, with the reduced codewords."""
 
     photos: Path
     checkpoint: Path
@@ -44,8 +44,8 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Made:
-    """What a user does: import with fewer words, train the prior (hardly), export."""
+def imported(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Imported:
+    """Do what a user does: import with a smaller codebook, train the prior (for two steps), export."""
     folder = tmp_path_factory.mktemp("vqgan")
     photos, checkpoint, run, bundle = (folder / name for name in ("photos", "last.ckpt", "run", "bundle"))
     photos.mkdir()
@@ -53,25 +53,25 @@ def made(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Made:
         top, left = 20 * index, 30 * index
         Image.fromarray(sample[top : top + 256, left : left + 272]).save(photos / f"{index}.png")
     images = torch.from_numpy(sample[:192, :320].copy()).permute(2, 0, 1)[None].float() / 255
-    state = taming_vqgan.checkpoint(WORDS, images)
+    state = taming_vqgan.checkpoint(CODEWORDS, images)
     torch.save({"state_dict": {**state, "loss.discriminator.main.0.weight": torch.zeros(2)}, "epoch": 3}, checkpoint)
     reduce = ("--words", REDUCED, "--photos", photos, "--device", "cpu", "--quiet")
     assert main(["import-vqgan", str(checkpoint), "-o", str(run), *map(str, reduce)]) == 0
     options = RunOptions(photos, run, steps=2, minutes=None, batch=2, seed=0, device=torch.device("cpu"))
     train_prior(options, PriorConfig(width=16, layers=1, heads=1, window=8))
     write_bundle(load_tokenizer(run), load_prior(run), bundle, [sample[:96, :75]], False, lambda text: None)
-    words = load_tokenizer(run).quantizer.words
-    return Made(photos, checkpoint, run, bundle, {**state, "quantize.embedding.weight": words})
+    codewords = load_tokenizer(run).quantizer.words
+    return Imported(photos, checkpoint, run, bundle, {**state, "quantize.embedding.weight": codewords})
 
 
 def halved(state: taming_vqgan.State) -> taming_vqgan.State:
-    """As it ships."""
+    """Return the weights as a bundle stores them."""
     return {name: value.half().float() for name, value in state.items()}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_graphs_compute_the_restated_networks(made: Made, precision: str) -> None:
-    state, bundle = halved(made.state), Bundle.load(made.bundle)
+def test_graphs_compute_the_restated_networks(imported: Imported, precision: str) -> None:
+    state, bundle = halved(imported.state), Bundle.load(imported.bundle)
     encoder, decoder = (
         onnxruntime.InferenceSession(bundle.graph(name, precision), providers=["CPUExecutionProvider"])
         for name in ("encoder", "decoder")
@@ -96,80 +96,79 @@ def test_graphs_compute_the_restated_networks(made: Made, precision: str) -> Non
     assert len(used) > 2
 
 
-def test_the_module_computes_the_restated_networks(made: Made) -> None:
-    vqgan = load_tokenizer(made.run)
+def test_the_module_computes_the_restated_networks(imported: Imported) -> None:
+    vqgan = load_tokenizer(imported.run)
     image = torch.rand(2, 3, 48, 80)
     with torch.no_grad():
         latents = vqgan.encoder(image)
         tokens = vqgan.quantizer.assign(latents)
         back = vqgan.decoder(vqgan.quantizer.look_up(tokens))
-    wanted = taming_vqgan.encode(made.state, image)
-    assert torch.allclose(latents, wanted, atol=1e-4)
-    assert torch.equal(tokens, taming_vqgan.distances(made.state, wanted).argmin(3))
-    assert torch.allclose(back, taming_vqgan.decode(made.state, tokens), atol=1e-4)
+    expected = taming_vqgan.encode(imported.state, image)
+    assert torch.allclose(latents, expected, atol=1e-4)
+    assert torch.equal(tokens, taming_vqgan.distances(imported.state, expected).argmin(3))
+    assert torch.allclose(back, taming_vqgan.decode(imported.state, tokens), atol=1e-4)
     assert float(vqgan.quantizer.shortfall(latents, tokens).max()) == 0
     assert float(vqgan.quantizer.shortfall(latents, (tokens + 1) % REDUCED).max()) > 0.1
 
 
-def test_images_go_round(made: Made, sample: np.ndarray) -> None:
-    codec = Codec(made.bundle, threads=1)
+def test_images_are_coded_and_decoded(imported: Imported, sample: np.ndarray) -> None:
+    codec = Codec(imported.bundle, threads=1)
     pixels = np.ascontiguousarray(sample[40:213, 100:350])
     for mask in ("entire", "edge", "edge_more"):
         encoded = codec.encode(pixels, mask)
-        assert encoded.data == Codec(made.bundle, threads=1, precision="fp32").encode(pixels, mask).data
+        assert encoded.data == Codec(imported.bundle, threads=1, precision="fp32").encode(pixels, mask).data
         grid = codec.decode_tokens(encoded.data)
         assert np.array_equal(grid, encoded.grid)
         assert np.array_equal(grid, reference_grid(codec, encoded.data))
-        wanted = (
-            taming_vqgan.decode(halved(made.state), torch.from_numpy(grid)[None])[0, :, :173, :250].clamp(0, 1) * 255
-        )
+        pixels_of_grid = taming_vqgan.decode(halved(imported.state), torch.from_numpy(grid)[None])
+        expected = pixels_of_grid[0, :, :173, :250].clamp(0, 1) * 255
         back = codec.decompress(encoded.data)
         assert back.shape == pixels.shape
-        assert np.abs(back - wanted.permute(1, 2, 0).numpy()).max() < 0.6
+        assert np.abs(back - expected.permute(1, 2, 0).numpy()).max() < 0.6
     assert len(np.unique(codec.tokenize(pixels))) > 2
 
 
-def test_the_commands_take_the_bundle(made: Made, tmp_path: Path, sample: np.ndarray) -> None:
+def test_the_commands_take_the_bundle(imported: Imported, tmp_path: Path, sample: np.ndarray) -> None:
     Image.fromarray(sample[:90, :120]).save(tmp_path / "in.png")
     paths = [str(tmp_path / name) for name in ("in.png", "out.uigc", "out.png")]
-    assert main(["compress", *paths[:2], "--bundle", str(made.bundle), "--quiet"]) == 0
-    assert main(["decompress", *paths[1:], "--bundle", str(made.bundle), "--quiet"]) == 0
+    assert main(["compress", *paths[:2], "--bundle", str(imported.bundle), "--quiet"]) == 0
+    assert main(["decompress", *paths[1:], "--bundle", str(imported.bundle), "--quiet"]) == 0
     with Image.open(paths[2]) as back:
         assert back.size == (120, 90)
 
 
-def test_large_images_are_refused_unless_asked_for(made: Made) -> None:
-    codec, ours = Codec(made.bundle), Codec()
+def test_large_images_are_refused_unless_asked_for(imported: Imported) -> None:
+    codec, ours = Codec(imported.bundle), Codec()
     assert (ours.bundle.local, codec.bundle.local) == (True, False)
     assert codec.bundle.manifest["tokenizer"]["kind"] == "vqgan"
     ours.limits.check(4096, 4096)
     with pytest.raises(TooLargeError, match="4194304 in all are possible with this bundle, whose tokenizer"):
         codec.limits.check(4096, 4096)
-    Codec(made.bundle, max_pixels=1 << 24).limits.check(4096, 4096)
+    Codec(imported.bundle, max_pixels=1 << 24).limits.check(4096, 4096)
 
 
-def test_scales_of_resizes_stay_as_the_operator_wants_them(made: Made) -> None:
-    graph = onnx.load(Bundle.load(made.bundle).graph("decoder", "fp16"), load_external_data=False)
-    onnx.checker.check_model(str(Bundle.load(made.bundle).graph("decoder", "fp16")))
+def test_scales_of_resizes_stay_float32(imported: Imported) -> None:
+    graph = onnx.load(Bundle.load(imported.bundle).graph("decoder", "fp16"), load_external_data=False)
+    onnx.checker.check_model(str(Bundle.load(imported.bundle).graph("decoder", "fp16")))
     kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
     resizes = [node for node in graph.graph.node if node.op_type == "Resize"]
     assert len(resizes) == 4
     assert {kinds[name] for node in resizes for name in node.input[1:] if name} == {onnx.TensorProto.FLOAT}
 
 
-def test_a_bundle_gives_its_tokenizer_back(made: Made) -> None:
-    vqgan, image = load_tokenizer(made.bundle), torch.rand(1, 3, 64, 48)
-    state = halved(made.state)
+def test_a_tokenizer_loads_from_a_bundle(imported: Imported) -> None:
+    vqgan, image = load_tokenizer(imported.bundle), torch.rand(1, 3, 64, 48)
+    state = halved(imported.state)
     with torch.no_grad():
         tokens = vqgan.quantizer.assign(vqgan.encoder(image))
     assert torch.equal(tokens, taming_vqgan.distances(state, taming_vqgan.encode(state, image)).argmin(3))
 
 
-def test_the_decoder_learns_and_its_prior_stays_valid(made: Made, tmp_path: Path) -> None:
+def test_the_decoder_learns_and_its_prior_stays_valid(imported: Imported, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(made.run, run)
+    shutil.copytree(imported.run, run)
     before = load_tokenizer(run)
-    options = RunOptions(made.photos, run, steps=2, minutes=None, batch=2, seed=0, device=torch.device("cpu"))
+    options = RunOptions(imported.photos, run, steps=2, minutes=None, batch=2, seed=0, device=torch.device("cpu"))
     train_decoder(options, 32, None, regenerated=0.5)
     after = load_tokenizer(run)
     assert token_fingerprint(after) == token_fingerprint(before)
@@ -177,30 +176,30 @@ def test_the_decoder_learns_and_its_prior_stays_valid(made: Made, tmp_path: Path
     assert not torch.equal(after.state_dict()[name], before.state_dict()[name])
 
 
-def test_other_tokens_are_refused(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The checkpoint has the networks of the run's tokenizer and other words."""
-    state = {**made.state, "quantize.embedding.weight": made.state["quantize.embedding.weight"].flip(0)}
+def test_other_tokens_are_refused(imported: Imported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checkpoint has the networks of the run's tokenizer, but other codewords."""
+    state = {**imported.state, "quantize.embedding.weight": imported.state["quantize.embedding.weight"].flip(0)}
     torch.save(state, tmp_path / "other.pth")
     arguments = ["--tokenizer", str(tmp_path / "other.pth"), "-o", str(tmp_path / "bundle")]
-    assert main(["export", str(made.run), *arguments]) == ExitCode.INPUT
+    assert main(["export", str(imported.run), *arguments]) == ExitCode.INPUT
     assert "trained on the tokens of another tokenizer" in capsys.readouterr().err
-    assert main(["export", str(made.checkpoint), "-o", str(tmp_path / "bundle")]) == ExitCode.INPUT
-    assert f"uigc import-vqgan {made.checkpoint} -o RUN" in capsys.readouterr().err
+    assert main(["export", str(imported.checkpoint), "-o", str(tmp_path / "bundle")]) == ExitCode.INPUT
+    assert f"uigc import-vqgan {imported.checkpoint} -o RUN" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 
-def test_the_tokenizers_recipe_does_not_go_on_from_it(made: Made, tmp_path: Path) -> None:
-    options = RunOptions(made.photos, tmp_path, steps=1, minutes=None, batch=1, seed=0, device=torch.device("cpu"))
+def test_the_tokenizer_recipe_does_not_continue_from_a_vqgan(imported: Imported, tmp_path: Path) -> None:
+    options = RunOptions(imported.photos, tmp_path, steps=1, minutes=None, batch=1, seed=0, device=torch.device("cpu"))
     with pytest.raises(InputError, match="of the kind 'vqgan', which this recipe cannot train further"):
-        train_tokenizer(options, TINY_TOKENIZER, 32, None, start=made.run)
+        train_tokenizer(options, TINY_TOKENIZER, 32, None, start=imported.run)
 
 
 def test_the_published_layout() -> None:
-    """Names and shapes of the full size (ch 128, ch_mult 1,1,2,2,4), stated anew, without its memory."""
+    """Names and shapes of the full-size network (ch 128, ch_mult 1,1,2,2,4), restated, on the meta device."""
     with torch.device("meta"):
         stated = taming_vqgan.weights(1024, 256, 128, (1, 1, 2, 2, 4), blocks=2, latent=256)
         module = VQGAN(VQGANConfig()).state_dict()
-    assert configuration({name: tuple(value.shape) for name, value in stated.items()}, Path("x")) == VQGANConfig()
+    assert infer_config({name: tuple(value.shape) for name, value in stated.items()}, Path("x")) == VQGANConfig()
     renamed = {
         name.replace("encoder.quant_conv", "quant_conv")
         .replace("decoder.post_quant_conv", "post_quant_conv")

@@ -29,14 +29,14 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from uigc.export.modules.checkpoint import TOKENIZER, save_tokenizer
-    from uigc.export.modules.taming import described, load_vqgan
+    from uigc.export.modules.taming import describe, load_vqgan
 
     _check(arguments)
     target = arguments.output / TOKENIZER
     if target.exists() and not arguments.force:
         raise OutputError(f"{target} exists; give --force to replace it, or another folder.")
     vqgan = load_vqgan(arguments.checkpoint)
-    _say(arguments, f"{arguments.checkpoint}: {described(vqgan.config)}")
+    _say(arguments, f"{arguments.checkpoint}: {describe(vqgan.config)}")
     vqgan = _with_fewer_words(vqgan, arguments) if arguments.words else _whole(vqgan, arguments.checkpoint)
     arguments.output.mkdir(parents=True, exist_ok=True)
     save_tokenizer(arguments.output, vqgan.state_dict(), vqgan.config)
@@ -99,7 +99,7 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
         f"{int((counts > 0).sum())} of {words} words occur in {len(grids)} photographs; {wanted} words in their place "
         f"keep {kept:.0%} of the variance",
     )
-    return vqgan.cpu().with_words(centres)
+    return vqgan.cpu().with_codewords(centres)
 
 
 def _say(arguments: argparse.Namespace, text: str) -> None:

@@ -140,7 +140,7 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
 
 def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
     """The prior of a run or a bundle for the words of another tokenizer: each begins as the nearest of its own."""
-    prior, ours = load_prior(folder, twin, of_any=True).prior, tokenizer.quantizer.words.cpu()
+    prior, ours = load_prior(folder, twin, any_arithmetic=True).prior, tokenizer.quantizer.words.cpu()
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(

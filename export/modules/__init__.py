@@ -1,1 +1,1 @@
-"""Module definitions: the tokenizer and the dyadic prior."""
+"""PyTorch modules: the tokenizers and the dyadic prior."""

@@ -1,4 +1,4 @@
-"""Trained weights on disk: ``tokenizer.safetensors`` and ``prior.safetensors``, configurations in their metadata."""
+"""Trained weights on disk: ``tokenizer.safetensors`` and ``prior.safetensors``, with configurations as metadata."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
 from uigc.runtime.bundle.bundle import PRIOR_PREFIX, Bundle
-from uigc.runtime.bundle.manifest import MANIFEST
+from uigc.runtime.bundle.manifest import MANIFEST, MASK_TABLE
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.io import files
 
 TOKENIZER = "tokenizer.safetensors"
-MASK_TABLE = "mask.table"
 TOKENIZER_PREFIX = "tokenizer."
 
 
@@ -46,21 +45,21 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError(f"no {path.stem} in its metadata")
         return load_file(path), metadata
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no trained {path.stem} ({error}); train it again.") from None
+        raise InputError(f"{path} is not a trained {path.stem} ({error}); train it again.") from None
 
 
-def make_tokenizer(stated: Mapping[str, Any]) -> VQTokenizer:
-    """A tokenizer of a stated configuration, with weights yet to be loaded; without a ``kind`` it is one of ours."""
-    kind = stated.get("kind", TokenizerConfig.kind)
+def make_tokenizer(config: Mapping[str, Any]) -> VQTokenizer:
+    """Create a tokenizer from its configuration, with random weights; the default ``kind`` is our own."""
+    kind = config.get("kind", TokenizerConfig.kind)
     if kind == TokenizerConfig.kind:
-        return Tokenizer(TokenizerConfig.from_json(stated))
+        return Tokenizer(TokenizerConfig.from_json(config))
     if kind == VQGANConfig.kind:
-        return VQGAN(VQGANConfig.from_json(stated))
-    raise InputError(f"There is no tokenizer of the kind {kind!r}, only {TokenizerConfig.kind} and {VQGANConfig.kind}.")
+        return VQGAN(VQGANConfig.from_json(config))
+    raise InputError(f"The tokenizer kind {kind!r} is unknown; use {TokenizerConfig.kind} or {VQGANConfig.kind}.")
 
 
 def token_fingerprint(tokenizer: VQTokenizer) -> str:
-    """Changes whenever the tokens do: a hash of encoder and codebook, hexadecimal. The pixel decoder is not in it."""
+    """Return a hexadecimal hash of the encoder and the codebook, which decide the tokens; the decoder does not."""
     digest = hashlib.sha256()
     for name, value in sorted(tokenizer.state_dict().items()):
         if name.startswith("encoder.") or name == "quantizer.words":
@@ -70,11 +69,11 @@ def token_fingerprint(tokenizer: VQTokenizer) -> str:
 
 
 def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: Config) -> None:
-    _save(folder / TOKENIZER, state, {"tokenizer": config.stated()})
+    _save(folder / TOKENIZER, state, {"tokenizer": config.to_metadata()})
 
 
 def load_tokenizer(folder: Path) -> VQTokenizer:
-    """The tokenizer of a training run, or of a bundle, in evaluation mode."""
+    """Load the tokenizer of a training run, or of a bundle, in evaluation mode."""
     if (folder / MANIFEST).is_file():
         return _bundled_tokenizer(Bundle.load(folder))
     state, metadata = _load(folder / TOKENIZER)
@@ -84,7 +83,7 @@ def load_tokenizer(folder: Path) -> VQTokenizer:
 
 
 def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
-    """A bundle holds no running sums; they begin anew at its words."""
+    """Load the tokenizer of a bundle, which has no running sums: they start again from its codewords."""
     tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
     names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX)]
     state = {
@@ -106,52 +105,60 @@ def save_prior(
     name: str = "prior",
     tokens: str | None = None,
 ) -> None:
-    """``mask_table``: the edge bits' probabilities int32 (1024,) (see
-    :func:`uigc.runtime.format.mask_coding.count_table`);
-    ``name``: ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of what it was trained on."""
+    """Save a prior with the table of the mask.
+
+    ``mask_table``: probabilities of the edge bits int32 (1024,), as from ``count_table`` of ``format/mask_coding.py``;
+    ``name``: ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of the tokenizer whose tokens
+    it was trained on.
+    """
     metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "tokens": tokens}
     _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)
 
 
 @dataclass(frozen=True)
 class TrainedPrior:
-    """A prior in evaluation mode, not yet frozen, the mask's table int32 (1024,), and the fingerprint of the tokens
-    that it was trained on, if it is known."""
+    """A prior in evaluation mode, not yet frozen, the mask's table int32 (1024,), and the fingerprint of the tokenizer
+    whose tokens it was trained on, if it is known."""
 
     prior: Prior
     mask_table: Tensor
     tokens: str | None = None
 
 
-def _prior_config(stated: Mapping[str, Any], source: Path, of_any: bool = False) -> PriorConfig:
-    config = dict(stated)
-    if config.pop("arithmetic") != ARITHMETIC and not of_any:
-        raise InputError(f"{source} was made with other arithmetic than {ARITHMETIC}; train and export it again.")
+def _prior_config(stored: Mapping[str, Any], source: Path, any_arithmetic: bool = False) -> PriorConfig:
+    config = dict(stored)
+    if config.pop("arithmetic") != ARITHMETIC and not any_arithmetic:
+        raise InputError(f"{source} has another arithmetic than {ARITHMETIC}; train and export it again.")
     return PriorConfig(**config)
 
 
-def frozen_prior(bundle: Bundle, of_any: bool = False) -> Prior:
-    """The prior of a bundle as a module: the same weights that its graphs read, and ``of_any`` arithmetic or, unless
-    that is allowed, of the module's."""
-    prior = Prior(_prior_config(bundle.manifest["prior"]["config"], bundle.path, of_any), bundle.schedule).freeze()
+def frozen_prior(bundle: Bundle, any_arithmetic: bool = False) -> Prior:
+    """Load the prior of a bundle as a module, with the weights that the bundle's graphs read.
+
+    Its arithmetic must be the module's, unless ``any_arithmetic``.
+    """
+    config = _prior_config(bundle.manifest["prior"]["config"], bundle.path, any_arithmetic)
+    prior = Prior(config, bundle.schedule).freeze()
     names = prior.state_dict()
     weights = {name: bundle.weights.read(f"{PRIOR_PREFIX}{name}").astype("float32") for name in names}
     prior.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     return prior
 
 
-def load_prior(folder: Path, twin: bool = False, of_any: bool = False) -> TrainedPrior:
-    """The prior of a training run, or its float twin; or the prior of a bundle, to go on from. ``of_any``: also one
-    that was trained under other arithmetic, which it then is only a beginning for."""
+def load_prior(folder: Path, twin: bool = False, any_arithmetic: bool = False) -> TrainedPrior:
+    """Load the prior of a training run, or its float twin; or the prior of a bundle, to continue its training.
+
+    ``any_arithmetic``: accept a prior that was trained with another arithmetic, as a starting point for this one.
+    """
     if (folder / MANIFEST).is_file():
         bundle = Bundle.load(folder)
-        prior = frozen_prior(bundle, of_any)
+        prior = frozen_prior(bundle, any_arithmetic)
         dyadic.thaw(prior)
         return TrainedPrior(prior, torch.from_numpy(bundle.table(MASK_TABLE)))
     name = "twin" if twin else "prior"
     path = folder / f"{name}.safetensors"
     state, metadata = _load(path)
-    config = _prior_config(metadata[name], path, of_any)
+    config = _prior_config(metadata[name], path, any_arithmetic)
     schedule = Schedule.from_json(metadata["schedule"]["tile"], metadata["schedule"]["stages"])
     table = state.pop(MASK_TABLE)
     prior = Prior(config, schedule, floating if twin else dyadic)

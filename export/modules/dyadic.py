@@ -1,7 +1,7 @@
 """Building blocks whose float32 arithmetic never rounds, so that every backend computes the same bits.
 
 Each tensor holds whole *steps*: integers, bounded so that they and every partial sum fit the 24-bit significand of
-float32. What a step stands for, and how many there may be, is named here and nowhere else:
+float32. This table alone defines how large a step is and how many there may be:
 
 =========================  ===========  =========================================================================
 tensor                     one step is  range in steps, and why
@@ -13,16 +13,16 @@ attention weights          2^-4         0..127: int8
 attention scores bias      2^-4         +-2047
 attention output                        +-16256, a mean of products: times a reciprocal of 9 bits within 24 bits
 biases                     as sums      +-2047, added to a Linear's sum before it is rounded
-logits                     2^-5 nat     +-2047: handed out as integers
+logits                     2^-5 nat     +-2047: returned as integers
 =========================  ===========  =========================================================================
 
-Parameters are trained in real units; what :func:`freeze` leaves, and what ships, maps steps to steps. A Linear of K
-inputs accumulates at most 128 * 63 * K multiples of its weights' step. What is added to its sum must share the 24 bits:
-with weight steps of at least 2^-12, the residual stream (16 / 2^-17) and the head's bias (64 / 2^-17) fit beside
-K = 1024 inputs; with steps of at most 2^-2 the sum is no coarser than what is added to it.
+Parameters are trained in real units. :func:`freeze` replaces them by the exported ones, which map steps to steps. A
+Linear with K inputs accumulates at most 128 * 63 * K multiples of its weights' step. A term that is added to its sum
+must share the 24 bits: with weight steps of at least 2^-12, the residual stream (16 / 2^-17) and the head's bias
+(64 / 2^-17) fit beside K = 1024 inputs; with steps of at most 2^-2 the sum is not coarser than that term.
 
-In training the same forward pass runs with straight-through gradients (Bengio et al., 2013) for rounding, so what was
-trained is what is shipped.
+Training runs the same forward pass, with straight-through gradients (Bengio et al., 2013) for rounding, so that the
+exported prior is exactly the trained one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
+
 ACTIVATION = 2.0**-5
 RESIDUAL = 2.0**-7
 SCORE = 2.0**-4
@@ -42,12 +44,12 @@ LOGIT = 2.0**-5
 ACTIVATION_MIN, ACTIVATION_MAX = -128, 127
 RESIDUAL_MAX = 2047
 SCORE_MAX = 2047
-WEIGHT_MAX = 63
-CONTEXT_MAX = 127 * 128  # of an attention weight times an activation
+WEIGHT_MAX = INT8_WEIGHT_MAX
+CONTEXT_MAX = 127 * 128  # an attention weight times an activation
 BIAS_MAX = 2047
 LOGIT_MAX = 2047
 
-LARGEST_INPUTS = 1024  # of a Linear
+LARGEST_INPUTS = 1024  # to a Linear
 SMALLEST_WEIGHT_STEP = 2.0**-12
 LARGEST_WEIGHT_STEP = 2.0**-2
 RECIPROCAL_BITS = 9
@@ -55,7 +57,7 @@ SMALLEST_MEAN = 8  # below this mean magnitude (in steps) a vector is no longer 
 
 
 class _StraightThrough(torch.autograd.Function):
-    """Rounding and clipping in one node: the gradient passes where nothing was clipped."""
+    """Round and clip; the gradient passes where nothing was clipped."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
@@ -70,7 +72,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def fix(x: Tensor, low: int, high: int) -> Tensor:
-    """``x`` rounded (half to even) and clipped to [low, high]; traced as Round and Clip."""
+    """Return ``x`` rounded (half to even) and clipped to [low, high]; traced as Round and Clip."""
     if torch.is_grad_enabled() and x.requires_grad:
         fixed: Tensor = _StraightThrough.apply(x, low, high)  # type: ignore[no-untyped-call]
         return fixed
@@ -78,7 +80,7 @@ def fix(x: Tensor, low: int, high: int) -> Tensor:
 
 
 class _Round(torch.autograd.Function):
-    """Rounding, half to even, with the gradient of the identity."""
+    """Round half to even, with the gradient of the identity."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -90,18 +92,18 @@ class _Round(torch.autograd.Function):
 
 
 def rounded(x: Tensor) -> Tensor:
-    """``x`` rounded where nothing needs clipping."""
+    """Return ``x`` rounded (half to even), for values that are in range already."""
     steps: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
     return steps
 
 
 def activation(x: Tensor) -> Tensor:
-    """int8 activations: all of int8, so that an int8 graph needs QuantizeLinear alone."""
+    """Return int8 activations: the whole range of int8, so that QuantizeLinear alone does the same in an int8 graph."""
     return fix(x, ACTIVATION_MIN, ACTIVATION_MAX)
 
 
 def positive_activation(x: Tensor) -> Tensor:
-    """ReLU and quantization in one."""
+    """Return int8 activations behind a ReLU."""
     return fix(x, 0, ACTIVATION_MAX)
 
 
@@ -114,22 +116,23 @@ def logits(x: Tensor) -> Tensor:
 
 
 def share(tokens: int) -> float:
-    """What attention's sums over a window of ``tokens`` are multiplied by: they stay within 14 bits unclipped."""
+    """Return the factor of attention's sums over a window of ``tokens``; with it they stay within 14 bits unclipped."""
     return 2.0 ** -math.ceil(math.log2(tokens))
 
 
 def mask(allowed: Tensor) -> Tensor:
-    """What attention weights are multiplied by where ``allowed`` (..., tokens, tokens) says who may see whom."""
+    """Return factors of attention weights: :func:`share` where ``allowed`` (..., tokens, tokens) is True, else 0."""
     return torch.where(allowed, share(allowed.shape[-1]), 0.0)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
-    """ReLU attention without row maximum, exponential or row sum.
+    """Apply ReLU attention, which needs no row maximum, exponential or row sum.
 
     query, key, value: (batch, rows, columns, heads, tokens, width) activations, for rows and columns of windows;
-    scores: (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) as :func:`mask` makes it,
-    or None. Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
+    scores: (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) from :func:`mask`, or None.
+    Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
     """
+    # Scores are scaled by about 1 / sqrt(width), rounded to a power of two; both orders of the last product are exact.
     scale = 2.0 ** round(-0.5 * math.log2(query.shape[-1]))
     products = (query * (ACTIVATION**2 * scale / SCORE)) @ key.transpose(-1, -2)
     weights = fix(products + scores, 0, ACTIVATION_MAX)
@@ -139,7 +142,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tens
 
 
 def row_step(weight: Tensor) -> Tensor:
-    """The power of two at which the largest weight of a row needs 7 bits, within the limits: (rows, 1)."""
+    """Return the power of two at which the largest weight of each row needs 7 bits, within the limits: (rows, 1)."""
     largest = weight.detach().abs().amax(1, keepdim=True)
     mantissa, exponent = torch.frexp(largest / WEIGHT_MAX)  # exact, where log2 may round
     step = torch.ldexp(torch.ones_like(largest), torch.where(mantissa == 0.5, exponent - 1, exponent))
@@ -147,8 +150,10 @@ def row_step(weight: Tensor) -> Tensor:
 
 
 class Linear(nn.Module):
-    """y = x W^T + b from activations to multiples of ``unit``, with weights of 7 bits times a power of two per output,
-    and whole biases if any."""
+    """y = x W^T + b, from activations to multiples of ``unit``.
+
+    Each output has weights of 7 bits times a power of two; the optional biases are whole multiples of ``unit``.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, unit: float = ACTIVATION, gain: float = 1.0, bias: bool = False
@@ -162,17 +167,17 @@ class Linear(nn.Module):
         self.frozen = False
 
     def quantized(self) -> Tensor:
-        """What maps steps to steps."""
+        """Return the quantized weights, which map steps to steps."""
         step = row_step(self.weight)
         return fix(self.weight / step, -WEIGHT_MAX, WEIGHT_MAX) * (step * self.factor)
 
     def freeze(self) -> None:
-        """Replace the trained weights by the quantized ones that the forward pass has always used."""
+        """Replace the trained weights by the quantized ones, which the forward pass uses in training too."""
         self.weight.data = self.quantized().detach()
         self.frozen = True
 
     def thaw(self) -> None:
-        """Back to real units, so that training can go on; freezing at once gives the same weights again."""
+        """Return to real units, so that training can continue; freezing at once gives the same weights again."""
         self.weight.data = self.weight.data / self.factor
         self.frozen = False
 
@@ -182,7 +187,7 @@ class Linear(nn.Module):
 
 
 class FixedTable(nn.Module):
-    """A learned table, trained in real units and read in whole steps of ``step``."""
+    """A learned table, trained in real units and read in whole multiples of ``step``."""
 
     def __init__(self, initial: Tensor, step: float, limit: int) -> None:
         super().__init__()
@@ -202,7 +207,7 @@ class FixedTable(nn.Module):
 
 
 def residual_table(initial: Tensor) -> FixedTable:
-    """A table of vectors for the residual stream; half its range, so that the sum of two fits."""
+    """Return a table of vectors for the residual stream, with half its range, so that the sum of two fits."""
     return FixedTable(initial, RESIDUAL, RESIDUAL_MAX // 2)
 
 
@@ -215,18 +220,21 @@ def logit_table(initial: Tensor) -> FixedTable:
 
 
 def short_reciprocals(count: int) -> Tensor:
-    """Table of the reciprocals of what lies between j and j+1, j = 0..count-1: of j + 1/2, but of no less than
-    ``SMALLEST_MEAN``, with significands of 9 bits."""
+    """Return a table of reciprocals with significands of 9 bits, for numbers from j up to j + 1, j = 0..count-1.
+
+    Entry j is the reciprocal of j + 1/2, or of ``SMALLEST_MEAN`` if that is larger.
+    """
     exact = 1.0 / (torch.arange(count, dtype=torch.float64) + 0.5).clamp_min(SMALLEST_MEAN)
     step = torch.exp2(torch.floor(torch.log2(exact)) - (RECIPROCAL_BITS - 1))
     return (torch.round(exact / step) * step).float()
 
 
 class Norm(nn.Module):
-    """x / mean|x| as activations, whatever the step of x; the width (last dimension) must be a power of two.
+    """x / mean|x| as activations, whatever the step of x.
 
-    ``limit`` is that of the input. The whole part of the mean indexes a table of short reciprocals: one gather a token
-    instead of a division, and a cast to integers that drops the fraction instead of one that needs a rounding.
+    ``width`` (of the last dimension) must be a power of two; ``limit`` is the largest magnitude of x in steps. The
+    whole part of the mean indexes a table of short reciprocals: one lookup for each token instead of a division, and a
+    cast to integers, which drops the fraction, instead of a rounding.
     """
 
     def __init__(self, width: int, limit: int) -> None:
@@ -238,9 +246,10 @@ class Norm(nn.Module):
         self.register_buffer("reciprocals", table, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.abs().sum(-1) * (1.0 / x.shape[-1])
+        mean = x.abs().sum(-1) * (1.0 / x.shape[-1])  # exact, because the width is a power of two
         reciprocal = F.embedding(mean.to(torch.int32), self.reciprocals)
         if torch.is_grad_enabled() and x.requires_grad:
+            # The gradient is that of the division, because a table has none.
             smooth = (1 / ACTIVATION) / mean.clamp_min(SMALLEST_MEAN)[..., None]
             reciprocal = smooth + (reciprocal - smooth).detach()
         return activation(x * reciprocal)

@@ -1,7 +1,7 @@
-"""The float twin of :mod:`uigc.export.modules.dyadic`: the same blocks as everybody else makes them.
+"""The float twin of :mod:`uigc.export.modules.dyadic`: the same blocks in ordinary floating point.
 
-Softmax, LayerNorm, GELU, no quantization. A prior of these is no part of the codec, because its logits differ from one
-machine to the next; it is what the cost of exactness is measured against, and so it gets the best of both: attention's
+Softmax, LayerNorm, GELU, no quantization. A prior of these blocks is not part of the codec, because its logits differ
+from one machine to the next. It is the baseline for the cost of exactness, and so it gets the best of both: attention's
 output is normalized as in the dyadic blocks, which helps softmax too.
 """
 
@@ -23,12 +23,12 @@ positive_activation = F.gelu
 
 
 def mask(allowed: Tensor) -> Tensor:
-    """What is added to the scores."""
+    """Return the mask that is added to the scores."""
     return torch.where(allowed, 0.0, -1e4)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention with the shapes of the dyadic one."""
+    """Apply softmax attention; shapes as in :func:`uigc.export.modules.dyadic.attend`."""
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + scores
     if mask is not None:
         logits = logits + mask
@@ -36,7 +36,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tens
 
 
 class Linear(nn.Module):
-    """Without a bias of its own: LayerNorm's shift in front of it is one."""
+    """A linear layer without a bias, because the shift of the LayerNorm in front of it acts as one."""
 
     def __init__(
         self, inputs: int, outputs: int, unit: float = ACTIVATION, gain: float = 1.0, bias: bool = False

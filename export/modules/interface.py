@@ -1,8 +1,8 @@
-"""What a tokenizer is to the recipes, the exporter and the bundles, whichever kind it is.
+"""The interface of every kind of tokenizer to the training recipes, the exporter and the bundles.
 
-It has a ``config``, an ``encoder`` (images to latents), a ``quantizer`` (latents to tokens, tokens to codewords) and
-a ``decoder`` (codewords to images). Images are in [0, 1] whatever the networks inside were trained on, and a token
-covers 16x16 pixels. :func:`uigc.export.modules.checkpoint.make_tokenizer` knows the kinds.
+A tokenizer has a ``config``, an ``encoder`` (images to latents), a ``quantizer`` (latents to tokens, tokens to
+codewords) and a ``decoder`` (codewords to images). Images are in [0, 1], whatever range the networks were trained on,
+and a token covers 16x16 pixels. :func:`uigc.export.modules.checkpoint.make_tokenizer` creates any kind.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Config:
-    """``codebook`` words; ``kind`` names the kind in files. ``local``: whether a change of the image reaches pixels
-    and tokens near it only, so that a tile with a halo gives what the whole image gives."""
+    """The configuration of a tokenizer.
+
+    ``kind``: its name in files; ``local``: True if a change of the image affects only tokens and pixels near it, so
+    that a tile with a halo gives the same result as the whole image; ``codebook``: number of codewords.
+    """
 
     kind: ClassVar[str]
     local: ClassVar[bool]
@@ -28,13 +31,13 @@ class Config:
     def to_json(self) -> dict[str, object]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-    def stated(self) -> dict[str, object]:
-        """As checkpoints and bundles state it, with what tells the kinds apart."""
+    def to_metadata(self) -> dict[str, object]:
+        """Return the JSON of checkpoints and bundles: :meth:`to_json`, with ``kind`` and ``local``."""
         return {"kind": self.kind, "local": self.local, **self.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """From either of the two."""
+        """Read the result of :meth:`to_json` or :meth:`to_metadata`."""
         values: dict[str, Any] = {}
         for field in fields(cls):
             value = data[field.name]
@@ -43,17 +46,20 @@ class Config:
 
 
 class Codebook(nn.Module):
-    """``words`` (codebook, dim) and the rule by which a latent becomes one of them."""
+    """The codewords and the rule that assigns one of them to a latent.
+
+    ``words`` (codebook, dim): the codewords, under the name that checkpoints and bundles use.
+    """
 
     words: Tensor
 
     @property
     def ready(self) -> bool:
-        """Whether there are words to export."""
+        """True once there are codewords to export."""
         return True
 
     def scores(self, latents: Tensor) -> Tensor:
-        """latents (B, dim, h, w) -> (B, codebook, h, w); the largest wins."""
+        """latents (B, dim, h, w) -> scores (B, codebook, h, w); the codeword with the largest score wins."""
         raise NotImplementedError
 
     def assign(self, latents: Tensor) -> Tensor:
@@ -65,19 +71,24 @@ class Codebook(nn.Module):
         raise NotImplementedError
 
     def shortfall(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """How much worse ``tokens`` (B, h, w) are for ``latents`` than the best words are: (B, h, w), 0 for the best, 1
-        for a word at a right angle to a latent that another meets."""
+        """Return how much worse ``tokens`` (B, h, w) are for ``latents`` than the best codewords: (B, h, w).
+
+        0 for the best codeword; 1 for one at a right angle to a latent that equals another codeword.
+        """
         raise NotImplementedError
 
 
 def lost_score(scores: Tensor, tokens: Tensor) -> Tensor:
-    """How far the ``scores`` (B, codebook, h, w) of ``tokens`` int64 (B, h, w) are below the best: (B, h, w)."""
+    """Return how far the ``scores`` (B, codebook, h, w) of ``tokens`` int64 (B, h, w) are below the best: (B, h, w)."""
     return scores.amax(1) - scores.gather(1, tokens[:, None])[:, 0]
 
 
 class VQTokenizer(nn.Module):
-    """``encoder``: image (B, 3, 16h, 16w) in [0, 1] -> latents (B, dim, h, w); ``decoder``: codewords (B, dim, h, w) ->
-    image (B, 3, 16h, 16w), about [0, 1]."""
+    """A vector-quantizing tokenizer.
+
+    ``encoder``: image (B, 3, 16h, 16w) in [0, 1] -> latents (B, dim, h, w); ``decoder``: codewords (B, dim, h, w) ->
+    image (B, 3, 16h, 16w), about [0, 1].
+    """
 
     config: Config
     encoder: nn.Module
@@ -86,7 +97,7 @@ class VQTokenizer(nn.Module):
 
 
 class ImageToTokens(nn.Module):
-    """Encoder and quantizer as exported: image (B, 3, H, W) in [0, 1] -> tokens int32 (B, H/16, W/16)."""
+    """Encoder and quantizer, for export: image (B, 3, H, W) in [0, 1] -> tokens int32 (B, H/16, W/16)."""
 
     def __init__(self, tokenizer: VQTokenizer) -> None:
         super().__init__()
@@ -97,7 +108,7 @@ class ImageToTokens(nn.Module):
 
 
 class TokensToImage(nn.Module):
-    """Codebook and pixel decoder as exported: tokens int32 (B, h, w) -> image (B, 3, 16h, 16w) in [0, 1]."""
+    """Codebook and pixel decoder, for export: tokens int32 (B, h, w) -> image (B, 3, 16h, 16w) in [0, 1]."""
 
     def __init__(self, tokenizer: VQTokenizer) -> None:
         super().__init__()

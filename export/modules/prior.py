@@ -1,11 +1,12 @@
 """The prior: a multi-stage transformer that predicts every token of a stage from the tokens of the stages before it.
 
-After the multi-stage transformer of UIGC (ICME 2024), built of dyadic blocks (see :mod:`uigc.export.modules.dyadic`),
+It follows the multi-stage transformer of UIGC (ICME 2024), built of dyadic blocks (:mod:`uigc.export.modules.dyadic`),
 with attention in windows of 16x16 tokens that shift by half a window in every second block (after Swin, ICCV 2021) and
 a schedule of six stages over 4x4 tiles.
 
-A stage computes only on its *active* positions: those already known and those it asks for. They are the rows of one
-matrix, window by window; a shift of the windows is another order of the rows.
+A stage computes only on its *active* positions: those already known and those that it predicts (*asked*). They are the
+rows of one matrix, the *stream*. To shift the windows is to read its rows in another order;
+:mod:`uigc.export.modules.windows` has the drawing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.export.modules import dyadic
+from uigc.export.modules.windows import (
+    Layout,
+    RowOrders,
+    relative_index,
+    shift_distance,
+    shifted_attention,
+    window_shifts,
+)
 from uigc.runtime.format.bitstream import MAX_SIDE, PATCH
 from uigc.runtime.format.schedule import Schedule
 
@@ -27,8 +36,8 @@ ARITHMETIC = 3
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """``codebook`` words, ``width`` channels (a power of two), ``layers`` blocks of ``heads`` heads; ``window`` tokens
-    square; the MLP is ``expansion`` times as wide."""
+    """The size of a prior: ``codebook`` codewords, ``width`` channels (a power of two), ``layers`` blocks of ``heads``
+    heads, windows of ``window`` x ``window`` tokens, and an MLP that is ``expansion`` times as wide."""
 
     codebook: int = 256
     width: int = 256
@@ -39,110 +48,28 @@ class PriorConfig:
 
     @property
     def unknown(self) -> int:
-        """Token of a position that is asked for, or was lost."""
+        """The token of a position that is yet to be predicted, or was lost."""
         return self.codebook
 
     @property
     def pad(self) -> int:
-        """Token of a position outside the image."""
+        """The token of a position outside the image."""
         return self.codebook + 1
 
     def to_json(self) -> dict[str, int]:
         return {**asdict(self), "arithmetic": ARITHMETIC}
 
 
-def relative_index(positions: list[tuple[int, int]], window: int) -> Tensor:
-    """Index (n, n) into a table of (2 * window - 1)^2 offsets for n (row, column) positions of a window."""
-    rows, columns = (torch.tensor(axis) for axis in zip(*positions, strict=True))
-    dy = rows[:, None] - rows[None, :] + window - 1
-    dx = columns[:, None] - columns[None, :] + window - 1
-    return (dy * (2 * window - 1) + dx).to(torch.int32)
-
-
-def half(side: int) -> int:
-    """How many tiles windows of ``side`` tiles shift: half of them, rounded up."""
-    return side - side // 2
-
-
-def neighbours(above: Tensor, left: Tensor) -> Tensor:
-    """Which of n tokens of a shifted window may see each other: bool (2, 2, 1, n, n), entry 0 of the first axis for the
-    first row of windows, of the second for their first column, entry 1 for the others.
-
-    Shifting brings the far edge of the grid next to the near one: in the first row of windows the tokens ``above``, in
-    the first column those ``left``, come from there, and see only each other.
-    """
-    same_row, same_column = (side[:, None] == side[None, :] for side in (above, left))
-    anywhere = torch.ones_like(same_row)
-    kinds = torch.stack([torch.stack([same_row & same_column, same_row]), torch.stack([same_column, anywhere])])
-    return kinds[:, :, None]
-
-
 def local_scores(heads: int, window: int) -> Tensor:
-    """Initial score biases (heads, (2 * window - 1)^2): every head prefers its neighbourhood, each at another reach."""
+    """Return initial score biases (heads, (2 * window - 1)^2): each head prefers tokens near by, at its own scale."""
     axis = torch.arange(1 - window, window, dtype=torch.float32)
     distance = torch.hypot(axis[:, None], axis[None, :]).flatten()
     reach = window ** (torch.arange(1, heads + 1, dtype=torch.float32) / heads) / 2
     return (0.75 - 0.5 * distance / reach[:, None]).clamp_min(-2.0)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How tokens lie in the rows of a stream: grid by grid of the batch, window by window (``tall`` x ``wide`` of
-    them), tile by tile (``side`` x ``side`` of a window), and ``each`` tokens of a tile."""
-
-    batch: int
-    tall: int
-    wide: int
-    side: int
-    each: int
-
-    @property
-    def tokens(self) -> int:
-        """Of a window."""
-        return self.side * self.side * self.each
-
-    def image(self, rows: Tensor, count: int) -> Tensor:
-        """The last ``count`` rows of each tile, in the order in which the tiles lie in the image: (batch, asked)."""
-        shape = self.batch, self.tall, self.wide, self.side, self.side, self.each
-        return rows.view(shape)[..., -count:].transpose(2, 3).reshape(self.batch, -1)
-
-    def far(self, table: Tensor, others: Tensor) -> Tensor:
-        """A table (2, 2, ...), whose entry 0 of an axis is for the first row or column of windows and whose entry 1
-        for the others, for all of them (tall, wide, ...). ``others`` (at least as many,): 0, and then only 1."""
-        down, right = (others.narrow(0, 0, count) for count in (self.tall, self.wide))
-        return table.index_select(0, down).index_select(1, right)
-
-
-def shifts(side: int, each: int) -> Tensor:
-    """Where the n tokens of a window are found when windows shift up and left by half their side, and when they shift
-    back: (2, 2, n). Entry 0 of the second axis: how many lines of windows further down; entry 1: how many rows of the
-    stream after the first of the window in their place."""
-    tile = torch.arange(side)
-    down, right, which = torch.meshgrid(tile, tile, torch.arange(each), indexing="ij")
-    found = []
-    for distance in (-half(side), half(side)):
-        y, x = down + distance, right + distance
-        inside = (y % side * side + x % side) * each + which
-        found.append(torch.stack([y // side, x // side * side * side * each + inside]).flatten(1))
-    return torch.stack(found)
-
-
-@dataclass(frozen=True)
-class Moves:
-    """Rows of a stream in another order: ``there`` moves the windows up and left by half a window, ``back`` down and
-    right again; ``out`` (batch, asked) are the asked tokens in coding order, after the last block.
-
-    The plane wraps around: at its left and right edge line by line, at its upper and lower edge as if the images of
-    the batch lay one below the other. What comes from over an edge sees nothing but itself (:func:`neighbours`).
-    """
-
-    there: Tensor
-    back: Tensor
-    out: Tensor
-
-
-def moved(x: Tensor, rows: Tensor) -> Tensor:
-    """``x[rows]``, as a lookup: its gradient is the fastest that PyTorch has."""
+def take_rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Return ``x[rows]``, as an embedding, whose gradient is the fastest that PyTorch has."""
     return F.embedding(rows, x)
 
 
@@ -154,17 +81,19 @@ class Attention(nn.Module):
         self.heads = config.heads
         self.activation, self.attend = blocks.activation, blocks.attend
         self.qkv = blocks.Linear(config.width, 3 * config.width, bias=True)
-        with torch.no_grad():  # queries and keys begin small, so that attention begins as an average of neighbours
+        with torch.no_grad():  # queries and keys begin small, so that attention begins as an average of near tokens
             self.qkv.weight[: 2 * config.width] *= 0.5
         self.scores = blocks.score_table(local_scores(config.heads, config.window))
         self.norm = blocks.context_norm(config.width)
         self.out = blocks.Linear(config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
     def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
-        """Rows (rows, width), in the order of the layout -> what is added to them."""
+        """Return what is added to the rows ``x`` (rows, width), which are in the order of ``layout``."""
         width = x.shape[1]
-        shape = layout.batch, layout.tall, layout.wide, layout.tokens, 3 * self.heads, width // self.heads
+        # From rows to (batch, lines, columns, heads, tokens, width of a head).
+        shape = layout.batch, layout.lines, layout.columns, layout.tokens, 3 * self.heads, width // self.heads
         query, key, value = self.activation(self.qkv(x)).view(shape).transpose(3, 4).split(self.heads, 3)
+        # Give each pair of tokens the learned bias of its offset.
         scores = self.scores().index_select(1, index.flatten()).view(self.heads, *index.shape)
         context = self.attend(query, key, value, scores, mask)
         out: Tensor = self.out(self.norm(context.transpose(3, 4).reshape(-1, width)))
@@ -188,10 +117,10 @@ class Block(nn.Module):
 
 
 class Prior(nn.Module):
-    """Weights shared by all stages; call it with a stage, or take :class:`Stage` for tracing."""
+    """The weights, which all stages share. Call it with a stage, or wrap it in :class:`Stage` for tracing."""
 
     def __init__(self, config: PriorConfig, schedule: Schedule, blocks: ModuleType = dyadic) -> None:
-        """``blocks``: what it is built of; other than dyadic ones are for comparison."""
+        """``blocks``: the module of the building blocks; the ``floating`` ones are for comparison only."""
         super().__init__()
         self.config, self.schedule = config, schedule
         self.mask, self.logits, self._freeze, self.logit = blocks.mask, blocks.logits, blocks.freeze, blocks.LOGIT
@@ -203,17 +132,19 @@ class Prior(nn.Module):
         # The head begins small: random logits would have to be unlearned before anything else is learned.
         self.head = blocks.Linear(width, config.codebook, blocks.LOGIT, gain=0.1)
         self.bias = blocks.logit_table(torch.zeros(config.codebook))
-        most = MAX_SIDE // PATCH // config.window  # windows along a side of the largest image of the format
+        # Buffers: their names are in the exported graphs.
+        max_windows = MAX_SIDE // PATCH // config.window  # along a side of the largest image of the format
         self.others: Tensor
-        self.register_buffer("others", torch.arange(most).clamp(max=1), persistent=False)
+        self.register_buffer("others", torch.arange(max_windows).clamp(max=1), persistent=False)
         for stage in range(len(schedule)):
             for name, table in self._indices(stage).items():
                 self.register_buffer(f"{name}{stage}", table, persistent=False)
 
     def _indices(self, stage: int) -> dict[str, Tensor]:
-        """What a stage looks up, for the n active positions of a window, tile by tile: ``active``, where they lie in
-        the window (n,); ``place``, their rows in the table of places (n,); ``index``, their pairs' rows in the tables
-        of scores (n, n); ``near``, which pairs are neighbours in a shifted window (see :func:`neighbours`)."""
+        """Return a stage's tables for the n active positions of a window, tile by tile: ``active`` (n,), their places
+        in the window; ``place`` (n,), their rows in the table of places; ``index`` (n, n), each pair's offset in the
+        table of scores; ``near``, :func:`shifted_attention`; ``shift``, :func:`window_shifts`; ``column``, the first
+        row of each window of a line."""
         tile, window = self.schedule.tile, self.config.window
         positions = [
             (down + row, right + column)
@@ -223,12 +154,13 @@ class Prior(nn.Module):
         ]
         rows, columns = torch.tensor(positions).t()
         place = (stage * tile + rows % tile) * tile + columns % tile
+        distance = shift_distance(window // tile)
         return {
             "active": (rows * window + columns).to(torch.int32),
             "place": place.to(torch.int32),
             "index": relative_index(positions, window),
-            "near": neighbours(rows // tile < half(window // tile), columns // tile < half(window // tile)),
-            "shift": shifts(window // tile, len(self.schedule.active(stage))),
+            "near": shifted_attention(rows // tile < distance, columns // tile < distance),
+            "shift": window_shifts(window // tile, len(self.schedule.active(stage))),
             "column": torch.arange(len(self.others))[:, None] * len(positions),
         }
 
@@ -242,31 +174,36 @@ class Prior(nn.Module):
         config, tile = self.config, self.schedule.tile
         active, place, index, near = (getattr(self, f"{name}{stage}") for name in ("active", "place", "index", "near"))
         batch, height, width = tokens.shape
-        tall, wide = height // config.window, width // config.window
-        layout = Layout(batch, tall, wide, config.window // tile, len(self.schedule.active(stage)))
-        windows = tokens.view(batch, tall, config.window, wide, config.window).permute(0, 1, 3, 2, 4)
+        lines, columns = height // config.window, width // config.window
+        layout = Layout(batch, lines, columns, config.window // tile, len(self.schedule.active(stage)))
+        # Cut the grids into windows, keep the active positions, and embed tokens and places: the rows of the stream.
+        windows = tokens.view(batch, lines, config.window, columns, config.window).permute(0, 1, 3, 2, 4)
         windows = windows.reshape(-1, config.window**2).index_select(1, active)
         x = (F.embedding(windows, self.tokens()) + self.places().index_select(0, place)).view(-1, config.width)
-        moves, mask = self._moves(layout, stage), layout.far(self.mask(near), self.others)
+        # Run the blocks; the windows of every second one are shifted.
+        orders, mask = self._row_orders(layout, stage), layout.for_all_windows(self.mask(near), self.others)
         for layer, block in enumerate(self.blocks):
-            if layer > 0:  # every second block's windows are shifted
-                x = moved(x, moves.there if layer % 2 else moves.back)
+            if layer > 0:
+                x = take_rows(x, orders.shift if layer % 2 else orders.unshift)
             x = block(x, layout, index, mask if layer % 2 else None)
-        return self.logits(self.head(self.norm(moved(x, moves.out))) + self.bias())
+        # Predict the asked tokens.
+        return self.logits(self.head(self.norm(take_rows(x, orders.asked))) + self.bias())
 
-    def _moves(self, layout: Layout, stage: int) -> Moves:
+    def _row_orders(self, layout: Layout, stage: int) -> RowOrders:
         shift, column = (getattr(self, f"{name}{stage}") for name in ("shift", "column"))
-        lines, line = layout.batch * layout.tall, layout.wide * layout.tokens
+        # The source of each token is a line of windows, of all grids below each other, and a row in this line.
+        lines, line = layout.batch * layout.lines, layout.columns * layout.tokens
         down = torch.arange(lines, device=shift.device).view(-1, 1, 1) + shift[:, :1, None]
-        right = column.narrow(0, 0, layout.wide) + shift[:, 1:, None]
+        right = column.narrow(0, 0, layout.columns) + shift[:, 1:, None]
         found = (torch.remainder(down, lines) * line + torch.remainder(right, line)).view(2, -1)
         there, back = found[0], found[1]
+        # An even number of blocks ends with shifted windows.
         last = back if len(self.blocks) % 2 == 0 else torch.arange(lines * line, device=shift.device)
-        return Moves(there, back, layout.image(last, len(self.schedule.stages[stage])))
+        return RowOrders(there, back, layout.in_coding_order(last, len(self.schedule.stages[stage])))
 
 
 class Stage(nn.Module):
-    """One stage of a frozen prior as it is exported."""
+    """One stage of a frozen prior, in the form that is exported."""
 
     def __init__(self, prior: Prior, stage: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Reading trained VQGANs in the layout of taming-transformers: ``.ckpt``, ``.pth`` or ``.safetensors``.
+"""Read trained VQGANs in the layout of taming-transformers: ``.ckpt``, ``.pth`` or ``.safetensors``.
 
-Everything about the network is told by the names and shapes of the weights, so no configuration file is needed. Nothing
-that a file holds besides tensors is ever run: what is not tensors and plain containers is put aside unread.
+The names and shapes of the weights describe the whole network, so no configuration file is needed. Code in a file is
+never run: only tensors and plain containers are read, and a placeholder takes the place of every other object.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from uigc.runtime.format.bitstream import PATCH
 
 LAYOUT = ("encoder.", "decoder.", "quantize.embedding.weight", "quant_conv.", "post_quant_conv.")
 INSIDE = "first_stage_model."
-"""Of a VQGAN inside the checkpoint of a transformer that was trained on it."""
+"""Prefix of a VQGAN's weights in the checkpoint of a transformer that was trained on it."""
 TRAINING_ONLY = ("loss.", "model_ema.", "colorize", "quantize.embedding.cluster_size", "quantize.embedding.embed_avg")
-_LISTED = 8  # names of each kind that an error spells out
+_LISTED = 8  # how many names of each kind an error lists
 _OURS = {"encoder.quant_conv.": "quant_conv.", "decoder.post_quant_conv.": "post_quant_conv."}
 
 
 def load_vqgan(path: Path) -> VQGAN:
-    """The VQGAN of a checkpoint, in float32 and evaluation mode; raises :class:`InputError` with everything that is
-    wrong with it."""
+    """Return the VQGAN of a checkpoint, in float32 and evaluation mode.
+
+    Raises :class:`InputError` with everything that is wrong with the checkpoint.
+    """
     state = _weights(_contents(path), path)
-    config = configuration({name: tuple(value.shape) for name, value in state.items()}, path)
+    config = infer_config({name: tuple(value.shape) for name, value in state.items()}, path)
     with torch.device("meta"):
         expected = VQGAN(config).state_dict()
     names = {_their_name(name): name for name in expected}
@@ -40,11 +42,11 @@ def load_vqgan(path: Path) -> VQGAN:
         *_listed("lacks", names.keys() - state.keys()),
         *_listed("also holds", state.keys() - names.keys()),
         *_listed("has in another shape", _misshapen(state, {their: expected[our] for their, our in names.items()})),
-        *_listed("holds what is no finite number in", (name for name, value in state.items() if not _finite(value))),
+        *_listed("holds numbers that are not finite in", (name for name, value in state.items() if not _finite(value))),
     ]
     if faults:
         raise InputError(
-            f"{path} is not the VQGAN that its shapes begin to describe ({described(config)}): it "
+            f"{path} is not the VQGAN that its first shapes describe ({describe(config)}): it "
             f"{'; it '.join(faults)}; give a checkpoint in the layout of taming-transformers."
         )
     vqgan = VQGAN(config)
@@ -58,10 +60,10 @@ def _their_name(name: str) -> str:
     return next((theirs + name.removeprefix(ours) for ours, theirs in _OURS.items() if name.startswith(ours)), name)
 
 
-class _Aside:
-    """Stands for whatever a checkpoint holds besides tensors: training's callbacks, options, counters."""
+class _Placeholder:
+    """Stands for every other object in a checkpoint: training's callbacks, options, counters."""
 
-    def __new__(cls, *unused: object, **unused_too: object) -> _Aside:
+    def __new__(cls, *unused: object, **unused_too: object) -> _Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *unused: object, **unused_too: object) -> None:
@@ -79,11 +81,11 @@ def _contents(path: Path) -> Any:
             return load_file(path)
         with open(path, "rb") as file:
             zipped = file.read(2) == b"PK"
-        aside = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
-        with torch.serialization.safe_globals([(_Aside, name) for name in aside]):
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+        with torch.serialization.safe_globals([(_Placeholder, name) for name in unsafe]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise InputError(f"{path} is no safetensors file ({error}); fetch it again.") from None
+        raise InputError(f"{path} is not a safetensors file ({error}); fetch it again.") from None
     except Exception as error:  # torch raises a dozen unrelated types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
@@ -93,14 +95,15 @@ def _contents(path: Path) -> Any:
 
 
 def _weights(contents: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors of the network itself, under their names in the layout."""
-    for nest in ("state_dict", "model"):
-        if isinstance(contents, Mapping) and isinstance(contents.get(nest), Mapping):
-            contents = contents[nest]
+    """Return the weights of the network, under their names in the layout."""
+    # Frameworks nest the weights under one of these keys.
+    for key in ("state_dict", "model"):
+        if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
+            contents = contents[key]
             break
     if not isinstance(contents, Mapping):
         raise InputError(
-            f"{path} holds no named weights but a whole {type(contents).__name__.strip('_')}; save the model's "
+            f"{path} does not hold named weights but a whole {type(contents).__name__.strip('_')}; save the model's "
             "state_dict() and give that."
         )
     named = {str(name): value for name, value in contents.items()}
@@ -108,27 +111,30 @@ def _weights(contents: Any, path: Path) -> dict[str, Tensor]:
     kept = {name: value for name, value in (inside or named).items() if not name.startswith(TRAINING_ONLY)}
     if "quantize.embed.weight" in kept:
         raise InputError(
-            f"{path} is a VQGAN with a Gumbel quantizer, whose words are chosen by a network and not by distance; give "
-            "one with quantize.embedding.weight."
+            f"{path} is a VQGAN with a Gumbel quantizer, whose codewords are chosen by a network and not by distance; "
+            "give one with quantize.embedding.weight."
         )
     if not any(name.startswith(LAYOUT) for name in kept):
         held = ", ".join(sorted(named)[:3]) or "nothing"
         raise InputError(
-            f"{path} holds no VQGAN in the layout of taming-transformers ({'*, '.join(LAYOUT)}*) but {held} ...; give "
-            "one that does."
+            f"{path} does not hold a VQGAN in the layout of taming-transformers ({'*, '.join(LAYOUT)}*) but {held} "
+            "...; give one that does."
         )
-    faults = list(_listed("holds no tensor as", (n for n, value in kept.items() if not isinstance(value, Tensor))))
-    if faults:
-        raise InputError(f"{path} {faults[0]}; give a checkpoint in the layout of taming-transformers.")
+    others = [name for name, value in kept.items() if not isinstance(value, Tensor)]
+    for fault in _listed("does not hold a tensor as", others):
+        raise InputError(f"{path} {fault}; give a checkpoint in the layout of taming-transformers.")
     return kept
 
 
-def configuration(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANConfig:
-    """What names and shapes tell; what they get wrong comes out when the rest is compared."""
+def infer_config(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANConfig:
+    """Return the configuration that the names and shapes of the first layers describe.
+
+    The other layers may contradict it, which :func:`load_vqgan` finds when it compares all shapes.
+    """
     levels = _count(shapes, r"encoder\.down\.(\d+)\.")
     first = [f"encoder.down.{level}.block.0.conv1.weight" for level in range(levels)]
     needed = ["encoder.conv_in.weight", "encoder.conv_out.weight", "quantize.embedding.weight", *first]
-    faults = list(_listed("lacks", (name for name in needed if not shapes.get(name))))
+    faults = _listed("lacks", (name for name in needed if not shapes.get(name)))
     if faults or not levels:
         raise InputError(f"{path} {' '.join(faults) or 'has no levels'}; give a checkpoint that is complete.")
     width, latent = shapes[needed[0]][0], shapes[needed[1]][0]
@@ -143,10 +149,6 @@ def configuration(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANCon
             f"{path} has {width} channels at full resolution, and norms of {GROUPS} groups need a multiple of that; "
             "give a checkpoint in the layout of taming-transformers."
         )
-
-    def attentive(side: str) -> tuple[int, ...]:
-        return tuple(level for level in range(levels) if f"{side}.{level}.attn.0.q.weight" in shapes)
-
     codebook = shapes["quantize.embedding.weight"]
     return VQGANConfig(
         codebook=codebook[0],
@@ -154,22 +156,28 @@ def configuration(shapes: Mapping[str, tuple[int, ...]], path: Path) -> VQGANCon
         width=width,
         multipliers=multipliers,
         blocks=_count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
-        encoder_attention=attentive("encoder.down"),
-        decoder_attention=attentive("decoder.up"),
+        encoder_attention=_attentive(shapes, "encoder.down", levels),
+        decoder_attention=_attentive(shapes, "decoder.up", levels),
         latent=latent,
     )
 
 
+def _attentive(names: Mapping[str, object], side: str, levels: int) -> tuple[int, ...]:
+    """Return the levels of ``side`` that have attention."""
+    return tuple(level for level in range(levels) if f"{side}.{level}.attn.0.q.weight" in names)
+
+
 def _count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers the ``pattern``'s group takes among the names."""
+    """Return how many different texts the group of ``pattern`` matches among the names."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})
 
 
-def described(config: VQGANConfig) -> str:
+def describe(config: VQGANConfig) -> str:
+    """Return a configuration in words, for messages."""
     attention = ", ".join(map(str, config.encoder_attention)) or "none"
     return (
-        f"{config.width} channels times {', '.join(map(str, config.multipliers))}, {config.blocks} blocks a level, "
-        f"attention at level {attention}, {config.codebook} words of {config.dim}"
+        f"{config.width} channels times {', '.join(map(str, config.multipliers))}, {config.blocks} blocks per level, "
+        f"attention at level {attention}, {config.codebook} codewords of dimension {config.dim}"
     )
 
 
@@ -185,10 +193,10 @@ def _finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value).all())
 
 
-def _listed(what: str, names: Iterable[str]) -> list[str]:
-    """``what`` and the names, at most :data:`_LISTED` of them spelled out; nothing if there are none."""
+def _listed(fault: str, names: Iterable[str]) -> list[str]:
+    """Return ``fault`` followed by the names, at most :data:`_LISTED` of them; empty if there are none."""
     ordered = sorted(names)
     if not ordered:
         return []
     more = [f"and {len(ordered) - _LISTED} more"] if len(ordered) > _LISTED else []
-    return [f"{what} {', '.join([*ordered[:_LISTED], *more])}"]
+    return [f"{fault} {', '.join([*ordered[:_LISTED], *more])}"]

@@ -1,8 +1,9 @@
 """The tokenizer: a VQ image model of local operations only.
 
-Convolutions and a per-pixel channel norm, no GroupNorm and no global attention, so that a tile with a halo gives the
-same pixels as the whole image. The finest convolutions run at a quarter of the resolution, behind pixel (un)shuffles.
-Codewords are low-dimensional and l2-normalized (ViT-VQGAN, ICLR 2022), so that the whole codebook is used.
+It has convolutions and a channel norm for each pixel, but neither GroupNorm nor global attention, so that a tile with a
+halo gives the same pixels as the whole image. The finest convolutions run at a quarter of the resolution, between pixel
+unshuffle and pixel shuffle. Codewords have few dimensions and unit length (ViT-VQGAN, ICLR 2022), so that the whole
+codebook is used.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ SHUFFLE = 4
 
 @dataclass(frozen=True)
 class TokenizerConfig(Config):
-    """``widths`` are the channels at 1/4, 1/8 and 1/16 of the resolution, ``encoder_blocks`` and ``decoder_blocks``
-    the residual blocks there; ``codebook`` words of ``dim`` dimensions."""
+    """The size of a tokenizer: ``codebook`` codewords of ``dim`` dimensions; at 1/4, 1/8 and 1/16 of the resolution
+    ``widths`` channels and ``encoder_blocks`` or ``decoder_blocks`` residual blocks."""
 
     kind: ClassVar[str] = "uigc"
     local: ClassVar[bool] = True
@@ -35,7 +36,7 @@ class TokenizerConfig(Config):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions behind a root-mean-square norm over the channels of each pixel, with a learned gain."""
+    """A residual block: RMS norm over the channels of each pixel, two 3x3 convolutions, and a learned gain."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,41 +95,41 @@ class Decoder(nn.Module):
             nn.PixelShuffle(SHUFFLE),
         )
 
-    def forward(self, words: Tensor) -> Tensor:
-        image: Tensor = self.layers(words)
+    def forward(self, codewords: Tensor) -> Tensor:
+        image: Tensor = self.layers(codewords)
         return image * 0.5 + 0.5
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows (n, dim) of length one."""
+    """Return the rows of ``x`` (n, dim), scaled to length 1."""
     return F.normalize(x, dim=1)
 
 
 class Quantizer(Codebook):
-    """Codebook of unit vectors; a latent becomes the word with the largest cosine.
+    """A codebook of unit vectors; a latent becomes the codeword with the largest cosine.
 
-    The words follow moving averages of the latents assigned to them (VQ-VAE, NeurIPS 2017, appendix A.1), and unused
-    words restart at random latents. Until ``fit`` has been called nothing is quantized (noise is added in training):
-    learning the codebook from the first step collapses it.
+    Codewords follow moving averages of the latents assigned to them (VQ-VAE, NeurIPS 2017, appendix A.1), and unused
+    codewords restart at random latents. Until ``fit`` is called, nothing is quantized and training adds noise instead:
+    a codebook that is learned from the first step collapses.
     """
 
     decay = 0.98
-    restart_below = 0.02  # of the mean use
+    restart_below = 0.02  # times the mean use
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        words = unit(torch.randn(config.codebook, config.dim))
+        codewords = unit(torch.randn(config.codebook, config.dim))
         self.sums: Tensor
         self.counts: Tensor
         self.fitted: Tensor
-        self.register_buffer("words", words)
-        self.register_buffer("sums", words.clone())
+        self.register_buffer("words", codewords)
+        self.register_buffer("sums", codewords.clone())
         self.register_buffer("counts", torch.ones(config.codebook))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     @property
     def scale(self) -> float:
-        """Codewords enter the decoder with this length."""
+        """The length that codewords have when they enter the decoder."""
         return math.sqrt(self.words.shape[1])
 
     @property
@@ -136,7 +137,7 @@ class Quantizer(Codebook):
         return bool(self.fitted)
 
     def scores(self, latents: Tensor) -> Tensor:
-        """Products with every word: cosines up to the latents' length."""
+        """Return the products with every codeword: cosines times the latents' length."""
         return F.conv2d(latents, self.words[:, :, None, None])
 
     def shortfall(self, latents: Tensor, tokens: Tensor) -> Tensor:
@@ -148,22 +149,23 @@ class Quantizer(Codebook):
 
     @torch.no_grad()
     def fit(self, latents: Tensor, rounds: int = 12) -> None:
-        """Spherical k-means on latents (n, dim) of unit length."""
-        words = latents[torch.randperm(len(latents), device=latents.device)[: len(self.words)]].clone()
+        """Set the codewords by spherical k-means on ``latents`` (n, dim) of unit length."""
+        codewords = latents[torch.randperm(len(latents), device=latents.device)[: len(self.words)]].clone()
         counts = self.counts
         for _ in range(rounds):
-            nearest = (latents @ words.t()).argmax(1)
-            counts = torch.bincount(nearest, minlength=len(words)).float()
-            sums = torch.zeros_like(words).index_add_(0, nearest, latents)
-            spare = latents[torch.randint(len(latents), (len(words),), device=latents.device)]
-            words = torch.where(counts[:, None] > 0, unit(sums), spare)
-        self.words.copy_(words)
+            nearest = (latents @ codewords.t()).argmax(1)
+            counts = torch.bincount(nearest, minlength=len(codewords)).float()
+            sums = torch.zeros_like(codewords).index_add_(0, nearest, latents)
+            spare = latents[torch.randint(len(latents), (len(codewords),), device=latents.device)]
+            codewords = torch.where(counts[:, None] > 0, unit(sums), spare)
+        self.words.copy_(codewords)
         self.counts.copy_(counts.clamp_min(0.5))
-        self.sums.copy_(words * self.counts[:, None])
+        self.sums.copy_(codewords * self.counts[:, None])
         self.fitted.fill_(True)
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, nearest: Tensor) -> None:
+        """Update the moving averages with the latents ``flat`` (n, dim) and the tokens ``nearest`` (n,)."""
         use = torch.bincount(nearest, minlength=len(self.words)).float()
         self.counts.mul_(self.decay).add_(use, alpha=1 - self.decay)
         self.sums.mul_(self.decay).index_add_(0, nearest, flat, alpha=1 - self.decay)
@@ -175,18 +177,18 @@ class Quantizer(Codebook):
         self.words.copy_(unit(self.sums))
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Training step: latents (B, dim, h, w) -> straight-through codewords (B, dim, h, w), commitment loss ()."""
+        """Training: latents (B, dim, h, w) -> straight-through codewords (B, dim, h, w), commitment loss ()."""
         batch, dim, height, width = latents.shape
         flat = unit(latents.permute(0, 2, 3, 1).reshape(-1, dim))
         if bool(self.fitted):
             nearest = (flat @ self.words.t()).argmax(1)
-            words = self.words[nearest]
-            loss = (words - flat).square().sum(1).mean()
+            codewords = self.words[nearest]
+            loss = (codewords - flat).square().sum(1).mean()
             self._follow(flat.detach(), nearest)
-            words = flat + (words - flat).detach()
+            codewords = flat + (codewords - flat).detach()
         else:
-            words, loss = unit(flat + 0.1 * torch.randn_like(flat)), flat.new_zeros(())
-        return words.view(batch, height, width, dim).permute(0, 3, 1, 2) * self.scale, loss
+            codewords, loss = unit(flat + 0.1 * torch.randn_like(flat)), flat.new_zeros(())
+        return codewords.view(batch, height, width, dim).permute(0, 3, 1, 2) * self.scale, loss
 
 
 class Tokenizer(VQTokenizer):

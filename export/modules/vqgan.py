@@ -1,7 +1,7 @@
-"""The VQGAN of "Taming Transformers" (Esser, Rombach and Ommer, CVPR 2021), so that its trained weights can be used.
+"""The VQGAN of "Taming Transformers" (Esser, Rombach and Ommer, CVPR 2021), for use with its trained weights.
 
-Submodules have the names that its checkpoints use; :mod:`uigc.export.modules.taming` reads those. Group norms and
-attention see the whole image, so no tile of it can be coded alone.
+Submodules have the names that its checkpoints use; :mod:`uigc.export.modules.taming` reads these checkpoints. Group
+norms and attention see the whole image, so an image cannot be coded in tiles.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class VQGANConfig(Config):
-    """``codebook`` words of ``dim`` dimensions (``n_embed``, ``embed_dim``); at 1/2^i of the resolution ``width *
-    multipliers[i]`` channels (``ch``, ``ch_mult``) and ``blocks`` residual blocks (``num_res_blocks``; in the decoder
-    one more), with attention behind each at the levels ``encoder_attention`` and ``decoder_attention``; ``latent``
-    channels between encoder and codebook (``z_channels``)."""
+    """The size of a VQGAN; the names of its original configuration are in parentheses.
+
+    ``codebook`` codewords (``n_embed``) of ``dim`` dimensions (``embed_dim``). At level i, which is 1/2^i of the
+    resolution, ``width * multipliers[i]`` channels (``ch``, ``ch_mult``) and ``blocks`` residual blocks
+    (``num_res_blocks``; in the decoder one more), each followed by attention at the levels ``encoder_attention`` and
+    ``decoder_attention``. ``latent`` channels between encoder and codebook (``z_channels``).
+    """
 
     kind: ClassVar[str] = "vqgan"
     local: ClassVar[bool] = False
@@ -49,7 +52,7 @@ def _norm(channels: int) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions, each behind a group norm and a swish."""
+    """A residual block: twice a group norm, a swish and a 3x3 convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,8 +61,8 @@ class Residual(nn.Module):
         self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
-        return made + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+        change: Tensor = self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+        return change + (x if self.nin_shortcut is None else self.nin_shortcut(x))
 
 
 class Attention(nn.Module):
@@ -72,7 +75,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
-        # Scaled before they meet, so that no product leaves the range of half precision.
+        # Scale both operands, so that their products stay in the range of half precision.
         scale = x.shape[1] ** -0.25
         query, key = (self.q(normed) * scale).flatten(2), (self.k(normed) * scale).flatten(2)
         weights = torch.softmax(query.transpose(1, 2) @ key, 2)
@@ -101,10 +104,10 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, with attention behind each if asked for, and a change of resolution last."""
+    """Residual blocks at one resolution, each followed by attention if ``attention``, then a change of resolution."""
 
     def __init__(self, channels: list[int], attention: bool, resample: Mapping[str, nn.Module]) -> None:
-        """``channels``: in front of and behind each block; ``resample``: none or one module and its name."""
+        """``channels``: before the first block and after each block; ``resample``: at most one module, by its name."""
         super().__init__()
         pairs = list(pairwise(channels))
         self.block = nn.ModuleList(Residual(*pair) for pair in pairs)
@@ -181,8 +184,8 @@ class Decoder(nn.Module):
         self.norm_out = _norm(inputs)
         self.conv_out = nn.Conv2d(inputs, 3, 3, padding=1)
 
-    def forward(self, words: Tensor) -> Tensor:
-        x = self.mid(self.conv_in(self.post_quant_conv(words)))
+    def forward(self, codewords: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(self.post_quant_conv(codewords)))
         for level in reversed(self.up):
             x = level(x)
         image: Tensor = self.conv_out(F.silu(self.norm_out(x)))
@@ -190,19 +193,19 @@ class Decoder(nn.Module):
 
 
 class Quantizer(Codebook):
-    """A latent becomes the nearest word."""
+    """A codebook in which a latent becomes the nearest codeword."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         self.register_buffer("words", torch.randn(config.codebook, config.dim))
-        # Of a latent z, |z - word|^2 = |z|^2 - 2 (z·word + offset): kept, so that graphs need not compute it.
+        # The offset -|c|^2 / 2 of each codeword c: |z - c|^2 = |z|^2 - 2 (z·c + offset). Graphs hold it as a constant.
         self.offsets: Tensor
         self.register_buffer("offsets", torch.empty(config.codebook), persistent=False)
         self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
         _refresh(self)
 
     def scores(self, latents: Tensor) -> Tensor:
-        """Minus half the squared distance to every word, up to the latent's own length."""
+        """Return minus half the squared distance to every codeword, plus half the latent's squared length."""
         return F.conv2d(latents, self.words[:, :, None, None], self.offsets)
 
     def look_up(self, tokens: Tensor) -> Tensor:
@@ -210,7 +213,7 @@ class Quantizer(Codebook):
 
     def shortfall(self, latents: Tensor, tokens: Tensor) -> Tensor:
         scores = self.scores(latents)
-        squares = latents.square().sum(1) - 2 * scores.mean(1)  # mean squared distances to all words
+        squares = latents.square().sum(1) - 2 * scores.mean(1)  # mean squared distances to all codewords
         return 2 * lost_score(scores, tokens) / squares.mean()
 
 
@@ -230,8 +233,8 @@ class VQGAN(VQTokenizer):
         self.quantizer = Quantizer(config)
         self.decoder = Decoder(config)
 
-    def with_words(self, words: Tensor) -> VQGAN:
-        """The same networks with other ``words`` (codebook, dim)."""
-        other = VQGAN(replace(self.config, codebook=len(words)))
-        other.load_state_dict({**self.state_dict(), "quantizer.words": words})
+    def with_codewords(self, codewords: Tensor) -> VQGAN:
+        """Return the same networks with other ``codewords`` (codebook, dim)."""
+        other = VQGAN(replace(self.config, codebook=len(codewords)))
+        other.load_state_dict({**self.state_dict(), "quantizer.words": codewords})
         return other.eval()

@@ -1,4 +1,4 @@
-"""What ``uigc doctor --prove`` runs: the proof of a bundle's stages anew, compared with their certificates."""
+"""Prove a bundle's stages again and compare with their certificates; ``uigc doctor --prove`` runs it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from uigc.runtime.bundle import Bundle
 
 
 def check(bundle: Bundle) -> str:
-    """One line on what was proven; raises :class:`ProofError` if a graph or its certificate does not hold."""
-    begun, count = time.perf_counter(), 0
+    """Return one line that reports the proofs; raises :class:`ProofError` if a graph or its certificate is wrong."""
+    start, count = time.perf_counter(), 0
     domain = token_domain(bundle.pad)
     for stage in range(len(bundle.schedule)):
         for precision in bundle.precisions(f"stage{stage}"):
@@ -25,4 +25,4 @@ def check(bundle: Bundle) -> str:
                     "bundle again with this version."
                 )
             count += 1
-    return f"{count} graphs proven again in {time.perf_counter() - begun:.1f} s, as their certificates say"
+    return f"{count} graphs proven again in {time.perf_counter() - start:.1f} s, equal to their certificates"

@@ -1,9 +1,9 @@
-"""The proof that a graph makes no rounding error: an abstract interpretation of its nodes.
+"""Prove that a graph makes no rounding error, by abstract interpretation of its nodes.
 
-For each tensor it derives what :mod:`uigc.export.proof.values` describes; for each node it checks that the result, and
-every partial sum in any order, is held exactly by every arithmetic that a provider may choose: float32, float32 with
-TF32, float16 or bfloat16 operands, int8 kernels. Operators that round by their nature have no rule and are refused.
-``docs/EXACTNESS.md`` explains it.
+For each tensor it derives a value as in :mod:`uigc.export.proof.values`. For each node it checks that every arithmetic
+that a provider may choose (float32, float32 with TF32, float16 or bfloat16 operands, int8 kernels) holds the result,
+and every partial sum in any order, exactly. Operators that round by their nature have no rule and are refused.
+``docs/EXACTNESS.md`` explains the proof.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from uigc.export.proof import arithmetic, data_movement
-from uigc.export.proof.checks import Check, ProofError, Step
-from uigc.export.proof.values import Value, constant, whole
+from uigc.export.proof.checks import Check, NodeContext, ProofError
+from uigc.export.proof.values import Value, constant, integers
 
-VERSION = 1  # of the rules; a certificate of other rules is not taken
+VERSION = 1  # of the rules; certificates from other versions are rejected
 RULES = {**arithmetic.RULES, **data_movement.RULES}
 INEXACT = {
     "Exp", "Log", "Sqrt", "Erf", "Pow", "Sigmoid", "Tanh", "Softmax", "Gelu", "LayerNormalization",
     "Reciprocal", "GroupNormalization", "InstanceNormalization", "Sin", "Cos",
 }  # fmt: skip
-INPUT_DIMENSIONS = (1, 1 << 15)  # tokens of a side, grids of a batch: assumed, so that shape arithmetic is bounded
+INPUT_DIMENSIONS = (1, 1 << 15)  # tokens along a side, grids in a batch: assumed, to bound the arithmetic on shapes
 Domain = Mapping[str, tuple[int, int]]
-"""The integers that each input of a graph may hold: (lowest, highest)."""
+"""The integers that each input of a graph may hold, as (lowest, highest)."""
 _Dims = dict[str, list[int | None]]
 
 
 @dataclass(frozen=True)
 class Proof:
-    """``values`` of all tensors by name, and the ``checks`` that held."""
+    """The result of a proof: the ``values`` of all tensors by name, and the ``checks`` that held."""
 
     nodes: int
     values: Mapping[str, Value]
@@ -48,7 +48,7 @@ class Proof:
         return min(self.checks, key=lambda check: check.slack)
 
     def certificate(self, inputs: Domain) -> dict[str, Any]:
-        """What the manifest keeps: the assumption on the inputs, and the tightest node of each kind of check."""
+        """Return what the manifest keeps: the assumption on the inputs, and the tightest node of each kind of check."""
         kinds: dict[str, Check] = {}
         for check in self.checks:
             if check.kind not in kinds or check.slack < kinds[check.kind].slack:
@@ -58,27 +58,28 @@ class Proof:
             "inputs": {name: list(bounds) for name, bounds in inputs.items()},
             "nodes": self.nodes,
             "checks": len(self.checks),
-            "slack_bits": _down(self.tightest.slack),
+            "slack_bits": _floor(self.tightest.slack),
             "tightest": {
-                kind: {"node": check.node, "bits": round(check.used, 2), "slack_bits": _down(check.slack)}
+                kind: {"node": check.node, "bits": round(check.used, 2), "slack_bits": _floor(check.slack)}
                 for kind, check in sorted(kinds.items())
             },
         }
 
 
 def token_domain(pad: int) -> Domain:
-    """What a stage's graph is given: words, then the token for the unknown, then the one for padding."""
+    """Return the tokens that a stage reads: codebook indices, then the unknown token, then ``pad``, the last."""
     return {"tokens": (0, pad)}
 
 
-def _down(bits: float) -> float:
+def _floor(bits: float) -> float:
+    """Round down to hundredths."""
     return float(np.floor(bits * 100) / 100)
 
 
 def prove(model: onnx.ModelProto, inputs: Domain) -> Proof:
-    """Derive and check everything; raises :class:`ProofError` at the first node that cannot be proven.
+    """Derive all values and check all nodes; raises :class:`ProofError` at the first node that cannot be proven.
 
-    ``inputs`` bounds the graph's integer inputs. Weights must be loaded (``onnx.load`` does).
+    ``inputs`` bounds the graph's integer inputs. The model must have its weights, as ``onnx.load`` loads them.
     """
     graph = model.graph
     dims = _dimensions(model)
@@ -87,10 +88,10 @@ def prove(model: onnx.ModelProto, inputs: Domain) -> Proof:
         if entry.name in values:
             continue
         if entry.name not in inputs:
-            raise ProofError(f"Nothing is known of the input {entry.name!r}; give the interval of its integers.")
+            raise ProofError(f"The input {entry.name!r} has no bounds; give the interval of its integers.")
         dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)))
         low, high = inputs[entry.name]
-        values[entry.name] = whole(dtype, low, high)
+        values[entry.name] = integers(dtype, low, high)
     checks: list[Check] = []
     sources = {entry.name for entry in graph.input}
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -103,7 +104,7 @@ def _initial(tensor: onnx.TensorProto) -> Value:
     try:
         return constant(numpy_helper.to_array(tensor))
     except ValueError as error:
-        raise ProofError(f"The initializer {tensor.name!r} is not proven exact: it is {error}; train again.") from None
+        raise ProofError(f"The initializer {tensor.name!r} is not proven exact: {error}; train again.") from None
 
 
 def _apply(
@@ -112,17 +113,17 @@ def _apply(
     attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
     inputs = [values[name] if name else None for name in node.input]
     name = node.name or node.output[0]
-    step = Step(node.op_type, name, inputs, [dims.get(name) for name in node.input], attributes, checks)
+    context = NodeContext(node.op_type, name, inputs, [dims.get(name) for name in node.input], attributes, checks)
     if sources & set(node.input):
-        step.dimensions = INPUT_DIMENSIONS
+        context.dimensions = INPUT_DIMENSIONS
     if node.op_type == "Constant":
         (array,) = ReferenceEvaluator(node, opsets={"": opset}).run(None, {})
         values[node.output[0]], dims[node.output[0]] = constant(np.asarray(array)), list(np.shape(array))
         return
     if node.domain not in ("", "ai.onnx") or node.op_type not in RULES:
-        why = "rounds" if node.op_type in INEXACT else "has no rule, so that nothing is known of its rounding"
-        raise step.refusal(f"the operator {why}", f"write it with {', '.join(sorted(RULES))}")
-    derived = RULES[node.op_type](step)
+        why = "rounds" if node.op_type in INEXACT else "has no rule, so it may round"
+        raise context.refusal(f"the operator {why}", f"write it with {', '.join(sorted(RULES))}")
+    derived = RULES[node.op_type](context)
     folded = _folded(node, inputs, opset)
     for index, output in enumerate(name for name in node.output if name):
         value = derived
@@ -133,7 +134,7 @@ def _apply(
 
 
 def _folded(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> list[NDArray[np.generic]] | None:
-    """The outputs of a node all of whose inputs are constant."""
+    """Return the outputs of a node if all its inputs are constant, else None."""
     arrays = {name: value.constant for name, value in zip(node.input, inputs, strict=True) if value is not None}
     if not arrays or any(array is None for array in arrays.values()):
         return None
@@ -142,10 +143,8 @@ def _folded(node: onnx.NodeProto, inputs: list[Value | None], opset: int) -> lis
 
 
 def _dimensions(model: onnx.ModelProto) -> _Dims:
-    """Lengths of the axes of all tensors as ONNX infers them, None where they vary."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True, strict_mode=True).graph
+    """Return the shapes of all tensors as ONNX infers them, with None for a length that varies."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True).graph
     dims: _Dims = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
     for entry in [*inferred.value_info, *inferred.input, *inferred.output]:
         tensor = entry.type.tensor_type
@@ -155,7 +154,7 @@ def _dimensions(model: onnx.ModelProto) -> _Dims:
 
 
 def prove_file(path: Path, inputs: Domain) -> Proof:
-    """As :func:`prove`, of a graph on disk with its external weights; the error names the file."""
+    """Prove a graph on disk with its external weights; an error names the file."""
     try:
         return prove(onnx.load(path), inputs)
     except ProofError as error:

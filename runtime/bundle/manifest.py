@@ -28,6 +28,9 @@ CODEWORDS = "tokenizer.quantizer.words"
 TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
 """Length and largest entry of the integer tables among the weights."""
 PRECISIONS = ("fp32", "fp16", "int8")
+INT8_WEIGHT_MAX = 63
+"""Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
+16 bits, and saturate where both operands have 8."""
 
 
 def sha256(path: Path) -> str:
