@@ -1,4 +1,4 @@
-"""The integer reference against PyTorch in three precisions and the graphs: equality."""
+"""The integer reference equals PyTorch in three precisions, and the graphs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def load(bundle: Bundle, stage: int, precision: str) -> Callable[[np.ndarray], n
 
 
 @pytest.mark.parametrize("stage", range(6))
-def test_the_bundle_that_ships(stage: int) -> None:
+def test_the_default_bundle(stage: int) -> None:
     bundle = Bundle.load()
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
     grids = np.random.default_rng(stage).integers(0, bundle.codebook, (2, 14, 27), dtype=np.int32)
