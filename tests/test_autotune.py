@@ -1,4 +1,4 @@
-"""The measured choice: kept for this machine and this bundle, a default and never more than that."""
+"""The measured choice is stored for this machine and this bundle, and is only ever a default."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_fastest_becomes_the_default(tiny: Codec, cache: Path, monkeypatch: 
     assert "pixel_precision" not in result
     rewrite(cache, json.dumps({**result, "precision": "fp16"}))
     assert Codec(bundle).precision == "fp16"
-    assert Codec(bundle, precision="fp32").precision == "fp32"  # what is asked for is not replaced
+    assert Codec(bundle, precision="fp32").precision == "fp32"  # a precision that was asked for is not replaced
     assert Codec(bundle).pixel_precision == "fp32"
     findings, _ = examine(bundle.path)
     assert findings["tuned"]["cpu"].startswith("prior: fp16 (fp32 ")
@@ -50,7 +50,7 @@ def test_the_fastest_becomes_the_default(tiny: Codec, cache: Path, monkeypatch: 
     assert Codec(bundle).precision == "int8"
 
 
-def test_pixel_networks_only_in_what_is_allowed(tiny: Codec, cache: Path) -> None:
+def test_pixel_networks_only_in_allowed_precisions(tiny: Codec, cache: Path) -> None:
     result = autotune.tune(tiny.bundle, "cpu", ["fp16", "int8"], silent)
     assert set(result["pixel_milliseconds"]) == {"fp16"}  # the tiny bundle is not calibrated
     assert Codec(tiny.bundle).pixel_precision == "fp16"

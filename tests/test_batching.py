@@ -1,4 +1,4 @@
-"""Many images at once: the same bytes, tokens and pixels as one by one, in order, whatever fails."""
+"""Many images at once: the same bytes, tokens and pixels as one by one, in order, whichever of them fail."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_large_images_are_not_batched(tiny: Codec) -> None:
 def test_a_bad_file_stops_no_other(tiny: Codec, files: list[bytes]) -> None:
     header, payload = bitstream.unpack(files[0])
     noise = bitstream.pack(header, RNG.bytes(len(payload)))
-    given = [b"none of ours", files[0], noise, files[1][:-1], InputError("unreadable"), files[4]]
+    given = [b"some other file", files[0], noise, files[1][:-1], InputError("unreadable"), files[4]]
     found = list(tiny.decompress_many(given, batch=4, jobs=2))
     kinds = [type(outcome) if isinstance(outcome, UigcError) else None for outcome in found]
     assert kinds == [UnrecognizedFileError, None, InexactError, CorruptFileError, InputError, None]
@@ -83,7 +83,7 @@ def test_sources_are_taken_as_they_are_needed(tiny: Codec, files: list[bytes]) -
     images = tiny.decompress_many(endless(), batch=2, jobs=2)
     for count in range(1, 20):
         assert unwrap(next(images)).shape == (40, 70, 3)
-        assert taken <= count + 2 * (2 + 1) + 4 * 2  # batches under way, and what is looked through
+        assert taken <= count + 2 * (2 + 1) + 4 * 2  # batches in progress, and images looked through
     images.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("uigc")]
 

@@ -1,3 +1,5 @@
+"""The file's header: pinned bytes, round trips, and every kind of damage refused by name."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,12 +20,12 @@ from uigc.runtime.format.mask import MaskMode
 PRIOR = bytes.fromhex("0badcafe")
 HEADER = Header(768, 512, MaskMode.EDGE, PRIOR)
 FILE = bitstream.pack(HEADER, b"payload")
-DRAWN = bitstream.pack(Header(768, 512, MaskMode.EDGE_MORE, PRIOR, seed=5), b"payload")
+SAMPLED = bitstream.pack(Header(768, 512, MaskMode.EDGE_MORE, PRIOR, seed=5), b"payload")
 
 
 def test_the_bytes_are_pinned() -> None:
     assert FILE.hex() == "554947" + "01" + "01" + "0badcafe" + "23a5f61e" + "857f" + "837f" + "07" + b"payload".hex()
-    assert DRAWN[3:5].hex() + DRAWN[13:].hex() == "0112" + "857f" + "837f" + "05" + "07" + b"payload".hex()
+    assert SAMPLED[3:5].hex() + SAMPLED[13:].hex() == "0112" + "857f" + "837f" + "05" + "07" + b"payload".hex()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (128, 129), (16384, 1), (1, 16384), (16384, 16384)])
@@ -44,12 +46,12 @@ def test_payloads_beyond_the_limit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n and so on", b"UIX", b"RIFF"])
-def test_not_ours(data: bytes) -> None:
+def test_other_files_are_not_recognized(data: bytes) -> None:
     with pytest.raises(UnrecognizedFileError):
         bitstream.unpack(data)
 
 
-@pytest.mark.parametrize("data", [FILE, DRAWN])
+@pytest.mark.parametrize("data", [FILE, SAMPLED])
 def test_every_truncation_is_named(data: bytes) -> None:
     for length in range(1, len(data)):
         with pytest.raises(CorruptFileError, match="truncated"):
@@ -61,7 +63,7 @@ def test_trailing_bytes_are_named() -> None:
         bitstream.unpack(FILE + b"abc")
 
 
-@pytest.mark.parametrize("data", [FILE, DRAWN])
+@pytest.mark.parametrize("data", [FILE, SAMPLED])
 def test_every_flipped_bit_is_refused(data: bytes) -> None:
     for position in range(len(data)):
         for bit in range(8):
@@ -78,7 +80,7 @@ def test_a_newer_version_is_named() -> None:
 
 @pytest.mark.parametrize("setting", [7, 16, 19, 33, 255])
 def test_an_unknown_setting_is_named(setting: int) -> None:
-    """Whatever else such a file may look like. 16 would be to draw what is lost where nothing is."""
+    """Whatever follows the setting. 16 would draw lost tokens in a mode that loses none."""
     for rest in (FILE[5:], FILE[5:] + b"more"):
         with pytest.raises(UnsupportedVersionError, match=f"setting {setting},"):
             bitstream.unpack(resealed(FILE[:4] + bytes([setting]) + rest))

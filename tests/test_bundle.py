@@ -1,3 +1,5 @@
+"""The bundle: what it holds, and every fault named."""
+
 from __future__ import annotations
 
 import json
@@ -58,7 +60,7 @@ def test_all_faults_are_reported_at_once(copied: Path) -> None:
         ({"graphs": {}}, "'encoder' is not in the manifest"),
         ({"schedule": {"tile": 4, "stages": []}}, "schedule is invalid"),
         ({"schedule": {"tile": 0, "stages": []}}, "schedule is invalid"),
-        ({"prior": {"codebook": 7, "id": "xyz", "config": {}}}, "7 words"),
+        ({"prior": {"codebook": 7, "id": "xyz", "config": {}}}, "7 codewords"),
         ({"prior": {"codebook": 16, "window": 3, "config": {}}}, "window is 3"),
         ({"prior": {"codebook": 16, "unknown": 99, "config": {}}}, "prior.unknown"),
         ({"patch": 8}, "patch is 8"),
@@ -76,9 +78,9 @@ def test_faulty_manifests(copied: Path, entries: dict[str, object], text: str) -
     ("entry", "text"),
     [
         (None, "stage3 int8 has no proof"),
-        ({"graph": "00"}, "another graph or of other weights"),
-        ({"weights": "00"}, "another graph or of other weights"),
-        ({"inputs": {"tokens": [0, 16]}}, "not one for tokens from 0 to 17"),
+        ({"graph": "00"}, "another graph or to other weights"),
+        ({"weights": "00"}, "another graph or to other weights"),
+        ({"inputs": {"tokens": [0, 16]}}, "does not cover the tokens from 0 to 17"),
         ({"slack_bits": -0.5}, "slack of -0.5 bits"),
     ],
 )

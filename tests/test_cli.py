@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, one sentence an error, nothing half-written."""
+"""The command line as a user meets it: exit codes, errors of one sentence, nothing half-written."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_another_bundle(uigc: Run, file: Path, tmp_path: Path, tiny_path: Path) 
 def test_inputs_and_outputs(uigc: Run, image_path: Path, file: Path, tmp_path: Path, tiny_path: Path) -> None:
     bundle = ("--bundle", tiny_path)
     fails(uigc, ExitCode.INPUT, "compress", tmp_path / "absent.png", "out.uigc", *bundle, text="cannot be read")
-    fails(uigc, ExitCode.INPUT, "compress", file, "out.uigc", *bundle, text="no image")
+    fails(uigc, ExitCode.INPUT, "compress", file, "out.uigc", *bundle, text="not an image")
     fails(uigc, ExitCode.OUTPUT, "compress", image_path, file, *bundle, text="--force")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "out.xyz", *bundle, text=".xyz")
     fails(uigc, ExitCode.OUTPUT, "decompress", file, "absent/out.png", *bundle, text="cannot be written")
@@ -147,7 +147,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     assert b"providers:" in broken.stdout
 
 
-def test_export_says_what_is_missing(uigc: Run, tmp_path: Path) -> None:
+def test_export_names_what_is_missing(uigc: Run, tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "tokenizer.safetensors").write_bytes(b"no such thing")
     fails(uigc, ExitCode.INPUT, "export", tmp_path / "damaged", "-o", "bundle", text="not a trained tokenizer")

@@ -1,3 +1,5 @@
+"""``uigc demo``, the first minute with uigc."""
+
 from __future__ import annotations
 
 from pathlib import Path

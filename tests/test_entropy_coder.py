@@ -1,3 +1,5 @@
+"""The entropy coder: round trips, pinned bytes, and an independent decoder that reads the same symbols."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Golden files of the bundle that ships: what a port to another language is tested with.
+"""Golden files of the default bundle, with which ports to other languages are tested.
 
-``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode and for drawing,
-which tokens are sent and the grid that a decoder ends with; beside it lie the complete files. ``logits.json`` holds
+``tests/golden/coffee.json`` holds the token grid of the sample photograph and, for each mask mode and for sampling,
+the tokens that are sent and the grid that a decoder ends with; the complete files lie beside it. ``logits.json`` holds
 inputs of every stage with the SHA-256 of their logits (int32, little-endian, in the order of the graph's output) and
-the first row of them, as the integer reference computes them. ``UIGC_REGENERATE=1`` writes them anew; a missing file is
-an error. A change here is a change of the format or of the prior, and belongs into the CHANGELOG.
+their first row, as the integer reference computes them. ``UIGC_REGENERATE=1`` writes them anew; a missing file is an
+error. A change here is a change of the format or of the prior, and belongs in the CHANGELOG.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def digest(logits: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def vectors(codec: Codec, golden: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of each stage: the sample's grid as it sees it, and a batch of two grids of any tokens at all."""
+    """Two inputs of each stage: its view on the sample's grid, and a batch of two grids of arbitrary tokens."""
     if os.environ.get("UIGC_REGENERATE") == "1":
         bundle = codec.bundle
         reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)

@@ -1,4 +1,4 @@
-"""The mask: its text, the choice of blocks, and the coding of their bits."""
+"""The mask: its text, the choice of blocks, and the coding of the edge bits."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""The schedule: shares, order and JSON."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -40,6 +42,6 @@ def test_json_round_trip() -> None:
 
 
 @pytest.mark.parametrize("stages", [(((0, 0),),), (((0, 0), (0, 1), (1, 0)), ((1, 0), (1, 1))), (((0, 0),) * 4,)])
-def test_refuses_what_is_no_partition(stages: tuple[tuple[tuple[int, int], ...], ...]) -> None:
+def test_refuses_stages_that_are_not_a_partition(stages: tuple[tuple[tuple[int, int], ...], ...]) -> None:
     with pytest.raises(BundleError, match="exactly once"):
         Schedule(2, stages)

@@ -1,4 +1,4 @@
-"""``uigc verify`` passes what is exact and fails what is not."""
+"""``uigc verify`` passes exact graphs and fails inexact ones."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> N
     assert compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].logits.size
 
 
-def test_a_provider_that_fails_is_no_difference(bundle: Bundle, cases: list[Case]) -> None:
+def test_a_failing_provider_is_not_a_difference(bundle: Bundle, cases: list[Case]) -> None:
     class Failing:
         name, precisions, pixel_precisions, settings = "failing", ("fp32",), ("fp32",), (ProviderOptions(),)
 
@@ -85,9 +85,9 @@ def test_a_provider_that_fails_is_no_difference(bundle: Bundle, cases: list[Case
 
 
 def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    Image.new("RGB", (40, 30), "teal").save(tmp_path / "pictures" / "teal.png")
-    options = ("--images", "pictures", "--windows", 3, "--provider", "cpu")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "images" / "teal.png")
+    options = ("--images", "images", "--windows", 3, "--provider", "cpu")
     done = uigc("verify", "--bundle", tiny_path, *options, "--json", "out.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
@@ -102,7 +102,7 @@ def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     assert uigc("verify", "--bundle", tiny_path, "--windows", 0).returncode == ExitCode.USAGE
 
 
-# From which optimizations on the form is inexact, and what the proof says of it.
+# The optimizations under which a form is inexact, and the reason that the proof gives.
 UNSAFE = {
     inexact_bundles.weights_alone: ({"extended", "all"}, "MatMulNBits"),
     inexact_bundles.no_zero_point: ({"basic", "extended", "all"}, "without a zero point"),
@@ -111,7 +111,7 @@ UNSAFE = {
 
 @pytest.mark.parametrize("edit", UNSAFE)
 def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: inexact_bundles.Edit) -> None:
-    """ONNX Runtime rewrites them into other logits; verify says so with exit code 1, and the proof refuses them."""
+    """ONNX Runtime rewrites them into other logits: verify fails with exit code 16, and the proof refuses them."""
     levels, text = UNSAFE[edit]
     path = inexact_bundles.spoil(Bundle.load().path, tmp_path / "spoiled", edit)
     bundle = Bundle.load(path)

@@ -1,4 +1,4 @@
-"""A bundle is a folder: ``manifest.json``, one ONNX graph each for encoder, every stage and decoder, and one
+"""The bundle: a folder with ``manifest.json``, ONNX graphs for the encoder, every stage and the decoder, and one
 ``weights.safetensors`` that the graphs' external data points into. ``docs/BUNDLE.md`` specifies it."""
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ PRIOR_PREFIX = "prior."
 
 
 def default_path() -> Path:
-    """The bundle that ships with the package."""
+    """Return the path of the default bundle, which is installed with the package."""
     return Path(__file__).parent.parent / "default_bundle"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A validated bundle. ``patch`` is the side of a token in pixels, ``window`` that of the prior's windows in tokens,
-    ``unknown`` and ``pad`` are the prior's tokens for what is not known and what is outside the image."""
+    """A validated bundle: its folder, its manifest, and the files that the manifest names."""
 
     path: Path
     manifest: dict[str, Any]
@@ -39,10 +38,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
-        """Read and validate; all faults are reported in one error.
+        """Read and validate a bundle (None: the default bundle); one error reports all faults.
 
-        ``recompute``: whether the prior's id is derived from the weights again. A codec leaves it out to start sooner:
-        the hashes of all files are checked in any case, and so the id is the one that the exporter derived from them.
+        ``recompute``: whether to derive the prior's id from the weights again. A codec skips it to start sooner: the
+        hashes of all files are checked in any case, so the id is the one that the exporter derived from them.
         """
         folder = Path(path) if path is not None else default_path()
         manifest = layout.read(folder)
@@ -57,83 +56,94 @@ class Bundle:
 
     @property
     def prior_id(self) -> bytes:
-        """SHA-256 of everything that decides symbols."""
+        """The SHA-256 (32 bytes) of everything that decides symbols."""
         return bytes.fromhex(self.manifest["prior"]["id"])
 
     @property
     def codebook(self) -> int:
+        """The codebook size; tokens are 0..codebook-1."""
         return int(self.manifest["prior"]["codebook"])
 
     @property
     def window(self) -> int:
+        """The side of the prior's windows in tokens."""
         return int(self.manifest["prior"]["window"])
 
     @property
     def unknown(self) -> int:
+        """The prior's token for a position that is not known yet."""
         return int(self.manifest["prior"]["unknown"])
 
     @property
     def pad(self) -> int:
+        """The prior's token for a position outside the image."""
         return int(self.manifest["prior"]["pad"])
 
     @property
     def patch(self) -> int:
+        """The side of a token in pixels."""
         return int(self.manifest["patch"])
 
     @property
     def local(self) -> bool:
-        """Whether encoder and pixel decoder give for a tile with a halo what they give for the whole image."""
+        """True if encoder and pixel decoder compute the same for a tile with a halo as for the whole image."""
         return bool(self.manifest.get("tokenizer", {}).get("local", True))
 
     @property
     def halos(self) -> dict[str, int]:
-        """How many tokens around a tile its inside depends on, for those of ``encoder`` and ``decoder`` that are local
-        (of others, or if the exporter did not say, nothing)."""
+        """The halos of ``encoder`` and ``decoder``: how many tokens around a tile its inside depends on.
+
+        A graph that is not local has none, nor has one whose manifest does not state it.
+        """
         graphs = {name: self.manifest["graphs"][name].get("halo") for name in ("encoder", "decoder")}
         return {name: halo for name, halo in graphs.items() if halo is not None}
 
     def precisions(self, name: str) -> list[str]:
-        """In which precisions the graph ``encoder``, ``stage0`` ... or ``decoder`` is there."""
+        """Return the precisions of the graph ``encoder``, ``stage0`` ... or ``decoder``."""
         return list(self.manifest["graphs"][name]["precisions"])
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
-        """Path of a graph. All precisions of a stage compute the same logits."""
+        """Return the path of a graph. All precisions of a stage compute the same logits."""
         variants = self.manifest["graphs"][name]["precisions"]
         if precision not in variants:
             raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")
         return self.path / str(variants[precision]["file"])
 
     def choose(self, names: Sequence[str], asked: str | None, offered: Sequence[str]) -> str:
-        """The precision for the graphs ``names``: what was ``asked`` for, or the first one ``offered`` that all of them
-        have; never another than asked for."""
-        there = [name for name in layout.PRECISIONS if all(name in self.precisions(graph) for graph in names)]
-        chosen = next((name for name in ([asked] if asked else offered) if name in there), None)
+        """Choose the precision of the graphs ``names``.
+
+        It is the one ``asked`` for, never another; or if that is None, the first one ``offered`` that all graphs have.
+        """
+        available = [name for name in layout.PRECISIONS if all(name in self.precisions(graph) for graph in names)]
+        chosen = next((name for name in ([asked] if asked else offered) if name in available), None)
         if chosen is None:
             calibrate = f"run 'uigc calibrate {self.path} --images DIR', or " if asked == "int8" else ""
             raise BundleError(
                 f"{self.path.name} has no {' and '.join(names)} in {asked or ' or '.join(offered)!r}; {calibrate}"
-                f"choose one of: {', '.join(there)}."
+                f"choose one of: {', '.join(available)}."
             )
         return chosen
 
     def certificate(self, stage: str, precision: str) -> dict[str, Any]:
-        """What the exporter's proof says of a stage's graph (``docs/EXACTNESS.md``)."""
+        """Return the exporter's proof that a stage's graph is exact (``docs/EXACTNESS.md``)."""
         return dict(self.manifest["graphs"][stage]["precisions"][precision]["proof"])
 
     @cached_property
     def weights(self) -> TensorFile:
+        """The tensors of ``weights.safetensors``."""
         return TensorFile(self.path / WEIGHTS)
 
     @cached_property
     def codewords(self) -> NDArray[np.int64]:
-        """The codebook (words, dim) in whole steps: what an encoder weighs losses with."""
+        """The codewords (codebook, dim) in whole steps, with which an encoder measures losses."""
         return in_steps(self.weights.read(CODEWORDS))
 
     def table(self, name: str) -> NDArray[np.int32]:
+        """Read an integer table from the weights."""
         return self.weights.read(name).astype(np.int32)
 
     def _check_prior_id(self) -> None:
-        """Recompute the prior's id from the weights; raises if the manifest states another."""
+        """Derive the prior's id from the weights again, and refuse a manifest that states another."""
         names = [name for name in self.weights if name.startswith(PRIOR_PREFIX)]
         found = prior_id(
             ((name, self.weights.read(name)) for name in names),

@@ -1,7 +1,4 @@
-"""The manifest of a bundle: reading it, and everything that can be wrong with it.
-
-``docs/BUNDLE.md`` specifies it.
-"""
+"""The manifest of a bundle: reading it, and finding its faults. ``docs/BUNDLE.md`` specifies it."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ CODER_TABLE = "coder.weights"
 MASK_TABLE = "mask.table"
 CODEWORDS = "tokenizer.quantizer.words"
 TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
-"""Length and largest entry of the integer tables among the weights."""
+"""The integer tables among the weights: length and largest entry of each."""
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_WEIGHT_MAX = 63
 """Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
@@ -34,11 +31,13 @@ INT8_WEIGHT_MAX = 63
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a bundle of the version that this runtime reads."""
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(
@@ -58,6 +57,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    """Yield every fault of a bundle: of its manifest, and of the files that the manifest names."""
     prior, graphs, weights = (manifest.get(key) for key in ("prior", "graphs", "weights"))
     if not all(isinstance(part, dict) for part in (prior, graphs, weights)):
         yield "the manifest lacks 'prior', 'graphs' or 'weights'"
@@ -89,13 +89,13 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def graph_names(schedule: Schedule) -> list[str]:
-    """Names of the graphs in the order in which an image passes them."""
+    """Return the names of the graphs in the order in which an image passes through them."""
     return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
 
 
-def is_codebook_size(words: object) -> TypeGuard[int]:
-    """Whether the coder and the file format take a codebook of that many words."""
-    return isinstance(words, int) and 4 <= words <= 4096 and not words & (words - 1)
+def is_codebook_size(size: object) -> TypeGuard[int]:
+    """Return whether the entropy coder and the file format allow a codebook of that many codewords."""
+    return isinstance(size, int) and 4 <= size <= 4096 and not size & (size - 1)
 
 
 def _tokenizer_faults(tokenizer: Any) -> Iterator[str]:
@@ -111,7 +111,7 @@ def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
         return
     codebook, window = prior.get("codebook"), prior.get("window")
     if not is_codebook_size(codebook):
-        yield f"the codebook has {codebook} words and a power of two from 4 to 4096 is needed"
+        yield f"the codebook has {codebook} codewords and a power of two from 4 to 4096 is needed"
     elif (prior.get("unknown"), prior.get("pad")) != (codebook, codebook + 1):
         yield f"prior.unknown and prior.pad are not {codebook} and {codebook + 1}"
     if not isinstance(window, int) or window < 1 or window % schedule.tile:
@@ -124,7 +124,7 @@ def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
 
 
 def _variants(graph: dict[str, Any]) -> dict[str, Any]:
-    """The precisions of a graph of the manifest."""
+    """Return the entry of each precision of a graph."""
     variants = graph.get("precisions")
     return variants if isinstance(variants, dict) else {}
 
@@ -145,19 +145,20 @@ def _graph_faults(name: str, graph: Any) -> Iterator[str]:
         yield f"the halo of {name!r} is {halo!r} and a number of tokens is needed"
     precisions = _variants(graph)
     if "fp32" not in precisions or not set(precisions) <= set(PRECISIONS):
-        yield f"{name!r} comes as {', '.join(precisions) or 'nothing'}: fp32 is needed, and only {PRECISIONS} are known"
+        known = ", ".join(PRECISIONS)
+        yield f"{name!r} is in {', '.join(precisions) or 'no precision'}: fp32 is needed, and only {known} are known"
 
 
 def _proof_faults(name: str, graph: Any, pad: Any, weights: Any) -> Iterator[str]:
-    """Every variant of a stage carries a certificate of its own graph with these weights."""
+    """Yield a fault for every precision of a stage without a proof for this very graph and these weights."""
     for precision, entry in _variants(graph if isinstance(graph, dict) else {}).items():
         proof = entry.get("proof") if isinstance(entry, dict) else None
         if not isinstance(proof, dict):
             yield f"{name} {precision} has no proof of exactness"
         elif (proof.get("graph"), proof.get("weights")) != (entry.get("sha256"), weights):
-            yield f"the proof of {name} {precision} is one of another graph or of other weights"
+            yield f"the proof of {name} {precision} belongs to another graph or to other weights"
         elif proof.get("inputs") != {"tokens": [0, pad]}:
-            yield f"the proof of {name} {precision} is not one for tokens from 0 to {pad}"
+            yield f"the proof of {name} {precision} does not cover the tokens from 0 to {pad}"
         elif not isinstance(proof.get("slack_bits"), int | float) or proof["slack_bits"] < 0:
             yield f"the proof of {name} {precision} states a slack of {proof.get('slack_bits')} bits"
 
@@ -173,9 +174,9 @@ def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
     elif not path.is_file():
         yield f"{name} is missing"
     elif path.stat().st_size != entry["bytes"]:
-        yield f"{name} has {path.stat().st_size} bytes and the manifest says {entry['bytes']}"
+        yield f"{name} has {path.stat().st_size} bytes and the manifest states {entry['bytes']}"
     elif sha256(path) != entry["sha256"]:
-        yield f"{name} does not have the hash of the manifest"
+        yield f"{name} does not have the hash that the manifest states"
 
 
 def _table_faults(folder: Path) -> Iterator[str]:
@@ -186,6 +187,6 @@ def _table_faults(folder: Path) -> Iterator[str]:
             if table.shape != (length,) or table.min() < 1 or table.max() > largest:
                 yield f"the table {name!r} is not {length} integers from 1 to {largest}"
         if tensors.read(CODEWORDS).ndim != 2:
-            yield f"{CODEWORDS!r} is no codebook"
+            yield f"{CODEWORDS!r} is not a codebook"
     except (UigcError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         yield f"{WEIGHTS} is unreadable ({error})"

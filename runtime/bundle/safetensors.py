@@ -1,6 +1,6 @@
-"""Reading the few small tensors that the runtime itself needs out of a safetensors file, without its library.
+"""A reader of safetensors files, without their library, for the few small tensors that the runtime needs itself.
 
-The file is an 8-byte little-endian header length, a JSON header, and flat bytes at the offsets that it names
+A file is an 8-byte little-endian header length, a JSON header, and flat bytes at the offsets that the header names
 (https://github.com/huggingface/safetensors, "Format"). ONNX graphs read the rest straight from the same bytes.
 """
 
@@ -30,7 +30,7 @@ _HEADER_LIMIT = 1 << 24
 
 
 class TensorFile:
-    """The tensors of one file, read on demand; ``offset(name)`` is where a tensor's bytes begin in the file."""
+    """The tensors of one file, read on demand; iterating gives their names in order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,7 +38,9 @@ class TensorFile:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-                raise BundleError(f"{path.name} is no safetensors file: a header of {length} bytes; export again.")
+                raise BundleError(
+                    f"{path.name} is not a safetensors file: its header has {length} bytes; export the bundle again."
+                )
             try:
                 header = json.loads(file.read(length))
             except ValueError:
@@ -53,13 +55,16 @@ class TensorFile:
         return name in self._entries
 
     def offset(self, name: str) -> int:
+        """Return where the bytes of a tensor begin in the file."""
         return self._start + int(self._entries[name]["data_offsets"][0])
 
     def nbytes(self, name: str) -> int:
+        """Return the size of a tensor in bytes."""
         begin, end = self._entries[name]["data_offsets"]
         return int(end) - int(begin)
 
     def read(self, name: str) -> NDArray[Any]:
+        """Read a tensor."""
         if name not in self._entries:
             raise BundleError(f"{self.path.name} has no tensor {name!r}; export the bundle again.")
         entry = self._entries[name]

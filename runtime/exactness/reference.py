@@ -1,7 +1,7 @@
-"""The prior in integers: slow, independent of every graph, and right by construction.
+"""The prior in integers: slow, independent of every graph, and correct by construction.
 
-int64 arithmetic alone, from the weights as they lie in ``weights.safetensors``: what all graphs, precisions and
-providers are compared with, and the shortest text from which the prior can be written in another language
+It uses int64 arithmetic alone, on the weights as ``weights.safetensors`` holds them. All graphs, precisions and
+providers are compared with it, and it is the shortest text from which the prior can be written in another language
 (``docs/EXACTNESS.md``). Windows are lists of tokens here, not reshapes and masks.
 """
 
@@ -22,12 +22,12 @@ ARITHMETIC = 3  # the version of these rules that a bundle's configuration names
 ACTIVATION = (-128, 127)  # in steps of 2^-5
 POSITIVE = (0, 127)
 RESIDUAL = (-2047, 2047)  # in steps of 2^-7
-CONTEXT_LIMIT = 127 * 128  # what the mean of n products of a weight and an activation cannot exceed
+CONTEXT_LIMIT = 127 * 128  # bound of the mean of n products of a weight and an activation
 LOGIT = (-2047, 2047)  # in steps of 2^-5 nat
 
 
 def fixed(array: NDArray[np.floating]) -> Ints:
-    """float16 or float32 numbers times 2^24, read from their bits."""
+    """Return float16 or float32 numbers times 2^24, read from their bits."""
     half = array.dtype == np.float16
     bits = array.view(np.uint16 if half else np.uint32).astype(np.int64)
     digits, bias, top = (10, 15, 15) if half else (23, 127, 31)
@@ -39,7 +39,7 @@ def fixed(array: NDArray[np.floating]) -> Ints:
 
 
 def rounded(value: Ints, bits: int) -> Ints:
-    """value / 2^bits to the nearest integer, half to even."""
+    """Return value / 2^bits, rounded to the nearest integer, half to even."""
     if bits == 0:
         return value
     quotient, rest, half = value >> bits, value & (2**bits - 1), 1 << (bits - 1)
@@ -47,7 +47,7 @@ def rounded(value: Ints, bits: int) -> Ints:
 
 
 def reciprocal(whole: int) -> int:
-    """32 / (whole + 1/2) with a significand of 9 bits, times 2^24; below 8 that of 8."""
+    """Return 32 / max(whole + 1/2, 8) with a significand of 9 bits, times 2^24."""
     halves = max(2 * whole + 1, 16)
     exponent = 1 - (halves - 1).bit_length()  # of the largest power of two not above 2 / halves
     significand, rest = divmod(2 ** (9 - exponent), halves)
@@ -56,17 +56,21 @@ def reciprocal(whole: int) -> int:
 
 @cache
 def reciprocals(limit: int) -> Ints:
+    """Return the table of :func:`reciprocal` for 0..limit."""
     return np.array([reciprocal(whole) for whole in range(limit + 1)], np.int64)
 
 
 def norm(x: Ints, limit: int) -> Ints:
-    """x / mean|x| over the last axis, as activations."""
+    """Return x / mean|x| over the last axis, as activations."""
     whole = np.abs(x).sum(-1) >> (x.shape[-1].bit_length() - 1)
     return rounded(x * reciprocals(limit)[whole][..., None], FRACTION).clip(*ACTIVATION)
 
 
 class ReferencePrior:
-    """``read(name)`` gives a tensor of the weights file; ``config`` and ``schedule`` are those of the manifest."""
+    """The prior of a bundle.
+
+    ``read(name)`` returns a tensor of the weights file; ``config`` and ``schedule`` are those of the manifest.
+    """
 
     def __init__(
         self, read: Callable[[str], NDArray[np.floating]], config: Mapping[str, int], schedule: Schedule
@@ -77,7 +81,10 @@ class ReferencePrior:
         self._read = cache(lambda name: fixed(np.ascontiguousarray(read(f"prior.{name}.weight"))))
 
     def logits(self, tokens: NDArray[np.int32], stage: int) -> NDArray[np.int32]:
-        """tokens (batch, height, width), multiples of the window -> logits (batch, asked tokens, codebook)."""
+        """Return the logits (batch, positions, codebook) of a stage for tokens (batch, height, width).
+
+        Height and width are multiples of the window.
+        """
         active, tile = self.schedule.active(stage), self.schedule.tile
         where = self._positions(active, tokens.shape[1], tokens.shape[2])
         places = self._read("places")[[stage * tile**2 + row % tile * tile + column % tile for row, column in where]]
@@ -94,7 +101,7 @@ class ReferencePrior:
         return np.stack(results).astype(np.int32)
 
     def _positions(self, active: tuple[Position, ...], height: int, width: int) -> list[Position]:
-        """Active positions tile by tile, and in a tile in the order of the schedule."""
+        """List the active positions tile by tile, and inside a tile in the order of the schedule."""
         tile = self.schedule.tile
         return [
             (down + row, right + column)
@@ -104,15 +111,16 @@ class ReferencePrior:
         ]
 
     def _linear(self, x: Ints, name: str) -> Ints:
-        """In steps of 2^-24 of what comes out."""
-        # einsum, since numpy's matmul of integers is several times slower.
+        """Return x times a weight matrix, in steps of 2^-24 of the output's unit."""
+        # einsum, because numpy's matmul of integers is several times slower.
         return np.einsum("ni,oi->no", x, self._read(name))
 
     def _head(self, x: Ints) -> Ints:
+        """Return the logits (n, codebook) of tokens x (n, width)."""
         return rounded(self._linear(norm(x, RESIDUAL[1]), "head") + self._read("bias"), FRACTION).clip(*LOGIT)
 
     def _block(self, x: Ints, where: Ints, tokens: int, layer: int) -> Ints:
-        """``tokens`` of a whole window are active."""
+        """Apply one block to x (n, width); ``tokens`` is the number of active tokens in a whole window."""
         name = f"blocks.{layer}"
         qkv = self._linear(norm(x, RESIDUAL[1]), f"{name}.attention.qkv") + self._read(f"{name}.attention.qkv.bias")
         context = self._attention(rounded(qkv, FRACTION).clip(*ACTIVATION), where, tokens, layer)
@@ -123,7 +131,7 @@ class ReferencePrior:
         return rounded((x << FRACTION) + added, FRACTION).clip(*RESIDUAL)
 
     def _attention(self, qkv: Ints, where: Ints, tokens: int, layer: int) -> Ints:
-        """Every window of tokens attends to itself; odd layers' windows lie half a window further up and left."""
+        """Let every window of tokens attend to itself; in odd layers, windows lie half a window further up and left."""
         window, heads, width = self.config["window"], self.config["heads"], self.config["width"]
         query, key, value = qkv.reshape(len(qkv), 3, heads, width // heads).transpose(1, 2, 0, 3)
         shift = self.schedule.tile * (window // self.schedule.tile // 2) * (layer % 2)
@@ -137,20 +145,22 @@ class ReferencePrior:
         return result
 
     def _bias(self, where: Ints, layer: int) -> Ints:
-        """Score biases (heads, n, n) of n positions, by their distances down and right."""
+        """Return the score biases (heads, n, n) of n positions, by their distances down and right."""
         window = self.config["window"]
         distance = where[:, None] - where[None, :] + window - 1
         return self._read(f"blocks.{layer}.attention.scores")[:, distance[..., 0] * (2 * window - 1) + distance[..., 1]]
 
     @cached_property
     def _score_bits(self) -> int:
-        """Activation times activation times 1/sqrt(width of a head), in steps of 2^-4."""
+        """The bits to round off a score: two activations times 1/sqrt(width of a head), in steps of 2^-4."""
         each = self.config["width"] // self.config["heads"]
         return 2 * 5 - 4 + round(0.5 * (each.bit_length() - 1))
 
     def _attend(self, query: Ints, key: Ints, value: Ints, bias: Ints, tokens: int) -> Ints:
-        """query, key, value (heads, n, width of a head) -> context of that shape, divided by the least power of two
-        that is not below ``tokens``."""
+        """Return the context of query, key and value (heads, n, width of a head), of the same shape.
+
+        The weighted sum is divided by the least power of two that is not below ``tokens``.
+        """
         scores = np.einsum("hqw,hkw->hqk", query, key) + (bias >> (FRACTION - self._score_bits))
         weights = rounded(scores, self._score_bits).clip(*POSITIVE)
         return rounded(np.einsum("hqk,hkw->hqw", weights, value), (tokens - 1).bit_length())

@@ -1,1 +1,1 @@
-"""Bytes and images in and out: files, image formats, folders and archives of images, and the sample."""
+"""Input and output: files, image formats, folders and archives of images, and the sample photograph."""

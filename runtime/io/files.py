@@ -1,4 +1,4 @@
-"""Files in and out: errors in one sentence, and outputs that are whole or not there."""
+"""Reading and writing files: errors in one sentence, and no output that is half-written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from uigc.runtime.errors import InputError, OutputError
 
-STREAM = "-"
+STREAM = "-"  # the name of standard input and output
 
 
 def read(name: str) -> bytes:
-    """All of a file, or of standard input for ``-``."""
+    """Read a file, or standard input for ``-``."""
     if name == STREAM:
         return sys.stdin.buffer.read()
     try:
@@ -24,7 +24,7 @@ def read(name: str) -> bytes:
 
 
 def check_free(name: str | Path, force: bool) -> None:
-    """Refuse an output that exists; called before any work is done, and again when it is written."""
+    """Refuse an output that exists; called before the work begins, and again when the output is written."""
     try:
         exists, is_folder = Path(name).exists(), Path(name).is_dir()
     except OSError as error:
@@ -38,7 +38,7 @@ def check_free(name: str | Path, force: bool) -> None:
 
 
 def write(name: str | Path, data: bytes, force: bool) -> None:
-    """Write a file whole or not at all, or to standard output for ``-``; devices and pipes are written directly."""
+    """Write a file completely or not at all, or standard output for ``-``; devices and pipes are written directly."""
     try:
         if name == STREAM:
             if sys.stdout is None:
@@ -47,7 +47,7 @@ def write(name: str | Path, data: bytes, force: bool) -> None:
             sys.stdout.buffer.flush()
             return
         check_free(name, force)
-        path = Path(name).resolve()  # a link stays, and what it points to is replaced
+        path = Path(name).resolve()  # a link stays, and its target is replaced
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
@@ -64,13 +64,13 @@ def _unwritable(name: str | Path, error: OSError) -> OutputError:
 
 
 def replace(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let ``fill`` write a temporary file beside ``path`` and rename it: a reader sees all or nothing."""
+    """Let ``fill`` write a temporary file beside ``path``, then rename it, so that a reader sees all or nothing."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
         fill(part)
-        part.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner may read
+        part.chmod(0o666 & ~_umask())  # mkstemp creates files that only their owner may read
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -78,6 +78,7 @@ def replace(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def _umask() -> int:
+    """Return the umask of this process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

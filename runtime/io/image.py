@@ -1,4 +1,4 @@
-"""Images in and out, through Pillow: orientation applied once, colours in sRGB, nothing dropped silently."""
+"""Reading and writing images with Pillow: orientation applied once, colours in sRGB, nothing dropped silently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.errors import InputError, OutputError
 
-# What images can be written as, with options that add no losses of their own where the format has a choice.
+# Output formats by suffix, with the options that lose the least.
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
 _OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "": ("PNG", {}),
@@ -29,8 +29,11 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 def read(data: bytes, background: str | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
-    """Encoded image -> uint8 (H, W, 3) sRGB; see :func:`to_srgb`. ``check_size`` is called with width and height
-    before anything is decoded, and raises for what is too large."""
+    """Decode an image file to uint8 (H, W, 3) sRGB; see :func:`to_srgb`.
+
+    ``check_size`` is called with width and height before any pixel is decoded, and raises an error if they are too
+    large.
+    """
     if not data:
         raise InputError("The input is empty, and an image was expected; check how it was written.")
     try:
@@ -40,29 +43,30 @@ def read(data: bytes, background: str | None = None, check_size: Callable[[int, 
             image.load()
             return to_srgb(image, background)
     except UnidentifiedImageError:
-        raise InputError("The input is no image that Pillow can open; convert it to PNG, JPEG or WebP.") from None
+        raise InputError("The input is not an image that Pillow can open; convert it to PNG, JPEG or WebP.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"The image cannot be read ({error}); check that it is complete.") from None
 
 
 @contextlib.contextmanager
 def _unlimited() -> Iterator[None]:
-    """Without Pillow's own limit on pixels: ours is the one that the user can set."""
-    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Switch off Pillow's limit on pixels, which the user cannot set; uigc has its own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = kept
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
-    """A PIL image of any mode -> uint8 (H, W, 3) sRGB.
+    """Convert a PIL image of any mode to uint8 (H, W, 3) sRGB.
 
-    Orientation is applied and an ICC profile converted. Transparency is flattened onto ``background`` (an sRGB colour
-    name or ``#rrggbb``) and refused without one; 16-bit grey is rounded to 8 bits; animations and floats are refused.
+    The orientation is applied, an ICC profile is converted, and 16-bit grey is rounded to 8 bits. Transparency is
+    flattened onto ``background`` (an sRGB colour name or ``#rrggbb``) and refused without one; animations and floats
+    are refused.
     """
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise InputError("The image is animated, and the format holds a single one; extract the frame you want.")
+        raise InputError("The image is animated, and the format holds a single image; extract the frame you want.")
     image = ImageOps.exif_transpose(image)
     alpha = _alpha(image, background)
     profile = image.info.get("icc_profile")
@@ -76,7 +80,7 @@ def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
 
 
 def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
-    """The transparency of an image, None if it is opaque; refused without a background."""
+    """Return the transparency of an image, None if it is opaque; without a background it is refused."""
     if not image.has_transparency_data:
         return None
     if image.mode in (*_SIXTEEN_BIT, "I"):
@@ -94,17 +98,19 @@ def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
 
 
 def _colour(name: str) -> tuple[int, ...]:
+    """Return the red, green and blue of a colour, 0..255."""
     try:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
-        raise InputError(f"{name!r} is no colour; give a name such as 'white', or '#rrggbb'.") from None
+        raise InputError(f"{name!r} is not a colour; give a name such as 'white', or '#rrggbb'.") from None
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
+    """Round 16-bit grey to 8 bits; refuse wider and floating-point samples."""
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         if values.size and (values.min() < 0 or values.max() > 65535):
-            raise InputError("The image has 32 bits a sample, and at most 16 are taken; convert it to 8 or 16 bits.")
+            raise InputError("The image has 32 bits a sample, and at most 16 are possible; convert it to 8 or 16 bits.")
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode == "F":
         raise InputError("The image has floating-point samples, whose range is unknown; convert it to 8 or 16 bits.")
@@ -112,7 +118,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    """To sRGB by an ICC profile, which must fit the samples or, for grey ones, at least their RGB form."""
+    """Convert to sRGB by an ICC profile, which must fit the samples or, if they are not CMYK or LAB, their RGB form."""
     source_modes = [image.mode] if image.mode in ("L", "RGB", "CMYK", "LAB") else []
     reason: Exception | None = None
     for mode in dict.fromkeys([*source_modes, *(["RGB"] if image.mode not in ("CMYK", "LAB") else [])]):
@@ -131,13 +137,13 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def check_suffix(suffix: str) -> None:
-    """Refuse what :func:`encode` cannot write, before any work is done."""
+    """Refuse a suffix that :func:`encode` cannot write, before any work is done."""
     if suffix.lower() not in _OUTPUTS:
         raise OutputError(f"Images cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
 
 
 def encode(pixels: Pixels, suffix: str) -> bytes:
-    """uint8 (H, W, 3) -> the bytes of an image file of that suffix, PNG if it is empty."""
+    """Encode uint8 (H, W, 3) as an image file of the given suffix; PNG if it is empty."""
     check_suffix(suffix)
     format_name, options = _OUTPUTS[suffix.lower()]
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Finding images: those of a folder, and those in its tar files, which large collections come as."""
+"""Finding images: in folders, and in tar files, in which large collections are distributed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from uigc.runtime.errors import InputError
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-HELD_OUT_SHARE = 0.02
+HELD_OUT_SHARE = 0.02  # of all images, kept from training
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of an image lie: ``size`` bytes of the file ``path`` from ``offset`` on."""
+    """The place of an image: ``size`` bytes of the file ``path`` from ``offset`` on."""
 
     name: str
     path: Path
@@ -24,13 +24,14 @@ class Source:
     size: int
 
     def read(self) -> bytes:
+        """Read the bytes of the image file."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder, by name; refuses a folder without any."""
+    """Return the images of a folder, sorted by name; a folder without images is refused."""
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
     if not found:
         raise InputError(f"There is no image in {folder}; give a folder of images.")
@@ -38,7 +39,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def sources(place: Path) -> Iterator[Source]:
-    """Every image below a folder and in its uncompressed tar files, or in one tar file, in a stable order."""
+    """Yield every image below a folder and in its uncompressed tar files, or in one tar file, in a stable order."""
     for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         suffix = path.suffix.lower()
         if suffix == ".tar":
@@ -48,11 +49,11 @@ def sources(place: Path) -> Iterator[Source]:
                         if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
                             yield Source(Path(member.name).name, path, member.offset_data, member.size)
             except (OSError, tarfile.TarError) as error:
-                raise InputError(f"{path} is no tar file that can be read ({error}); check it.") from None
+                raise InputError(f"{path} is not a readable tar file ({error}); check it.") from None
         elif suffix in SUFFIXES and path.is_file():
             yield Source(path.name, path, 0, path.stat().st_size)
 
 
 def is_held_out(name: str) -> bool:
-    """Whether an image is kept from training; decided by its name alone, so that it never changes sides."""
+    """Return whether an image is kept from training; its name alone decides, so that it never changes sides."""
     return zlib.crc32(name.encode()) % 1000 < 1000 * HELD_OUT_SHARE

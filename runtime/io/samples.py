@@ -1,4 +1,4 @@
-"""The sample photograph that comes with the package."""
+"""The sample photograph that is installed with the package."""
 
 from __future__ import annotations
 
