@@ -15,7 +15,7 @@ from uigc.engines.profile import Profile, Shape
 from uigc.engines.sidecar import Sidecar, describe
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import EngineError
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 
 REMEDY = "build it in another precision, for another target, or see docs/ENGINES.md"
 
@@ -56,7 +56,7 @@ def build(
     blob = bytes(backend.checked(made, f"build {source.graph} in {source.precision}", REMEDY))
     if cache is not None:
         timings = bytes(config.get_timing_cache().serialize())
-        files.replace(cache, lambda part: part.write_bytes(timings))
+        replace_file(cache, lambda part: part.write_bytes(timings))
     counts = _census(backend, blob, _products(trt, network), len(shapes), sidecar.options["tf32"])
     precision.check(source.graph, source.precision, counts)
     return blob, replace(

@@ -19,7 +19,7 @@ from uigc.engines.backend import Backend
 from uigc.engines.device import Cuda
 from uigc.engines.sidecar import Sidecar
 from uigc.runtime.errors import ProviderError
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import Timed, span
 
@@ -207,7 +207,7 @@ class _Kernels:
             data = bytes(self._cache.serialize())
             if data != self._known:
                 with suppress(OSError):
-                    files.replace(self._path, lambda part: part.write_bytes(data))
+                    replace_file(self._path, lambda part: part.write_bytes(data))
         self._ran = True
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.errors import BundleError, EngineError
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 
 FORMAT = "uigc-engine"
 VERSION = 1
@@ -72,7 +72,7 @@ class Sidecar:
     def write(self, plan_path: Path) -> None:
         facts = {"format": FORMAT, "format_version": VERSION, "key": self.key, **asdict(self)}
         text = json.dumps(facts, indent=1) + "\n"
-        files.replace(sidecar_path(plan_path), lambda part: part.write_text(text, encoding="utf-8"))
+        replace_file(sidecar_path(plan_path), lambda part: part.write_text(text, encoding="utf-8"))
 
     @classmethod
     def read(cls, plan_path: Path, remedy: str = AGAIN) -> Sidecar:
@@ -108,7 +108,7 @@ def precisions(folder: Path, graph: str) -> list[str]:
 
 def store(plan_path: Path, plan: bytes, sidecar: Sidecar) -> None:
     """Write both, each whole or not at all; a plan whose sidecar is another's is refused when it is loaded."""
-    files.replace(plan_path, lambda part: part.write_bytes(plan))
+    replace_file(plan_path, lambda part: part.write_bytes(plan))
     sidecar.write(plan_path)
 
 

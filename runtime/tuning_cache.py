@@ -13,7 +13,7 @@ from typing import Any
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.environment import package_version, processor_name
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 
 IGNORE = "UIGC_TUNED"
 """Environment variable: with the value 0, measurements are ignored."""
@@ -57,7 +57,7 @@ def write(bundle: Bundle, provider: str, measured: dict[str, Any]) -> None:
     """Store measurements; see :func:`read`."""
     path = _path(bundle, provider)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace(path, lambda part: part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8"))
+    replace_file(path, lambda part: part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8"))
 
 
 def preferred(bundle: Bundle, provider: str, key: str, offered: Sequence[str], names: Sequence[str]) -> list[str]:

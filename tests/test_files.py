@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +24,83 @@ def test_existing_outputs_are_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == b"first"
     files.write(path, b"third", force=True)
     assert path.read_bytes() == b"third"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~files._umask()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """A new file has those that the umask leaves, and a replaced one hands its own on; the umask is never touched."""
+    if named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    path, mask = tmp_path / "out.bin", os.umask(0o027)
+    monkeypatch.setattr(os, "umask", None)
+    try:
+        files.write(path, b"first", force=False)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        files.write(path, b"second", force=True)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_two_writers_of_a_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """One of eight that write at once succeeds, and its bytes are the file's."""
+    if named:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    for index in range(20):
+        path, start = tmp_path / f"{index}.bin", threading.Barrier(8)
+
+        def write(number: int, path: Path = path, start: threading.Barrier = start) -> bool:
+            start.wait()
+            try:
+                files.write(path, bytes([number]) * 1000, force=False)
+            except OutputError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            succeeded = [number for number, done in enumerate(pool.map(write, range(8))) if done]
+        assert len(succeeded) == 1
+        assert path.read_bytes() == bytes(succeeded) * 1000
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.write(tmp_path / "out.bin", b"first", force=False)
+    with pytest.raises(OutputError, match="exists"):
+        files.write(tmp_path / "out.bin", b"second", force=False)
+    files.write(tmp_path / "out.bin", b"third", force=True)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out.bin", b"third")]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="needs files without names")
+def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from uigc.runtime.io import atomic; "
+        "atomic._write = lambda handle, data: (os.write(handle, data[:10]), os.kill(os.getpid(), 9)); "
+        "atomic.put(Path(sys.argv[1]), bytes(1000), False)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "out.bin"])
+    assert done.returncode == -9
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    for force in (False, True):
+        files.write(path, b"bytes", force)
+        assert path.read_bytes() == b"bytes"
+        assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_endless_inputs_end(tmp_path: Path) -> None:
+    assert len(files.read("/dev/zero", largest=1000)) == 1001
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Run:
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state() if self.options.device.type == "cuda" else None,
         }
-        files.replace(self.checkpoint, lambda part: torch.save(state, part))
+        replace_file(self.checkpoint, lambda part: torch.save(state, part))
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)

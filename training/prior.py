@@ -25,7 +25,7 @@ from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.masks import count_mask_bits, draw_lost, gathered, stage_grid
 from uigc.training.photos import Photos
@@ -79,7 +79,7 @@ def _tokenized(
                 "training": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.training, rng, variants)],
                 "held_out": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.held_out, rng)],
             }
-        files.replace(kept, lambda part: torch.save(state, part))
+        replace_file(kept, lambda part: torch.save(state, part))
     return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]]
 
 

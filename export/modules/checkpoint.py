@@ -23,7 +23,7 @@ from uigc.runtime.bundle.bundle import PRIOR_PREFIX, Bundle
 from uigc.runtime.bundle.manifest import MANIFEST, MASK_TABLE
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import Schedule
-from uigc.runtime.io import files
+from uigc.runtime.io.atomic import replace as replace_file
 
 TOKENIZER = "tokenizer.safetensors"
 TOKENIZER_PREFIX = "tokenizer."
@@ -32,7 +32,7 @@ TOKENIZER_PREFIX = "tokenizer."
 def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     text = {key: json.dumps(value) for key, value in metadata.items()}
-    files.replace(path, lambda part: save_file(tensors, part, text))
+    replace_file(path, lambda part: save_file(tensors, part, text))
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

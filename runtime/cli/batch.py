@@ -14,6 +14,7 @@ from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
 from uigc.runtime.errors import OutputError, UigcError, UsageError
+from uigc.runtime.format.bitstream import MAX_FILE
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.io import files, image
 from uigc.runtime.outcomes import capture, unwrap
@@ -31,7 +32,7 @@ def compress(arguments: argparse.Namespace, mask: Mask) -> None:
     _each(
         arguments,
         ".uigc",
-        lambda name: image.read(files.read(name), arguments.background, codec.limits.check),
+        lambda name: image.read(files.read_image(name), arguments.background, codec.limits.check),
         lambda images: codec.compress_many(images, mask, batch=arguments.batch, jobs=jobs),
         lambda data: data,
     )
@@ -45,7 +46,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     _each(
         arguments,
         arguments.suffix,
-        files.read,
+        lambda name: files.read(name, MAX_FILE),
         lambda data: codec.decompress_many(data, batch=arguments.batch, jobs=jobs),
         lambda pixels: image.encode(pixels, arguments.suffix),
     )

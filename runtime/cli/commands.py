@@ -53,7 +53,7 @@ def _compress(arguments: argparse.Namespace) -> None:
     source, target = pair(arguments.names)
     files.check_free(target, arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read(source), arguments.background, codec.limits.check)
+    pixels = image.read(files.read_image(source), arguments.background, codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         data = codec.compress(pixels, mask, progress=progress)
     files.write(target, data, arguments.force)
@@ -72,6 +72,7 @@ def _configure_decompress(parser: argparse.ArgumentParser) -> None:
 
 def _decompress(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import batch
+    from uigc.runtime.format import bitstream
     from uigc.runtime.io import files, image
 
     if arguments.output is not None:
@@ -81,7 +82,7 @@ def _decompress(arguments: argparse.Namespace) -> None:
     suffix = "" if target == files.STREAM else Path(target).suffix
     image.check_suffix(suffix)
     files.check_free(target, arguments.force)
-    data = files.read(source)
+    data = files.read(source, bitstream.MAX_FILE)
     with ProgressLine(arguments.quiet) as progress:
         pixels = make_codec(arguments).decompress(data, progress=progress)
     files.write(target, image.encode(pixels, suffix), arguments.force)
@@ -103,7 +104,7 @@ def _info(arguments: argparse.Namespace) -> None:
     from uigc.runtime.format import bitstream
     from uigc.runtime.io import files
 
-    data = files.read(arguments.input)
+    data = files.read(arguments.input, bitstream.MAX_FILE)
     header, payload = bitstream.unpack(data)
     figures = {
         "format_version": header.version,

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     for suffix in (".uigc", ".png"):
         files.check_free(folder / f"{stem}{suffix}", arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read(source), arguments.background, codec.limits.check)
+    pixels = image.read(files.read_image(source), arguments.background, codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         begun = time.perf_counter()
         data = codec.compress(pixels, arguments.mask, progress=progress)

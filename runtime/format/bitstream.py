@@ -14,6 +14,7 @@ PRIOR_ID_BYTES = 4
 PATCH = 16  # side of a token in pixels
 MAX_SIDE = 1 << 14  # pixels
 MAX_PAYLOAD = (1 << 21) - 1  # bytes
+MAX_FILE = 21 + MAX_PAYLOAD  # bytes, header included
 SAMPLED = 16  # added to the mask mode if lost tokens are drawn at random
 SETTINGS = {*MaskMode, *(mode | SAMPLED for mode in MaskMode if mode is not MaskMode.ENTIRE)}
 _FIXED = len(MAGIC) + 2 + PRIOR_ID_BYTES + 4  # bytes before the first number of variable length

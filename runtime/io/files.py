@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.io.atomic import put
 
 STREAM = "-"  # the name of standard input and output
+LARGEST = 1 << 31  # bytes of an encoded image: 2^28 pixels with 16 bits a sample, uncompressed, and some
 
 
-def read(name: str) -> bytes:
-    """Read a file, or standard input for ``-``."""
-    if name == STREAM:
-        return sys.stdin.buffer.read()
+def read(name: str, largest: int = LARGEST) -> bytes:
+    """Read a file, or standard input for ``-``; never more than ``largest`` bytes and one, however long it is."""
     try:
-        return Path(name).read_bytes()
+        if name == STREAM:
+            if sys.stdin is None:
+                raise InputError("Standard input is closed, and '-' reads there; give a file name.")
+            return sys.stdin.buffer.read(largest + 1)
+        with open(name, "rb") as file:
+            return file.read(largest + 1)
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror}); check the name.") from None
+
+
+def read_image(name: str) -> bytes:
+    """Read an encoded image; refuses one that no format needs so many bytes for."""
+    data = read(name)
+    if len(data) > LARGEST:
+        raise InputError(f"{name} has more than {LARGEST} bytes, and an image has fewer; check the name.")
+    return data
 
 
 def check_free(name: str | Path, force: bool) -> None:
@@ -34,7 +44,7 @@ def check_free(name: str | Path, force: bool) -> None:
     if is_folder:
         raise OutputError(f"{name} is a folder, and a file name was expected; give one.")
     if exists and not force:
-        raise OutputError(f"{name} exists; give --force to overwrite it, or another name.")
+        raise _exists(name)
 
 
 def write(name: str | Path, data: bytes, force: bool) -> None:
@@ -51,34 +61,19 @@ def write(name: str | Path, data: bytes, force: bool) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
-            replace(path, lambda part: part.write_bytes(data))
+            put(path, data, force)
     except BrokenPipeError:
         raise
+    except FileExistsError:
+        raise _exists(name) from None
     except OSError as error:
         raise _unwritable(name, error) from None
+
+
+def _exists(name: str | Path) -> OutputError:
+    return OutputError(f"{name} exists; give --force to overwrite it, or another name.")
 
 
 def _unwritable(name: str | Path, error: OSError) -> OutputError:
     where = "Standard output" if name == STREAM else str(name)
     return OutputError(f"{where} cannot be written ({error.strerror}); check the name, the folder and the disk.")
-
-
-def replace(path: Path, fill: Callable[[Path], object]) -> None:
-    """Let ``fill`` write a temporary file beside ``path``, then rename it, so that a reader sees all or nothing."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        fill(part)
-        part.chmod(0o666 & ~_umask())  # mkstemp creates files that only their owner may read
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """Return the umask of this process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
