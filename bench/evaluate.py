@@ -29,6 +29,7 @@ from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.errors import InputError
 from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
+from uigc.runtime.io.streams import show
 
 SCHEMA = 1
 BEST_PSNR = 100.0  # dB; of equal images, whose true figure JSON cannot hold
@@ -146,9 +147,9 @@ def run(arguments: argparse.Namespace) -> None:
     coder = codecs.make(arguments.codec, arguments.setting, codec)
     entries = measure(paths, coder, yardstick, arguments.quiet)
     prior = coder.prior_figures() if isinstance(coder, Uigc) else None
-    print(table(entries))
+    show(table(entries))
     if prior:
-        print(_prior_lines(prior))
+        show(_prior_lines(prior))
     if arguments.json:
         result = {
             "schema": SCHEMA,

@@ -25,6 +25,7 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.format import bitstream
 from uigc.runtime.io import files, image
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.io.streams import show
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.spans import Recorder, Span, recording
 
@@ -254,7 +255,7 @@ def run(arguments: argparse.Namespace) -> None:
         "prior": codec.bundle.prior_id.hex(),
         "sides": {side: figures(each, tokens, pixels * arguments.batch) for side, each in rounds.items()},
     }
-    print(step_table(result))
+    show(step_table(result))
     for name, content in ((arguments.json, result), (arguments.trace, trace_events(rounds))):
         if name:
             files.write(name, (json.dumps(content, indent=1) + "\n").encode(), arguments.force)

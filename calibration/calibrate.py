@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.errors import InputError, UigcError, UsageError
+from uigc.runtime.io.streams import note, show
 
 
 class StoredError(UigcError):
@@ -83,7 +83,7 @@ class Calibration:
 def run(arguments: argparse.Namespace) -> None:
     def say(text: str) -> None:
         if not arguments.quiet:
-            print(text, file=sys.stderr)
+            note(text)
 
     budget = budget_of(arguments)
     if arguments.threads is not None:
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> None:
     table = report.table(parts, budget, (len(observed), len(measured)))
     store.finish(report.data(parts, budget, observed, measured, fingerprint), table)
     Bundle.load(bundle.path)  # what was written is what the runtime takes
-    print(table, end="")
+    show(table.rstrip("\n"))
 
 
 def _check(path: Path, example: Array, wanted: Array) -> None:

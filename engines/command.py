@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from uigc.runtime.cli.command import Command
+from uigc.runtime.io.streams import note, show
 
 # Those of backend.py, precision.py and profile.py, which must not be imported for --help.
 _BACKENDS = ("tensorrt", "tensorrt-rtx")
@@ -41,14 +41,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
     def say(text: str) -> None:
         if not arguments.quiet:
-            print(text, file=sys.stderr, flush=True)
+            note(text)
 
     bundle = Bundle.load(arguments.bundle)
     made = [
         engine for engine, _ in engine_set.build_missing(bundle, found, order, arguments.output, say, arguments.force)
     ]
     if not arguments.quiet:
-        print(engine_set.table(made))
+        show(engine_set.table(made))
 
 
 build = Command("build TensorRT engines of a bundle's graphs", _configure, _run)

@@ -45,7 +45,7 @@ def in_batches(
     done: dict[int, R | UigcError] = {}  # finished, but not yet yielded
     running: deque[tuple[list[int], Future[Outcomes[R]]]] = deque()
     groups = _groups(sources, prepare, key, batch, done)
-    turn = 0
+    turn, wait = 0, True
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="uigc")
     try:
         while True:
@@ -61,8 +61,11 @@ def in_batches(
             # Wait for the oldest batch.
             numbers, future = running.popleft()
             done.update(zip(numbers, future.result(), strict=True))
+    except KeyboardInterrupt:
+        wait = False  # for batches in progress, which may take long
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait, cancel_futures=True)
 
 
 def _outcomes(work: Callable[[list[P]], Outcomes[R]], values: list[P]) -> Outcomes[R]:

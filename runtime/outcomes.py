@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from uigc.runtime.errors import UigcError
+from uigc.runtime.errors import TooLargeError, UigcError
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -22,11 +22,21 @@ def unwrap(outcome: T | UigcError) -> T:
 
 
 def capture(work: Callable[[], T]) -> T | UigcError:
-    """Call ``work`` and return its result, or the :class:`UigcError` that it raises."""
+    """Call ``work`` and return its result, or the error that it raises.
+
+    An exception that is not ours, from a library or from a bug, becomes a :class:`UigcError` with exit code 1, so that
+    it ends nothing but its own item; what is no ``Exception``, as Ctrl-C, passes.
+    """
     try:
         return work()
     except UigcError as error:
         return error
+    except MemoryError:
+        return TooLargeError("The image needs more memory than is available; scale it down.")
+    except Exception as error:
+        wrapped = UigcError(f"Unexpected {type(error).__name__}: {error}; run with 'uigc --debug' and report it.")
+        wrapped.__cause__ = error
+        return wrapped
 
 
 def map_ok(

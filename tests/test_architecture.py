@@ -30,13 +30,14 @@ ROOMS: dict[str, set[str]] = {
     "spans": set(),
     "progress": set(),
     "environment": set(),
+    "entry_points": set(),
     "outcomes": {"errors"},
     "io": {"arrays", "errors"},
     "format": {"arrays", "errors", "spans"},
     "limits": {"format"},
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
-    "providers": {"bundle", "errors", "format", "spans"},
+    "providers": {"bundle", "entry_points", "errors", "format", "spans"},
     "tuning_cache": {"bundle", "environment", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "io", "outcomes", "progress", "providers", "spans"},
@@ -48,8 +49,8 @@ ROOMS: dict[str, set[str]] = {
         "spans", "token_codec", "tuning_cache",
     },
     "cli": {
-        "arrays", "bundle", "codec", "environment", "errors", "exactness", "format", "io", "networks", "outcomes",
-        "progress", "providers", "tuning_cache",
+        "arrays", "bundle", "codec", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
+        "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime"}

@@ -10,7 +10,15 @@ import pytest
 
 from uigc.runtime.batching import in_batches
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import CorruptFileError, InexactError, InputError, UigcError, UnrecognizedFileError, UsageError
+from uigc.runtime.errors import (
+    CorruptFileError,
+    ExitCode,
+    InexactError,
+    InputError,
+    UigcError,
+    UnrecognizedFileError,
+    UsageError,
+)
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.format import bitstream
 from uigc.runtime.limits import BATCH_PIXELS
@@ -109,12 +117,25 @@ def test_order_and_failures_of_whole_batches() -> None:
     assert all(outcomes[number] == 10 * number for number in set(range(11)) - failed)
 
 
-def test_a_bug_is_not_swallowed() -> None:
-    def work(values: list[int]) -> list[int]:
-        raise ZeroDivisionError
+def test_a_bug_ends_nothing_but_its_batch() -> None:
+    """Whatever is raised becomes an error with its name and its cause; only Ctrl-C and the like pass."""
 
-    with pytest.raises(ZeroDivisionError):
-        list(in_batches([1], lambda value: value, lambda value: 0, lambda value: 1, work, 1))
+    def work(values: list[int]) -> list[float]:
+        return [1 / value for value in values]
+
+    found = list(in_batches([1, 0, 2], lambda value: value, lambda value: 0, lambda value: 1, work, 1))
+    assert (found[0], found[2]) == (1, 0.5)
+    assert isinstance(found[1], UigcError)
+    assert isinstance(found[1].__cause__, ZeroDivisionError)
+    assert (found[1].exit_code, "ZeroDivisionError" in str(found[1])) == (ExitCode.INTERNAL, True)
+    prepared = list(in_batches([1, 0], lambda value: 1 / value, lambda value: 0, lambda value: 1, lambda v: v, 1))
+    assert isinstance(prepared[1].__cause__, ZeroDivisionError)
+
+    def interrupted(value: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_batches([1], interrupted, lambda value: 0, lambda value: 1, work, 1))
 
 
 def test_counts_make_sense(tiny: Codec, files: list[bytes]) -> None:

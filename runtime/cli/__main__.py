@@ -1,8 +1,6 @@
 """``python -m uigc.runtime.cli`` is the command ``uigc``."""
 
-import sys
-
-from uigc.runtime.cli.main import main
+from uigc.runtime.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from uigc.runtime.cli.arguments import (
 )
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
+from uigc.runtime.io.streams import note, show
 
 if TYPE_CHECKING:
     from uigc.runtime.format.bitstream import Header
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _report(arguments: argparse.Namespace, text: str) -> None:
     """Print a line to standard error, so that ``-`` keeps standard output clean."""
     if not arguments.quiet:
-        print(text, file=sys.stderr)
+        note(text)
 
 
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +51,7 @@ def _compress(arguments: argparse.Namespace) -> None:
         batch.compress(arguments, mask)
         return
     source, target = pair(arguments.names)
+    image.check_not_image(target)
     files.check_free(target, arguments.force)
     codec = make_codec(arguments)
     pixels = image.read(files.read_image(source), arguments.background, codec.limits.check)
@@ -118,9 +119,9 @@ def _info(arguments: argparse.Namespace) -> None:
         "bits_per_pixel": round(8 * len(data) / (header.width * header.height), 6),
     }
     if arguments.json:
-        print(json.dumps(figures))
+        show(json.dumps(figures))
     else:
-        print("\n".join(f"{key.replace('_', ' '):16}{value}" for key, value in figures.items()))
+        show("\n".join(f"{key.replace('_', ' '):16}{value}" for key, value in figures.items()))
 
 
 def _configure_doctor(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.io import files, image
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.io.streams import show
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.quiet:
         return
     height, width = pixels.shape[:2]
-    print(f"{Path(source).name}: {width}x{height} pixels, {pixels.nbytes} bytes uncompressed")
-    print(f"{stem}.uigc: {len(data)} bytes, {8 * len(data) / (width * height):.5f} bits per pixel")
-    print(f"{stem}.png: original left, decoded right")
-    print(f"compressed in {compressed - begun:.2f} s, decompressed in {done - compressed:.2f} s, loading included")
+    show(f"{Path(source).name}: {width}x{height} pixels, {pixels.nbytes} bytes uncompressed")
+    show(f"{stem}.uigc: {len(data)} bytes, {8 * len(data) / (width * height):.5f} bits per pixel")
+    show(f"{stem}.png: original left, decoded right")
+    show(f"compressed in {compressed - begun:.2f} s, decompressed in {done - compressed:.2f} s, loading included")

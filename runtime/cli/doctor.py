@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from uigc.runtime import providers, tuning_cache
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.entry_points import installed
 from uigc.runtime.environment import PACKAGES, machine_name, package_version
 from uigc.runtime.errors import DependencyError, ProviderError, UigcError
+from uigc.runtime.io.streams import show
 from uigc.runtime.providers import Provider, ProviderOptions
 
 CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one line, or raise a UigcError
@@ -20,7 +21,7 @@ CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one li
 def _providers(bundle: Bundle | None) -> dict[str, str]:
     """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded as a test."""
     states = {}
-    for entry in sorted(entry_points(group=providers.GROUP), key=lambda entry: entry.name):
+    for entry in sorted(installed(providers.GROUP).values(), key=lambda entry: entry.name):
         try:
             provider: Provider = entry.load()
             states[entry.name] = provider.problem() or "runs"
@@ -53,7 +54,7 @@ def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | Non
         findings[kind] = f"{slack} bits to spare, at {node} of {name}"
     if not prove:
         return findings, None
-    checks = entry_points(group=CHECKS)
+    checks = installed(CHECKS).values()
     if not checks:
         return findings, DependencyError(
             "Nothing installed can prove graphs; install it with: pip install 'uigc[export]'."
@@ -135,14 +136,14 @@ def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False) -
     """Print the findings, then raise the error, if there is one."""
     findings, problem = examine(bundle_path, prove)
     if as_json:
-        print(json.dumps(findings, indent=1))
+        show(json.dumps(findings, indent=1))
     else:
         for section, value in findings.items():
             if isinstance(value, dict):
-                print(f"{section}:")
+                show(f"{section}:")
                 for name, state in value.items():
-                    print(f"  {name:20}{'not installed' if state is None else state}")
+                    show(f"  {name:20}{'not installed' if state is None else state}")
             else:
-                print(f"{section:22}{value}")
+                show(f"{section:22}{value}")
     if problem:
         raise problem

@@ -9,13 +9,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
+from typing import Any
 
 from uigc.runtime.cli.command import Command
+from uigc.runtime.entry_points import installed
 from uigc.runtime.environment import package_version
 from uigc.runtime.errors import DependencyError, ExitCode, UigcError
+from uigc.runtime.io import streams
 
 GROUP = "uigc.commands"
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 _ORDER = (
     "compress", "decompress", "info", "doctor", "verify", "demo",
     "import-vqgan", "export", "calibrate", "build", "evaluate", "profile",
@@ -24,7 +28,7 @@ _ORDER = (
 
 def _commands() -> dict[str, Command]:
     """Return the installed subcommands by name, in the order of the help text."""
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found = installed(GROUP)
     known = [name for name in _ORDER if name in found]
     return {name: _load(found[name]) for name in [*known, *sorted(set(found) - set(known))]}
 
@@ -43,51 +47,86 @@ def _load(entry: EntryPoint) -> Command:
         return Command(f"cannot be loaded: {error}", lambda parser: None, fail)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help and version are results."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(message, streams.results() if file is sys.stdout else file)
+
+
+class _CommandParser(_Parser):
+    """A parser of one command, which takes options before, between and after its names."""
+
+    _parsing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._parsing:  # by the parser of intermixed arguments, which calls this for its two passes
+            return super().parse_known_args(args, namespace)
+        self._parsing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._parsing = False
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="uigc",
         description="Image codec for ultra-low bitrates: a photograph in about a kilobyte.",
         epilog="'uigc COMMAND --help' explains a command and its options.",
     )
     parser.add_argument("--version", action="version", version=f"uigc {package_version('uigc') or 'not installed'}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
     for name, command in _commands().items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.configure(subparser)
         subparser.set_defaults(run=command.run)
+    parser.set_defaults(run=lambda arguments: streams.show(parser.format_help().rstrip()))
     return parser
+
+
+def program() -> None:
+    """Run ``uigc`` as a program: standard output is for results alone, and Ctrl-C ends it at once."""
+    try:
+        streams.take()
+        code = main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        os._exit(code)  # waits for no thread; outputs have no name before they are complete
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code (see :class:`ExitCode`)."""
-    parsed = build_parser().parse_args(arguments)
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
+        parsed = build_parser().parse_args(arguments)
         parsed.run(parsed)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        streams.flush()
     except UigcError as error:
-        return _fail(error, error.exit_code, parsed.debug)
+        return _fail(error, error.exit_code, debug)
     except ModuleNotFoundError as error:
         missing = DependencyError(
             f"The package {error.name!r} is missing; install the extra of uigc that contains it (see 'uigc doctor')."
         )
-        return _fail(missing, missing.exit_code, parsed.debug)
+        return _fail(missing, missing.exit_code, debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has stopped
+        streams.discard()
         return int(ExitCode.OUTPUT)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except OSError as error:
         text = f"Reading or writing failed ({error}); check the disk, the names and the permissions."
-        return _fail(error, ExitCode.OUTPUT, parsed.debug, text)
+        return _fail(error, ExitCode.OUTPUT, debug, text)
     except MemoryError as error:
         text = "The image needs more memory than is available; scale it down."
-        return _fail(error, ExitCode.TOO_LARGE, parsed.debug, text)
+        return _fail(error, ExitCode.TOO_LARGE, debug, text)
     except Exception as error:
         text = f"Unexpected {type(error).__name__}: {error}; run with 'uigc --debug' and report it."
-        return _fail(error, ExitCode.INTERNAL, parsed.debug, text)
+        return _fail(error, ExitCode.INTERNAL, debug, text)
     return int(ExitCode.OK)
 
 
@@ -96,6 +135,6 @@ def _fail(error: BaseException, code: ExitCode, debug: bool, text: str | None = 
     if debug:
         import traceback
 
-        traceback.print_exception(error)
-    print(f"uigc: {text or error}", file=sys.stderr)
+        streams.note("".join(traceback.format_exception(error)).rstrip())
+    streams.note(f"uigc: {text or error}")
     return int(code)

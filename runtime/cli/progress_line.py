@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
+
+from uigc.runtime.io.streams import printable
 
 PROGRESS_AFTER = 2.0  # seconds
 
@@ -18,7 +21,7 @@ class ProgressLine:
         self._text, self._shown = "", False
         self._timer = threading.Timer(PROGRESS_AFTER, self._begin)
         self._timer.daemon = True
-        if not quiet and sys.stderr.isatty():
+        if not quiet and sys.stderr is not None and sys.stderr.isatty():
             self._timer.start()
 
     def __enter__(self) -> ProgressLine:
@@ -27,7 +30,7 @@ class ProgressLine:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            _write("\r\x1b[K")
 
     def __call__(self, label: str, done: int, total: int) -> None:
         self._text = f"{label} {done}/{total}"
@@ -37,7 +40,7 @@ class ProgressLine:
     def print_above(self, text: str) -> None:
         """Print a line on standard error, above this one."""
         clear = "\r\x1b[K" if self._shown else ""
-        print(f"{clear}{text}", file=sys.stderr, flush=True)
+        _write(f"{clear}{printable(text)}\n")
         if self._shown:
             self._draw()
 
@@ -46,4 +49,11 @@ class ProgressLine:
         self._draw()
 
     def _draw(self) -> None:
-        print(f"\r\x1b[K{self._text}", end="", file=sys.stderr, flush=True)
+        _write(f"\r\x1b[K{self._text}")
+
+
+def _write(text: str) -> None:
+    """Write to standard error; a terminal that has gone stops no work."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
 from uigc.runtime import providers
@@ -19,6 +18,7 @@ from uigc.runtime.exactness.verify import examine_all, matrix, report
 from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.io.streams import note, show
 
 
 def image_grids(bundle: Bundle, folder: Path | None) -> list[Tokens]:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         cases = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, threads, line)
         outcomes = examine_all(bundle, chosen, cases, line)
     result = report(bundle, outcomes, arguments.windows, len(grids))
-    print(matrix(outcomes))
+    show(matrix(outcomes))
     if arguments.json:
         files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)
     if result["different"]:
@@ -53,4 +53,4 @@ def run(arguments: argparse.Namespace) -> None:
     if failed:
         raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be checked: {failed[0].error}")
     if not arguments.quiet:
-        print(f"All {result['values']:,} logits equal the reference.", file=sys.stderr)
+        note(f"All {result['values']:,} logits equal the reference.")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.io import streams
 from uigc.runtime.io.atomic import put
 
 STREAM = "-"  # the name of standard input and output
@@ -51,10 +52,11 @@ def write(name: str | Path, data: bytes, force: bool) -> None:
     """Write a file completely or not at all, or standard output for ``-``; devices and pipes are written directly."""
     try:
         if name == STREAM:
-            if sys.stdout is None:
+            stream = streams.results()
+            if stream is None:
                 raise OutputError("Standard output is closed, and '-' writes there; give a file name.")
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            stream.buffer.write(data)
+            stream.buffer.flush()
             return
         check_free(name, force)
         path = Path(name).resolve()  # a link stays, and its target is replaced

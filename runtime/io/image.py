@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from uigc.runtime.arrays import Pixels
-from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.errors import InputError, OutputError, UigcError
 
 # Output formats by suffix, with the options that lose the least.
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
@@ -25,6 +27,8 @@ _OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
 }
+_LIMIT_LOCK = Lock()
+_unlimited_readers, _limit = 0, Image.MAX_IMAGE_PIXELS
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -42,20 +46,30 @@ def read(data: bytes, background: str | None = None, check_size: Callable[[int, 
                 check_size(*image.size)
             image.load()
             return to_srgb(image, background)
+    except (UigcError, MemoryError):
+        raise
     except UnidentifiedImageError:
         raise InputError("The input is not an image that Pillow can open; convert it to PNG, JPEG or WebP.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"The image cannot be read ({error}); check that it is complete.") from None
+    except Exception as error:  # decoders of damaged images raise whatever they stumble on
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"The image cannot be read ({reason}); check that it is complete.") from error
 
 
 @contextlib.contextmanager
 def _unlimited() -> Iterator[None]:
     """Switch off Pillow's limit on pixels, which the user cannot set; uigc has its own."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    global _limit, _unlimited_readers
+    with _LIMIT_LOCK:  # several threads read at a time, and the limit is one of the process
+        if _unlimited_readers == 0:
+            _limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _unlimited_readers += 1
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        with _LIMIT_LOCK:
+            _unlimited_readers -= 1
+            if _unlimited_readers == 0:
+                Image.MAX_IMAGE_PIXELS = _limit
 
 
 def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
@@ -134,6 +148,16 @@ def _converted(image: Image.Image, profile: bytes) -> Image.Image:
         f"The image's colour profile cannot be applied to its {image.mode} samples ({reason}); "
         "convert it to sRGB, or remove the profile."
     )
+
+
+def check_not_image(name: str) -> None:
+    """Refuse the name of an image for a .uigc file: it is more likely a second input, which would be overwritten."""
+    suffix = Path(name).suffix.lower()
+    if suffix in Image.registered_extensions():
+        raise OutputError(
+            f"{name} is named like an image ({suffix}), and a .uigc file is written there; give -o DIR to compress "
+            "several images, or another name."
+        )
 
 
 def check_suffix(suffix: str) -> None:

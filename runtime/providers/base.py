@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.manifest import PRECISIONS
+from uigc.runtime.entry_points import installed
 from uigc.runtime.errors import ProviderError, UsageError
 from uigc.runtime.spans import Timed
 
@@ -112,7 +112,7 @@ class Provider(ABC):
 
 def names() -> list[str]:
     """Return the names of all installed providers, whether they can run here or not."""
-    return sorted(entry.name for entry in entry_points(group=GROUP))
+    return sorted(installed(GROUP))
 
 
 def find(name: str, engines: Path | None = None) -> Provider:
@@ -155,8 +155,8 @@ def select(asked: list[str] | None, engines: Path | None = None) -> list[Provide
 
 def _load(name: str) -> Provider:
     """Load the entry point of that name."""
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            provider: Provider = entry.load()
-            return provider
-    raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names()) or 'none installed'}.")
+    entry = installed(GROUP).get(name)
+    if entry is None:
+        raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names())}.")
+    provider: Provider = entry.load()
+    return provider
