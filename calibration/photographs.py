@@ -57,7 +57,7 @@ def _take(ranked: Iterable[Source], count: int, say: Callable[[str], None]) -> t
         seen.add(source)
         data = source.read()
         try:
-            pixels = image.read(data, "white")
+            pixels = image.read(data, image.Reading("white"))
         except UigcError as error:
             say(f"{source.name} is passed over: {error}")
             continue

@@ -235,9 +235,7 @@ class Codec:
         """Return the pixels of an image that may be compressed; raises the error in its place."""
         if isinstance(image, UigcError):
             raise image
-        pixels = as_pixels(image)
-        self.limits.check(pixels.shape[1], pixels.shape[0])
-        return pixels
+        return as_pixels(image, self.limits.check)
 
     def _check_grid(self, tokens: Tokens, pixels: Pixels) -> None:
         shape, codebook = grid_shape(pixels.shape[0], pixels.shape[1], self.bundle.patch), self.bundle.codebook

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from uigc.runtime.errors import InputError, OutputError
+from uigc.runtime.errors import InputError, OutputError, TooLargeError
 from uigc.runtime.io import image
 
 RNG = np.random.default_rng(5)
@@ -84,9 +86,49 @@ def test_profiles_are_converted() -> None:
     assert np.abs(back - pixels).mean() < 4
 
 
-def test_a_broken_profile_is_refused() -> None:
-    with pytest.raises(InputError, match="colour profile"):
-        image.read(encoded(Image.fromarray(noise(4, 4, 3)), icc_profile=b"not a profile"))
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_a_broken_profile_is_passed_over_with_a_warning(caplog: pytest.LogCaptureFixture, mode: str) -> None:
+    """Or refused, if asked to: garbage, and a profile of other samples than the image has."""
+    photo = Image.fromarray(noise(4, 4, 3)).convert(mode)
+    other = "RGB" if mode == "CMYK" else "LAB"
+    for profile in (
+        b"not a profile",
+        ImageCms.ImageCmsProfile(ImageCms.createProfile(other.replace("RGB", "sRGB"))).tobytes(),
+    ):
+        data = encoded(photo, "TIFF", icc_profile=profile)
+        caplog.clear()
+        assert np.array_equal(image.read(data), np.asarray(photo.convert("RGB")))
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        with pytest.raises(InputError, match="colour profile cannot be applied"):
+            image.read(data, image.Reading(strict=True))
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of one grey, 55, with these chunks behind its header."""
+    data = encoded(Image.new("RGB", (8, 8), (55, 55, 55)))
+    added = b"".join(
+        len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        for kind, content in chunks
+    )
+    return data[:33] + added + data[33:]
+
+
+def gamma(value: float) -> tuple[bytes, bytes]:
+    return b"gAMA", round(value * 100_000).to_bytes(4, "big")
+
+
+def test_gamma_is_undone() -> None:
+    """Linear light of 0.2157 is the grey 128 of sRGB; sRGB's own gamma, and any beside an sRGB chunk, do nothing."""
+    assert image.read(png(gamma(1.0)))[0, 0].tolist() == [128] * 3
+    assert image.read(png(gamma(0.45455)))[0, 0].tolist() == [55] * 3
+    assert image.read(png(gamma(1.0), (b"sRGB", b"\0")))[0, 0].tolist() == [55] * 3
+
+
+def test_wide_and_hdr_colours_are_refused() -> None:
+    for primaries, transfer in ((9, 16), (9, 18), (12, 13), (1, 8)):
+        with pytest.raises(InputError, match=f"primaries {primaries}, transfer {transfer}"):
+            image.read(png((b"cICP", bytes([primaries, transfer, 0, 1]))))
+    assert image.read(png((b"cICP", bytes([1, 13, 0, 1]))))[0, 0].tolist() == [55] * 3
 
 
 def test_transparency() -> None:
@@ -97,17 +139,74 @@ def test_transparency() -> None:
     data = encoded(Image.fromarray(pixels))
     with pytest.raises(InputError, match="--background"):
         image.read(data)
-    assert image.read(data, "white")[0, 0].tolist() == [255, 255, 255]
-    assert image.read(data, "#102030")[0, 0].tolist() == [16, 32, 48]
+    assert image.read(data, image.Reading("white"))[0, 0].tolist() == [255, 255, 255]
+    assert image.read(data, image.Reading("#102030"))[0, 0].tolist() == [16, 32, 48]
     with pytest.raises(InputError, match="not a colour"):
-        image.read(data, "ultrablack")
+        image.read(data, image.Reading("ultrablack"))
 
 
-def test_animations_are_refused() -> None:
-    frames = [Image.fromarray(noise(4, 4, 3)) for _ in range(2)]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match="animated"):
+@pytest.mark.parametrize(("format_name", "kind"), [("GIF", "frames of an animation"), ("TIFF", "2 pages")])
+def test_one_of_several_images_is_chosen(format_name: str, kind: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], format_name, save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=kind):
         image.read(data)
+    for page, colour in enumerate(([255, 0, 0], [0, 0, 255])):
+        assert np.abs(image.read(data, image.Reading(page=page))[0, 0].astype(int) - colour).max() <= 1
+    with pytest.raises(InputError, match="no page 2"):
+        image.read(data, image.Reading(page=2))
+
+
+def test_formats_that_hide_or_start_something_are_not_opened() -> None:
+    """An icon may hold a PNG of another size than it says, and PostScript would start a program."""
+    icon = encoded(Image.new("RGB", (64, 64), "teal"), "ICO")
+    postscript = encoded(Image.new("RGB", (64, 64), "teal"), "EPS")
+    for data in (icon, postscript):
+        with pytest.raises(InputError, match="not an image that uigc opens"):
+            image.read(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "package"),
+    [(b"\0\0\0\x18ftypheic" + bytes(20), "pillow-heif"), (b"\xff\x0a" + bytes(20), "pillow-jxl-plugin")],
+)
+def test_a_missing_plug_in_is_named(monkeypatch: pytest.MonkeyPatch, data: bytes, package: str) -> None:
+    monkeypatch.setattr(image, "_available", lambda: ["PNG"])
+    with pytest.raises(InputError, match=f"pip install {package}"):
+        image.read(data)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_a_decoder_raises_is_an_error_of_ours() -> None:
+    """Damaged images of many formats, cut and with bytes changed: read, or refused in one sentence."""
+    photo, kinds = Image.fromarray(noise(48, 64, 3)), set()
+    for format_name in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA"):
+        data = encoded(photo.convert("P") if format_name == "GIF" else photo, format_name)
+        for _ in range(60):
+            damaged = bytearray(data[: RNG.integers(1, len(data) + 1)])
+            for place in RNG.integers(0, len(damaged), RNG.integers(0, 6)):
+                damaged[place] = RNG.integers(256)
+            try:
+                pixels = image.read(
+                    bytes(damaged), image.Reading("white", page=0), lambda width, height: check(width, height)
+                )
+                assert (pixels.dtype, pixels.ndim, pixels.shape[2]) == (np.uint8, 3, 3)
+            except (InputError, TooLargeError) as error:
+                kinds.add(type(error.__cause__))
+                assert "\n" not in str(error)
+    assert len(kinds) > 1  # of several libraries
+
+
+def check(width: int, height: int) -> None:
+    if width * height > 1 << 20:
+        raise TooLargeError("Too large for this test.")
+
+
+def test_threads_leave_the_limit_of_pillow_alone() -> None:
+    limit, data = Image.MAX_IMAGE_PIXELS, encoded(Image.fromarray(noise(30, 30, 3)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: image.read(data), range(400)))
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("data", [b"", b"text", encoded(Image.fromarray(noise(64, 64, 3)))[:500]])

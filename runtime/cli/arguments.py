@@ -12,6 +12,7 @@ from uigc.runtime.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from uigc.runtime.codec import Codec
+    from uigc.runtime.io.image import Reading
 
 PRECISIONS = ("fp32", "fp16", "int8")  # as in bundle/manifest.py, which is too slow to import for --help
 
@@ -27,9 +28,20 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", metavar="DIR", type=Path, help=text)
 
 
-def add_background(parser: argparse.ArgumentParser) -> None:
-    """Add ``--background``."""
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reading images; see :func:`reading`."""
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
+    text = "page or frame of an image that has several, from 0 on (default: refuse such an image)"
+    parser.add_argument("--page", metavar="N", type=int, help=text)
+    text = "refuse a colour profile that cannot be applied (default: warn, and take the colours for sRGB)"
+    parser.add_argument("--strict", action="store_true", help=text)
+
+
+def reading(arguments: argparse.Namespace) -> Reading:
+    """Return how images are read, as the options of :func:`add_reading` say."""
+    from uigc.runtime.io.image import Reading
+
+    return Reading(arguments.background, arguments.page, arguments.strict)
 
 
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:

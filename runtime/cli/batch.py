@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from uigc.runtime import providers
-from uigc.runtime.cli.arguments import make_codec
+from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
 from uigc.runtime.errors import OutputError, UigcError, UsageError
@@ -32,7 +32,7 @@ def compress(arguments: argparse.Namespace, mask: Mask) -> None:
     _each(
         arguments,
         ".uigc",
-        lambda name: image.read(files.read_image(name), arguments.background, codec.limits.check),
+        lambda name: image.read(files.read_image(name), reading(arguments), codec.limits.check),
         lambda images: codec.compress_many(images, mask, batch=arguments.batch, jobs=jobs),
         lambda data: data,
     )

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from uigc.runtime.cli.arguments import (
     PRECISIONS,
-    add_background,
     add_bundle,
     add_codec_arguments,
     add_engines,
     add_mask,
     add_names,
+    add_reading,
     count,
     make_codec,
     pair,
+    reading,
 )
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -37,7 +38,7 @@ def _configure_compress(parser: argparse.ArgumentParser) -> None:
     text = "IN and OUT: an image that Pillow opens and the .uigc file to write, - for standard streams; with -o: images"
     add_names(parser, text)
     add_mask(parser)
-    add_background(parser)
+    add_reading(parser)
     add_codec_arguments(parser)
 
 
@@ -54,7 +55,7 @@ def _compress(arguments: argparse.Namespace) -> None:
     image.check_not_image(target)
     files.check_free(target, arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read_image(source), arguments.background, codec.limits.check)
+    pixels = image.read(files.read_image(source), reading(arguments), codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         data = codec.compress(pixels, mask, progress=progress)
     files.write(target, data, arguments.force)
@@ -152,7 +153,7 @@ def _configure_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IN", nargs="?", help="image to compress (default: the sample photograph)")
     parser.add_argument("-o", "--output", metavar="DIR", default=".", help="folder for the results (default: this one)")
     add_mask(parser)
-    add_background(parser)
+    add_reading(parser)
     add_codec_arguments(parser)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uigc.runtime.cli.arguments import make_codec
+from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.io import files, image
 from uigc.runtime.io.samples import SAMPLE
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     for suffix in (".uigc", ".png"):
         files.check_free(folder / f"{stem}{suffix}", arguments.force)
     codec = make_codec(arguments)
-    pixels = image.read(files.read_image(source), arguments.background, codec.limits.check)
+    pixels = image.read(files.read_image(source), reading(arguments), codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         begun = time.perf_counter()
         data = codec.compress(pixels, arguments.mask, progress=progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -90,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
 def program() -> None:
     """Run ``uigc`` as a program: standard output is for results alone, and Ctrl-C ends it at once."""
     try:
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # Python's, of libraries; ours are log messages
         streams.take()
         code = main()
     except KeyboardInterrupt:

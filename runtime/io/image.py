@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.errors import InputError, OutputError, UigcError
+from uigc.runtime.io.colour import SIXTEEN_BIT, check_png, to_rgb
 
 # Output formats by suffix, with the options that lose the least.
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
@@ -29,30 +33,74 @@ _OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _LIMIT_LOCK = Lock()
 _unlimited_readers, _limit = 0, Image.MAX_IMAGE_PIXELS
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+FORMATS = (
+    "PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "TGA", "HEIF", "JXL",
+)  # fmt: skip
+"""Pillow's names of the formats that are opened: none starts another program, or hides an image in an image."""
+_PLUGINS = (("pillow_heif", "register_heif_opener"), ("pillow_jxl", ""))  # modules, and what registers them
+_REGISTERED: set[str] = set()
+_NEED_PLUGINS = (
+    (rb"....ftyp(heic|heix|hevc|hevx|mif1|msf1)", "HEIC", "pillow-heif"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", "pillow-jxl-plugin"),
+)
 
 
-def read(data: bytes, background: str | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
+@dataclass(frozen=True)
+class Reading:
+    """How to read an image.
+
+    ``background``: the sRGB colour, by name or as ``#rrggbb``, that transparency is flattened onto; None refuses it.
+    ``page``: the page or frame of an image that has several, from 0 on; None refuses such an image.
+    ``strict``: refuse a colour profile that cannot be applied, instead of passing over it with a warning.
+    """
+
+    background: str | None = None
+    page: int | None = None
+    strict: bool = False
+
+
+def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
     """Decode an image file to uint8 (H, W, 3) sRGB; see :func:`to_srgb`.
 
-    ``check_size`` is called with width and height before any pixel is decoded, and raises an error if they are too
-    large.
+    Only the formats of :data:`FORMATS` are opened. ``check_size`` is called with width and height before any pixel is
+    decoded, and raises an error if they are too large.
     """
     if not data:
         raise InputError("The input is empty, and an image was expected; check how it was written.")
     try:
-        with _unlimited(), Image.open(io.BytesIO(data)) as image:
+        with _unlimited(), Image.open(io.BytesIO(data), formats=_available()) as image:
             if check_size is not None:
                 check_size(*image.size)
+            check_png(data)
+            _turn_to(image, reading or Reading())
             image.load()
-            return to_srgb(image, background)
+            return to_srgb(image, reading)
     except (UigcError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise InputError("The input is not an image that Pillow can open; convert it to PNG, JPEG or WebP.") from None
+        raise InputError(_unidentified(data)) from None
     except Exception as error:  # decoders of damaged images raise whatever they stumble on
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"The image cannot be read ({reason}); check that it is complete.") from error
+
+
+def _available() -> list[str]:
+    """Return the formats that are opened, as far as Pillow and its plug-ins are installed."""
+    for module, register in _PLUGINS:
+        if importlib.util.find_spec(module) is not None and module not in _REGISTERED:
+            _REGISTERED.add(module)
+            plugin = importlib.import_module(module)
+            if register:
+                getattr(plugin, register)()
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _unidentified(data: bytes) -> str:
+    for begin, name, package in _NEED_PLUGINS:
+        if re.match(begin, data, re.DOTALL):
+            return f"The input is a {name} image, which needs the package {package}; run: pip install {package}."
+    return "The input is not an image that uigc opens; convert it to PNG, JPEG or WebP."
 
 
 @contextlib.contextmanager
@@ -72,32 +120,40 @@ def _unlimited() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _limit
 
 
-def to_srgb(image: Image.Image, background: str | None = None) -> Pixels:
+def _turn_to(image: Image.Image, reading: Reading) -> None:
+    """Turn to the page asked for; refuse an image of several without one."""
+    count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # an MPO's first frame is the photograph
+    if reading.page is None and count > 1:
+        kind = "pages" if image.format == "TIFF" else "frames of an animation"
+        raise InputError(f"The image has {count} {kind}, and the format holds one image; choose one with --page.")
+    if reading.page is not None:
+        if not 0 <= reading.page < count:
+            raise InputError(f"The image has no page {reading.page}, and 0 to {count - 1} are there; choose another.")
+        image.seek(reading.page)
+
+
+def to_srgb(image: Image.Image, reading: Reading | None = None) -> Pixels:
     """Convert a PIL image of any mode to uint8 (H, W, 3) sRGB.
 
-    The orientation is applied, an ICC profile is converted, and 16-bit grey is rounded to 8 bits. Transparency is
-    flattened onto ``background`` (an sRGB colour name or ``#rrggbb``) and refused without one; animations and floats
-    are refused.
+    Orientation is applied, colours are converted (``colour.py``), and transparency is flattened onto the background, or
+    refused without one.
     """
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise InputError("The image is animated, and the format holds a single image; extract the frame you want.")
+    reading = reading or Reading()
     image = ImageOps.exif_transpose(image)
-    alpha = _alpha(image, background)
-    profile = image.info.get("icc_profile")
-    image = _eight_bit(image)
-    image = _converted(image, profile) if profile else image.convert("RGB")
+    alpha = _alpha(image, reading.background)
+    image = to_rgb(image, reading.strict)
     if alpha is not None:
-        flat = Image.new("RGB", image.size, _colour(background or "black"))
+        flat = Image.new("RGB", image.size, _colour(reading.background or "black"))
         flat.paste(image, mask=alpha)
         image = flat
     return np.asarray(image)
 
 
 def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
-    """Return the transparency of an image, None if it is opaque; without a background it is refused."""
+    """Return the transparency of an image, None if it is opaque; refuse it without a background."""
     if not image.has_transparency_data:
         return None
-    if image.mode in (*_SIXTEEN_BIT, "I"):
+    if image.mode in (*SIXTEEN_BIT, "I"):
         raise InputError("The image has 16 bits a sample and a transparent colour; convert it to 8 bits.")
     alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema() == (255, 255):
@@ -112,42 +168,10 @@ def _alpha(image: Image.Image, background: str | None) -> Image.Image | None:
 
 
 def _colour(name: str) -> tuple[int, ...]:
-    """Return the red, green and blue of a colour, 0..255."""
     try:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
         raise InputError(f"{name!r} is not a colour; give a name such as 'white', or '#rrggbb'.") from None
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Round 16-bit grey to 8 bits; refuse wider and floating-point samples."""
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        values = np.asarray(image).astype(np.int64)
-        if values.size and (values.min() < 0 or values.max() > 65535):
-            raise InputError("The image has 32 bits a sample, and at most 16 are possible; convert it to 8 or 16 bits.")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode == "F":
-        raise InputError("The image has floating-point samples, whose range is unknown; convert it to 8 or 16 bits.")
-    return image
-
-
-def _converted(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert to sRGB by an ICC profile, which must fit the samples or, if they are not CMYK or LAB, their RGB form."""
-    source_modes = [image.mode] if image.mode in ("L", "RGB", "CMYK", "LAB") else []
-    reason: Exception | None = None
-    for mode in dict.fromkeys([*source_modes, *(["RGB"] if image.mode not in ("CMYK", "LAB") else [])]):
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image.convert(mode), source, target, outputMode="RGB")
-            assert converted is not None
-            return converted
-        except (ImageCms.PyCMSError, OSError) as error:
-            reason = error
-    raise InputError(
-        f"The image's colour profile cannot be applied to its {image.mode} samples ({reason}); "
-        "convert it to sRGB, or remove the profile."
-    )
 
 
 def check_not_image(name: str) -> None:
