@@ -19,7 +19,7 @@ from uigc.runtime.io.image_sources import is_held_out, sources
 def _decode(data: bytes) -> Tensor | None:
     """As the runtime reads images, transparency on white; None for what it refuses."""
     try:
-        pixels = image_file.read(data, "white")
+        pixels = image_file.read(data, image_file.Reading("white"))
     except UigcError:
         return None
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
