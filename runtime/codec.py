@@ -257,6 +257,7 @@ class Codec:
     ) -> list[Encoded]:
         sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in images]
         encoded = self.token_codec.encode(grids, sizes, choice, progress, self._gradient_edges(images, choice))
+        self.bundle.check_unchanged()
         if self._reader is not None:
             with span("read back"):
                 self._reader.expect_decodable(encoded, self._provider)
@@ -275,6 +276,7 @@ class Codec:
         self._graphs.prefetch([*self._stages, "decoder"])
         grids = self.token_codec.decode(files, progress)
         images = map_ok(lambda good: self.pixel_networks.detokenize(good, progress), grids)
+        self.bundle.check_unchanged()
         return [
             image if isinstance(image, UigcError) else np.ascontiguousarray(image[: header.height, : header.width])
             for image, (header, _) in zip(images, files, strict=True)

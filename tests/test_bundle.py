@@ -11,7 +11,8 @@ import pytest
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
-from uigc.runtime.errors import BundleError
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import BundleError, ProviderError
 
 
 @pytest.fixture
@@ -116,3 +117,22 @@ def test_pytorch_reads_the_same_weights(tiny_path: Path) -> None:
     assert set(tensors) == set(bundle.weights)
     for name, value in tensors.items():
         assert np.array_equal(bundle.weights.read(name), value), name
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced", "deleted"])
+def test_a_bundle_that_changes_under_a_codec(copied: Path, how: str) -> None:
+    """Whatever was computed with changed weights is an error, and neither an image nor a file."""
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    codec, weights = Codec(copied, threads=1), copied / "weights.safetensors"
+    data = codec.compress(pixels)
+    content = bytearray(weights.read_bytes())
+    content[-1000:] = content[-1000:][::-1]
+    if how != "in place":
+        weights.unlink()
+    if how != "deleted":
+        weights.write_bytes(content)
+    for work in (lambda: codec.decompress(data), lambda: codec.compress(pixels)):
+        with pytest.raises((BundleError, ProviderError)):  # of which the provider cannot load what is gone
+            work()
+    with pytest.raises(BundleError, match="changed while the bundle was in use"):
+        codec.bundle.check_unchanged()

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,18 @@ def default_path() -> Path:
     return Path(__file__).parent.parent / "default_bundle"
 
 
+Stamp = tuple[int, int, int]
+"""Identity of a file's content without reading it: inode, size in bytes, and time of the last change in nanoseconds."""
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A validated bundle: its folder, its manifest, and the files that the manifest names."""
@@ -35,6 +47,7 @@ class Bundle:
     path: Path
     manifest: dict[str, Any]
     schedule: Schedule
+    stamps: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
@@ -45,14 +58,27 @@ class Bundle:
         """
         folder = Path(path) if path is not None else default_path()
         manifest = layout.read(folder)
+        stamps = {path: stamp for path in layout.files(folder, manifest) if (stamp := _stamp(path))}
         faults = list(layout.faults(folder, manifest))
         if faults:
             raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
-        bundle = cls(folder, manifest, schedule)
+        bundle = cls(folder, manifest, schedule, stamps)
         if recompute:
             bundle._check_prior_id()
         return bundle
+
+    def check_unchanged(self) -> None:
+        """Raise a :class:`BundleError` if graphs or weights were changed or replaced since their hashes were checked.
+
+        Graphs are loaded when they are first needed, and weights may be read from the file whenever a graph runs.
+        """
+        for path, stamp in self.stamps.items():
+            if _stamp(path) != stamp:
+                raise BundleError(
+                    f"{path} was changed while the bundle was in use, so the results are thrown away; open the bundle "
+                    "again, and install new bundles in folders of their own."
+                )
 
     @property
     def prior_id(self) -> bytes:

@@ -98,6 +98,17 @@ def is_codebook_size(size: object) -> TypeGuard[int]:
     return isinstance(size, int) and 4 <= size <= 4096 and not size & (size - 1)
 
 
+def files(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """Yield the paths of the weights and of all graphs, as far as the manifest names them."""
+    graphs = manifest.get("graphs")
+    entries = [manifest.get("weights")]
+    for graph in graphs.values() if isinstance(graphs, dict) else ():
+        entries += _variants(graph).values() if isinstance(graph, dict) else ()
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(entry.get("file"), str):
+            yield folder / entry["file"]
+
+
 def _tokenizer_faults(tokenizer: Any) -> Iterator[str]:
     local = tokenizer.get("local", True) if isinstance(tokenizer, dict) else None
     if not isinstance(local, bool):
