@@ -128,8 +128,8 @@ inline Bundle load(const std::string& folder) {
             model.stages.back().emplace_back(position.items.at(0).number, position.items.at(1).number);
     }
 
-    // A safetensors file holds 8 little-endian bytes with the length of its JSON, the JSON, and the tensors. Only two of
-    // them are read here; the networks read the rest.
+    // A safetensors file holds 8 little-endian bytes with the length of its JSON, the JSON, and the tensors. Only two
+    // of them are read here; the networks read the rest.
     std::ifstream weights(folder + "/" + manifest.at("weights").at("file").text, std::ios::binary);
     const auto bytes = [&](std::int64_t begin, std::int64_t end) {
         std::string found(static_cast<std::size_t>(end - begin), '\0');
