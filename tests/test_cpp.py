@@ -1,7 +1,7 @@
 """The C++ decoder equals the codec; it is built with all compiler warnings as errors and under sanitizers.
 
-Its networks run on ONNX Runtime all the same: it is built with a stand-in for the C++ header, whose sessions live at the
-other end of a pipe, in this process.
+Its networks run on ONNX Runtime all the same: it is built with a stand-in for the C++ header, whose sessions live at
+the other end of a pipe, in this process.
 """
 
 from __future__ import annotations
