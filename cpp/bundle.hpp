@@ -1,7 +1,7 @@
-// Reading what the decoder needs from a bundle's folder: manifest.json and two tables of weights.safetensors.
+// Reads the parts of a bundle that the decoder needs: manifest.json and two tables of weights.safetensors.
 //
-// It comes with the little of a JSON reader that these two files need, so that the example builds with a compiler
-// alone; in a program that has a JSON library, use that.
+// It contains a minimal JSON reader, just enough for these two files, so that the example builds with nothing but a
+// compiler. If your program has a JSON library, use that instead.
 
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace uigc {
 
-struct Json {  // a value: text, a whole number, or what holds others
+struct Json {  // a value: text, an integer, an array or an object
     std::string text;
     std::int64_t number = 0;
     std::vector<Json> items;
@@ -26,7 +26,7 @@ struct Json {  // a value: text, a whole number, or what holds others
 
     const Json& at(const std::string& key) const {
         const auto found = members.find(key);
-        if (found == members.end()) throw Error("The bundle does not state '" + key + "'; export it again.");
+        if (found == members.end()) throw Error("The bundle lacks '" + key + "'; export it again.");
         return found->second;
     }
 };
@@ -58,7 +58,7 @@ class JsonReader {
     }
 
    private:
-    char skip() {
+    char skip() {  // to the next character that is not white space
         while (*next_ && std::strchr(" \n\r\t", *next_)) ++next_;
         if (!*next_) throw Error("The bundle's JSON is cut off; copy the bundle again.");
         return *next_;
@@ -73,7 +73,7 @@ class JsonReader {
         if (skip() != end) expect(',');
     }
 
-    std::string string() {  // keys and file names of a bundle have no escapes but those of quotes and backslashes
+    std::string string() {  // the only escapes in a bundle's keys and file names are those of quotes and backslashes
         std::string found;
         for (expect('"'); *next_ && *next_ != '"'; ++next_) {
             if (*next_ == '\\' && next_[1]) ++next_;
@@ -86,6 +86,7 @@ class JsonReader {
     const char* next_;
 };
 
+// Returns the bytes of a file.
 inline std::string contents(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw Error("Cannot read " + path + "; check its name.");
@@ -97,37 +98,38 @@ struct Bundle {
     Json manifest;
     Model model;
 
-    // The path of a graph, such as "stage0", in a precision that the bundle has it in.
+    // Returns the path of a graph, such as "stage0", in a precision that the bundle has.
     std::string graph(const std::string& name, const std::string& precision) const {
         const Json& kinds = manifest.at("graphs").at(name).at("precisions");
         return folder + "/" + kinds.at(precision).at("file").text;
     }
 };
 
-// Hashes are not checked here: `uigc doctor` does.
+// Loads a bundle from its folder. Hashes are not checked here; `uigc doctor` checks them.
 inline Bundle load(const std::string& folder) {
     Bundle bundle{folder, JsonReader(contents(folder + "/manifest.json")).value(), {}};
     const Json& manifest = bundle.manifest;
     if (manifest.at("format").text != "uigc-bundle" || manifest.at("version").number != 2)
-        throw Error("The bundle's version is not 2, which this decoder reads; export it again.");
+        throw Error("The folder is not a bundle of version 2, which this decoder reads; export it again.");
     const Json &prior = manifest.at("prior"), &schedule = manifest.at("schedule");
     Model& model = bundle.model;
-    for (std::size_t index = 0; index < model.prior.size(); ++index)
-        model.prior[index] =
+    for (std::size_t index = 0; index < model.prior_id.size(); ++index)
+        model.prior_id[index] =
             static_cast<std::uint8_t>(std::stoi(prior.at("id").text.substr(2 * index, 2), nullptr, 16));
-    const auto whole = [](const Json& from, const char* key) { return static_cast<int>(from.at(key).number); };
-    model.codebook = whole(prior, "codebook");
-    model.window = whole(prior, "window");
-    model.unknown = whole(prior, "unknown");
-    model.pad = whole(prior, "pad");
-    model.tile = whole(schedule, "tile");
+    const auto integer = [](const Json& from, const char* key) { return static_cast<int>(from.at(key).number); };
+    model.codebook = integer(prior, "codebook");
+    model.window = integer(prior, "window");
+    model.unknown = integer(prior, "unknown");
+    model.pad = integer(prior, "pad");
+    model.tile = integer(schedule, "tile");
     for (const Json& stage : schedule.at("stages").items) {
         model.stages.emplace_back();
         for (const Json& position : stage.items)
             model.stages.back().emplace_back(position.items.at(0).number, position.items.at(1).number);
     }
 
-    // safetensors: the length of the JSON as 8 little-endian bytes, the JSON, the tensors; most are the networks' own.
+    // A safetensors file holds 8 little-endian bytes with the length of its JSON, the JSON, and the tensors. Only two
+    // of them are read here; the networks read the rest.
     std::ifstream weights(folder + "/" + manifest.at("weights").at("file").text, std::ios::binary);
     const auto bytes = [&](std::int64_t begin, std::int64_t end) {
         std::string found(static_cast<std::size_t>(end - begin), '\0');

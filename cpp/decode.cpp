@@ -1,4 +1,4 @@
-// uigc-decode BUNDLE FILE.uigc OUT.ppm: a decoder of .uigc files on ONNX Runtime, without Python.
+// uigc-decode BUNDLE FILE.uigc OUT.ppm: decode a .uigc file to an image with ONNX Runtime, without Python.
 
 #include <onnxruntime_cxx_api.h>
 
@@ -15,7 +15,7 @@
 
 namespace {
 
-// A graph of the bundle with one input, tokens (1, rows, columns), and one output.
+// A graph of the bundle that takes tokens (1, rows, columns) and has one output.
 class Graph {
    public:
     Graph(Ort::Env& env, const std::string& path, const char* output)
@@ -41,7 +41,8 @@ void run(const std::string& folder, const std::string& file, const std::string& 
     const uigc::Bundle bundle = uigc::load(folder);
     const std::string data = uigc::contents(file);
     Ort::Env env(ORT_LOGGING_LEVEL_WARNING, "uigc");
-    // Every precision of a stage gives the same logits; int8 is the fastest on a CPU.
+
+    // From bytes to tokens. Every precision of a stage gives the same logits; int8 is the fastest on a CPU.
     std::vector<std::unique_ptr<Graph>> stages;
     for (std::size_t stage = 0; stage < bundle.model.stages.size(); ++stage) {
         const std::string path = bundle.graph("stage" + std::to_string(stage), "int8");
@@ -53,12 +54,15 @@ void run(const std::string& folder, const std::string& file, const std::string& 
         return uigc::Tokens(begin, begin + logits.GetTensorTypeAndShapeInfo().GetElementCount());
     };
     const uigc::Grid grid = uigc::decode({data.begin(), data.end()}, bundle.model, prior);
-    Graph painter(env, bundle.graph("decoder", "fp32"), "image");
-    const Ort::Value image = painter(grid.tokens, grid.rows, grid.columns);
-    const uigc::Bytes picture = uigc::pixels(grid, image.GetTensorData<float>());
+
+    // From tokens to pixels.
+    Graph decoder(env, bundle.graph("decoder", "fp32"), "image");
+    const Ort::Value planes = decoder(grid.tokens, grid.rows, grid.columns);
+    const uigc::Bytes image = uigc::pixels(grid, planes.GetTensorData<float>());
+
     std::ofstream to(out, std::ios::binary);
     to << "P6\n" << grid.width << " " << grid.height << "\n255\n";
-    to.write(reinterpret_cast<const char*>(picture.data()), static_cast<std::streamsize>(picture.size()));
+    to.write(reinterpret_cast<const char*>(image.data()), static_cast<std::streamsize>(image.size()));
     if (!to.flush()) throw uigc::Error("Cannot write " + out + "; check its folder.");
 }
 

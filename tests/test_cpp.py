@@ -1,7 +1,7 @@
-"""The decoder in C++, built with every check a compiler has, against the codec: equality.
+"""The C++ decoder equals the codec; it is built with all compiler warnings as errors and under sanitizers.
 
-Its networks are those of ONNX Runtime all the same: what it is built with is a stand-in for the C++ header, whose
-sessions are at the other end of a pipe, here.
+Its networks run on ONNX Runtime all the same: it is built with a stand-in for the C++ header, whose sessions live at
+the other end of a pipe, in this process.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def decode(program: Path, tmp_path: Path) -> Callable[[Path, bytes], Decoded]:
 
 
 def read_ppm(path: Path) -> np.ndarray:
-    kind, size, most, pixels = path.read_bytes().split(b"\n", 3)
+    magic, size, largest, pixels = path.read_bytes().split(b"\n", 3)
     width, height = map(int, size.split())
-    assert (kind, most) == (b"P6", b"255")
+    assert (magic, largest) == (b"P6", b"255")
     return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
 
@@ -106,7 +106,7 @@ def test_another_bundle_and_any_size(
         assert found.image.shape == (height, width, 3)
 
 
-def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path) -> None:
+def test_files_that_must_not_be_decoded(decode: Callable[[Path, bytes], Decoded], tiny: Codec, tiny_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
     data = tiny.compress(pixels, "edge")
     broken = {
@@ -116,7 +116,7 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
         data[:-1]: "longer or shorter",
         data + b"\0": "longer or shorter",
         data[:-3] + bytes([data[-3] ^ 1]) + data[-2:]: "damaged",
-        resealed(data[:3] + b"\2" + data[4:]): "another format version",
+        resealed(data[:3] + b"\2" + data[4:]): "version other than 1",
         resealed(data[:4] + b"\3" + data[5:]): "mask mode",
         resealed(data[:5] + b"\0\0\0\0" + data[9:]): "another prior",
         resealed(data[:13] + b"\x80" + data[13:]): "malformed number",
@@ -129,21 +129,21 @@ def test_what_must_not_be_painted(decode: Callable[[Path, bytes], Decoded], tiny
     refused = 0
     for index in range(17, len(data)):
         found = decode(tiny_path, resealed(data[:index] + bytes([data[index] ^ 0x55]) + data[index + 1 :]))
-        assert found.code in (0, 1), found.message  # a sanitizer would end it otherwise
+        assert found.code in (0, 1), found.message  # a sanitizer would end the program with another code
         refused += found.code
         if refused > 3:
             break
     assert refused > 3
 
 
-def test_a_bundle_that_is_none(decode: Callable[[Path, bytes], Decoded], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle(decode: Callable[[Path, bytes], Decoded], tmp_path: Path) -> None:
     found = decode(tmp_path, b"UIG")
     assert (found.code, found.image) == (1, None)
     assert "Cannot read" in found.message
     (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9')
     assert "cut off" in decode(tmp_path, b"UIG").message
     (tmp_path / "manifest.json").write_text('{"format": "uigc-bundle", "version": 9}')
-    assert "version is not 2" in decode(tmp_path, b"UIG").message
+    assert "not a bundle of version 2" in decode(tmp_path, b"UIG").message
 
 
 def test_weights_that_are_cut_off(decode: Callable[[Path, bytes], Decoded], tiny_path: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // A stand-in for the header of ONNX Runtime's C++ interface, with the classes and signatures that cpp/decode.cpp uses.
-// Sessions are at the other end of a pipe: a run writes "PATH OUTPUT ROWS COLUMNS" and the tokens to standard output,
-// and reads the number of elements and the elements, 4 bytes each, from standard input.
+// The sessions live at the other end of a pipe: a run writes "PATH OUTPUT ROWS COLUMNS" and the tokens to standard
+// output, and reads the number of elements and the elements, 4 bytes each, from standard input.
 
 #pragma once
 
@@ -47,24 +47,24 @@ class Value {
     static Value CreateTensor(const MemoryInfo&, T* data, std::size_t count, const std::int64_t* shape,
                               std::size_t rank) {
         static_assert(sizeof(T) == 4);
-        const auto* words = reinterpret_cast<const std::uint32_t*>(data);
-        return Value({words, words + count}, {shape, shape + rank});
+        const auto* elements = reinterpret_cast<const std::uint32_t*>(data);
+        return Value({elements, elements + count}, {shape, shape + rank});
     }
 
     template <typename T>
     const T* GetTensorData() const {
         static_assert(sizeof(T) == 4);
-        return reinterpret_cast<const T*>(words.data());
+        return reinterpret_cast<const T*>(elements.data());
     }
 
-    TensorTypeAndShapeInfo GetTensorTypeAndShapeInfo() const { return {words.size()}; }
+    TensorTypeAndShapeInfo GetTensorTypeAndShapeInfo() const { return {elements.size()}; }
 
    private:
     friend class Session;
-    Value(std::vector<std::uint32_t> elements, std::vector<std::int64_t> sides)
-        : words(std::move(elements)), shape(std::move(sides)) {}
+    Value(std::vector<std::uint32_t> data, std::vector<std::int64_t> sides)
+        : elements(std::move(data)), shape(std::move(sides)) {}
 
-    std::vector<std::uint32_t> words;
+    std::vector<std::uint32_t> elements;
     std::vector<std::int64_t> shape;
 };
 
@@ -76,17 +76,18 @@ class Session {
                            const char* const* outputs, std::size_t wanted) {
         if (count != 1 || wanted != 1 || std::string(names[0]) != "tokens" || inputs->shape.size() != 3 ||
             inputs->shape[0] != 1 ||
-            inputs->shape[1] * inputs->shape[2] != static_cast<std::int64_t>(inputs->words.size()))
-            throw std::runtime_error("a run as no graph of a bundle takes it");
+            inputs->shape[1] * inputs->shape[2] != static_cast<std::int64_t>(inputs->elements.size()))
+            throw std::runtime_error("a run that no graph of a bundle accepts");
         std::printf("%s %s %ld %ld\n", path_.c_str(), outputs[0], inputs->shape[1], inputs->shape[2]);
-        std::fwrite(inputs->words.data(), 4, inputs->words.size(), stdout);
+        std::fwrite(inputs->elements.data(), 4, inputs->elements.size(), stdout);
         std::fflush(stdout);
         std::uint64_t size = 0;
-        if (std::fread(&size, sizeof size, 1, stdin) != 1) throw std::runtime_error("nobody at the other end");
-        std::vector<std::uint32_t> words(size);
-        if (std::fread(words.data(), 4, size, stdin) != size) throw std::runtime_error("the other end is gone");
+        if (std::fread(&size, sizeof size, 1, stdin) != 1) throw std::runtime_error("the other end does not answer");
+        std::vector<std::uint32_t> elements(size);
+        if (std::fread(elements.data(), 4, size, stdin) != size)
+            throw std::runtime_error("the other end has closed the pipe");
         std::vector<Value> results;
-        results.push_back(Value(std::move(words), {}));
+        results.push_back(Value(std::move(elements), {}));
         return results;
     }
 
