@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 
 from uigc.bench.isolated import size
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
 from uigc.runtime.bundle.manifest import MANIFEST
 from uigc.runtime.format.bitstream import PATCH
+from uigc.runtime.providers.library import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 SCHEMA = 1
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from uigc.calibration.graph import Scales, quantize
 from uigc.calibration.layers import Layer, layers
 from uigc.calibration.ranges import Observed
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.providers.library import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 Array = NDArray[Any]
 Call = Callable[[Array], Array]

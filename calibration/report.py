@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import onnx
-import onnxruntime
 
 from uigc.calibration.graph import scale
 from uigc.calibration.network import Network
@@ -15,6 +14,9 @@ from uigc.calibration.quality import Budget, Quality
 from uigc.calibration.ranges import PERCENTILE
 from uigc.calibration.search import Found
 from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
+from uigc.runtime.providers.library import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 SCHEMA = 1
 

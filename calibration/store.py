@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.errors import OutputError
 from uigc.runtime.io import files
+from uigc.runtime.providers.library import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 NETWORKS = ("encoder", "decoder")
 DATA, REPORT = "calibration.json", "calibration.md"

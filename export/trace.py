@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,6 +19,9 @@ from uigc.export.modules.prior import Prior, Stage
 from uigc.export.simplify import simplify
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.bitstream import PATCH
+from uigc.runtime.providers.library import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 OPSET = 18
 PIXEL_TOLERANCE = 1e-4  # for the worst pixel, and for a cosine, in fp32

@@ -162,3 +162,11 @@ def test_every_provider_stands_on_the_base_class() -> None:
     for name, provider in found.items():
         assert isinstance(provider, Provider)
         assert provider.name == name
+
+
+def test_onnxruntime_is_imported_in_one_place() -> None:
+    """Where its telemetry is switched off before."""
+    for folder in ARROWS:
+        for path in files(folder):
+            if path.name != "library.py":
+                assert "onnxruntime" not in imports(path), path
