@@ -25,7 +25,7 @@ def capture(work: Callable[[], T]) -> T | UigcError:
     """Call ``work`` and return its result, or the error that it raises.
 
     An exception that is not ours, from a library or from a bug, becomes a :class:`UigcError` with exit code 1, so that
-    it ends nothing but its own item; what is no ``Exception``, as Ctrl-C, passes.
+    it ends nothing but its own item; anything else, such as Ctrl-C, passes.
     """
     try:
         return work()

@@ -59,7 +59,10 @@ class Bundle:
         folder = Path(path) if path is not None else default_path()
         manifest = layout.read(folder)
         stamps = {path: stamp for path in layout.files(folder, manifest) if (stamp := _stamp(path))}
-        faults = list(layout.faults(folder, manifest))
+        try:
+            faults = list(layout.faults(folder, manifest))
+        except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+            faults = [f"the manifest is malformed ({type(error).__name__}: {error})"]
         if faults:
             raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])

@@ -24,6 +24,13 @@ MASK_TABLE = "mask.table"
 CODEWORDS = "tokenizer.quantizer.words"
 TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
 """The integer tables among the weights: length and largest entry of each."""
+# Nothing in a manifest is larger than these, and nothing is allocated before they are checked (docs/SECURITY.md).
+MAX_MANIFEST = 1 << 24  # bytes
+MAX_NAME = 200  # bytes of a file's name
+MAX_WINDOW = 256  # tokens each way
+MAX_HALO = 1 << 12  # tokens
+SIZES = {"layers": 1 << 10, "heads": 1 << 8, "width": 1 << 14}
+"""The largest sizes of a prior, by their names in ``prior.config``."""
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_WEIGHT_MAX = 63
 """Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
@@ -43,9 +50,11 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"There is no bundle at {folder}: {MANIFEST} is missing; give --bundle a folder that uigc wrote."
         )
+    if path.stat().st_size > MAX_MANIFEST:
+        raise BundleError(f"{path} has more than {MAX_MANIFEST} bytes, and no manifest has; export the bundle again.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; give --bundle a folder that uigc wrote.")
@@ -93,6 +102,10 @@ def graph_names(schedule: Schedule) -> list[str]:
     return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
 
 
+def _is_count(value: object, largest: int) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+
+
 def is_codebook_size(size: object) -> TypeGuard[int]:
     """Return whether the entropy coder and the file format allow a codebook of that many codewords."""
     return isinstance(size, int) and 4 <= size <= 4096 and not size & (size - 1)
@@ -125,8 +138,11 @@ def _prior_faults(prior: dict[str, Any], schedule: Schedule) -> Iterator[str]:
         yield f"the codebook has {codebook} codewords and a power of two from 4 to 4096 is needed"
     elif (prior.get("unknown"), prior.get("pad")) != (codebook, codebook + 1):
         yield f"prior.unknown and prior.pad are not {codebook} and {codebook + 1}"
-    if not isinstance(window, int) or window < 1 or window % schedule.tile:
-        yield f"the window is {window} and a multiple of {schedule.tile} is needed"
+    if not _is_count(window, MAX_WINDOW) or window % schedule.tile:
+        yield f"the window is {window} and a multiple of {schedule.tile} up to {MAX_WINDOW} is needed"
+    for name, largest in SIZES.items():
+        if not _is_count(config.get(name), largest):
+            yield f"prior.config.{name} is {config.get(name)!r} and 1 to {largest} is needed"
     if (config.get("codebook"), config.get("window")) != (codebook, window):
         yield "prior.codebook or prior.window is not that of prior.config"
     identity = prior.get("id")
@@ -148,11 +164,12 @@ def _graph_faults(name: str, graph: Any) -> Iterator[str]:
     dtypes = {"image": "float32", "tokens": "int32", "logits": "int32"}
     for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", "logits")), strict=True):
         values = graph.get(side)
-        found = [(v.get("name"), v.get("dtype")) for v in values] if isinstance(values, list) else []
+        values = [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+        found = [(v.get("name"), v.get("dtype")) for v in values]
         if found != [(tensor, dtypes[tensor])]:
             yield f"the {side} of {name!r} are {found} and {tensor} {dtypes[tensor]} is needed"
     halo = graph.get("halo")
-    if halo is not None and (not isinstance(halo, int) or halo < 0):
+    if halo not in (None, 0) and not _is_count(halo, MAX_HALO):
         yield f"the halo of {name!r} is {halo!r} and a number of tokens is needed"
     precisions = _variants(graph)
     if "fp32" not in precisions or not set(precisions) <= set(PRECISIONS):
@@ -180,8 +197,8 @@ def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
         return
     name = str(entry["file"])
     path = folder / name
-    if Path(name).name != name:
-        yield f"{name!r} is not a plain file name"
+    if Path(name).name != name or len(name.encode()) > MAX_NAME:
+        yield f"{name[:MAX_NAME]!r} is not a plain file name of at most {MAX_NAME} bytes"
     elif not path.is_file():
         yield f"{name} is missing"
     elif path.stat().st_size != entry["bytes"]:

@@ -7,6 +7,7 @@ A file is an 8-byte little-endian header length, a JSON header, and flat bytes a
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ _DTYPES = {
     "F64": "<f8",
     "BOOL": "?",
 }
-_HEADER_LIMIT = 1 << 24
+_HEADER_LIMIT = 1 << 24  # bytes
+_MAX_DIMENSIONS = 8
 
 
 class TensorFile:
@@ -34,7 +36,7 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        size = path.stat().st_size
+        self._size = size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
@@ -43,9 +45,11 @@ class TensorFile:
                 )
             try:
                 header = json.loads(file.read(length))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise BundleError(f"{path.name} has an unreadable header; export the bundle again.") from None
         self._start = 8 + length
+        if not isinstance(header, dict):
+            raise BundleError(f"{path.name} has a header that lists no tensors; export the bundle again.")
         self._entries: dict[str, Any] = {name: entry for name, entry in header.items() if name != "__metadata__"}
 
     def __iter__(self) -> Any:
@@ -56,20 +60,41 @@ class TensorFile:
 
     def offset(self, name: str) -> int:
         """Return where the bytes of a tensor begin in the file."""
-        return self._start + int(self._entries[name]["data_offsets"][0])
+        return self._start + self._entry(name)[2]
 
     def nbytes(self, name: str) -> int:
         """Return the size of a tensor in bytes."""
-        begin, end = self._entries[name]["data_offsets"]
-        return int(end) - int(begin)
+        _, _, begin, end = self._entry(name)
+        return end - begin
 
     def read(self, name: str) -> NDArray[Any]:
-        """Read a tensor."""
+        """Read a tensor; raises a :class:`BundleError` if there is none, or if its entry makes no sense."""
+        dtype, shape, begin, end = self._entry(name)
+        with open(self.path, "rb") as file:
+            file.seek(self._start + begin)
+            data = file.read(end - begin)
+        return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+    def _entry(self, name: str) -> tuple[np.dtype[Any], list[int], int, int]:
+        """Return type, shape, begin and end of a tensor, which fit each other and the file."""
         if name not in self._entries:
             raise BundleError(f"{self.path.name} has no tensor {name!r}; export the bundle again.")
         entry = self._entries[name]
-        dtype = np.dtype(_DTYPES[entry["dtype"]])
-        with open(self.path, "rb") as file:
-            file.seek(self.offset(name))
-            data = file.read(self.nbytes(name))
-        return np.frombuffer(data, dtype=dtype).reshape(entry["shape"])
+        dtype, shape, offsets = (
+            (entry.get(key) for key in ("dtype", "shape", "data_offsets")) if isinstance(entry, dict) else (None,) * 3
+        )
+        if isinstance(dtype, str) and dtype in _DTYPES and _are_sizes(shape) and _are_sizes(offsets, 2):
+            found, (begin, end) = np.dtype(_DTYPES[dtype]), offsets
+            if begin <= end <= self._size - self._start and end - begin == found.itemsize * math.prod(shape):
+                return found, shape, begin, end
+        raise BundleError(f"{self.path.name} has a malformed entry of the tensor {name!r}; export the bundle again.")
+
+
+def _are_sizes(value: Any, count: int | None = None) -> bool:
+    """Return True for a list of ``count`` numbers (None: any few) that are not negative."""
+    return (
+        isinstance(value, list)
+        and len(value) <= _MAX_DIMENSIONS
+        and count in (None, len(value))
+        and all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in value)
+    )

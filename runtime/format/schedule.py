@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.errors import BundleError
 
+MAX_TILE = 64  # tokens each way
 Position = tuple[int, int]
 Int = TypeVar("Int", np.int32, np.int64)
 
@@ -31,9 +32,14 @@ class Schedule:
     stages: tuple[tuple[Position, ...], ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tile, int) or not 1 <= self.tile <= MAX_TILE:
+            raise BundleError(
+                f"The schedule's tile is {self.tile!r}, and 1 to {MAX_TILE} is needed; use the manifest that the "
+                "exporter wrote."
+            )
         flat = [position for stage in self.stages for position in stage]
         wanted = {(row, column) for row in range(self.tile) for column in range(self.tile)}
-        if self.tile < 1 or len(flat) != len(set(flat)) or set(flat) != wanted or not all(self.stages):
+        if len(flat) != len(set(flat)) or set(flat) != wanted or not all(self.stages):
             raise BundleError(
                 f"The schedule does not name every position of its {self.tile}x{self.tile} tile exactly once; "
                 "use the manifest that the exporter wrote."

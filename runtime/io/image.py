@@ -47,7 +47,7 @@ _NEED_PLUGINS = (
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read an image.
+    """Options for reading an image.
 
     ``background``: the sRGB colour, by name or as ``#rrggbb``, that transparency is flattened onto; None refuses it.
     ``page``: the page or frame of an image that has several, from 0 on; None refuses such an image.

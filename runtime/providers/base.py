@@ -27,7 +27,7 @@ OPTIMIZATIONS = ("all", "extended", "basic", "off")
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """How to load a graph.
+    """Options for loading a graph.
 
     ``threads``: threads of each graph, None for the provider's choice.
     ``optimization``: how far the provider may rewrite the graph, one of :data:`OPTIMIZATIONS`.
@@ -94,7 +94,7 @@ class Provider(ABC):
 
     @property
     def takes_engines(self) -> bool:
-        """Whether it runs engines that were built into a folder beforehand, instead of the graphs of a bundle."""
+        """True if it runs engines that were built into a folder beforehand, instead of the graphs of a bundle."""
         return False
 
     def with_engines(self, folder: Path) -> Provider:
@@ -131,7 +131,7 @@ def find(name: str, engines: Path | None = None) -> Provider:
 
 
 def takes_engines(name: str) -> bool:
-    """Return whether the provider of that name runs engines of a folder."""
+    """Return True if the provider of that name runs engines of a folder."""
     return _load(name).takes_engines
 
 

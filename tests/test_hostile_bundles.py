@@ -1,0 +1,109 @@
+"""Bundles that were altered anywhere: each works or is a BundleError, whatever the values, with all hashes repaired."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import MAX_MANIFEST
+from uigc.runtime.codec import Codec
+from uigc.runtime.errors import BundleError, UigcError
+from uigc.runtime.outcomes import capture
+
+HOSTILE: tuple[Any, ...] = (
+    None, -1, 0, 1, 2, 3, 2**31, 10**30, 1.5, float("nan"), "", "x", "../x", "/dev/zero", "a" * 1000, [], [[]], [1], {},
+    {"a": 1}, True, False,
+)  # fmt: skip
+PIXELS = np.zeros((40, 40, 3), np.uint8)
+
+
+@pytest.fixture
+def copied(tiny_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_path, tmp_path / "bundle"))
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in JSON, as the keys and indices that lead to it."""
+    if place:
+        yield place
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield from places(each, (*place, key))
+
+
+def altered(value: Any, rng: random.Random) -> Any:
+    """A copy of JSON with one value replaced, or removed."""
+    found = copy.deepcopy(value)
+    place = rng.choice(list(places(found)))
+    around = found
+    for key in place[:-1]:
+        around = around[key]
+    if rng.random() < 0.2:
+        del around[place[-1]]
+    else:
+        around[place[-1]] = rng.choice(HOSTILE)
+    return found
+
+
+def use(folder: Path) -> str:
+    """Load a bundle in both ways, compress and decompress: what comes of it."""
+    with Codec(folder, threads=1) as codec:
+        Bundle.load(folder)
+        assert codec.decompress(codec.compress(PIXELS)).shape == PIXELS.shape
+    return "works"
+
+
+def kind_of(folder: Path) -> str:
+    outcome = capture(lambda: use(folder))
+    if isinstance(outcome, UigcError):
+        assert isinstance(outcome, BundleError), repr(outcome.__cause__ or outcome)
+        assert "\n" not in str(outcome)
+    return outcome if isinstance(outcome, str) else "BundleError"
+
+
+def test_manifests(copied: Path) -> None:
+    rng, kinds = random.Random(0), Counter[str]()
+    manifest = json.loads((copied / "manifest.json").read_text())
+    for _ in range(250):
+        (copied / "manifest.json").write_text(json.dumps(altered(manifest, rng)))
+        kinds[kind_of(copied)] += 1
+    assert min(kinds["works"], kinds["BundleError"]) > 50
+
+
+def test_headers_of_weights(copied: Path) -> None:
+    """The tables, the codebook and the prior's weights at other places, of other types and shapes."""
+    rng, kinds = random.Random(1), Counter[str]()
+    content, text = (copied / "weights.safetensors").read_bytes(), (copied / "manifest.json").read_text()
+    length = int.from_bytes(content[:8], "little")
+    header, old = json.loads(content[8 : 8 + length]), hashlib.sha256(content).hexdigest()
+    names = [name for name in header if name.startswith(("prior.", "mask.", "coder.", "tokenizer.quantizer"))]
+    for _ in range(120):
+        chosen = rng.choice(names)
+        changed = json.dumps({**header, chosen: altered({"x": header[chosen]}, rng).get("x")}).encode()
+        data = len(changed).to_bytes(8, "little") + changed + content[8 + length :]
+        (copied / "weights.safetensors").write_bytes(data)
+        manifest = json.loads(text.replace(old, hashlib.sha256(data).hexdigest()))
+        manifest["weights"]["bytes"] = len(data)
+        (copied / "manifest.json").write_text(json.dumps(manifest))
+        outcome = capture(lambda: Bundle.load(copied))
+        assert isinstance(outcome, Bundle | BundleError), repr(outcome.__cause__ or outcome)
+        kinds[type(outcome).__name__] += 1
+    assert kinds["BundleError"] > 60
+
+
+def test_manifests_that_are_too_long_or_too_deep(copied: Path) -> None:
+    for content, text in ((b" " * (MAX_MANIFEST + 1), "more than"), (b"[" * 100_000, "not valid JSON")):
+        (copied / "manifest.json").write_bytes(content)
+        with pytest.raises(BundleError, match=text):
+            Bundle.load(copied)
