@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ class TensorFile:
         raise BundleError(f"{self.path.name} has a malformed entry of the tensor {name!r}; export the bundle again.")
 
 
-def _are_sizes(value: Any, count: int | None = None) -> bool:
+def _are_sizes(value: Any, count: int | None = None) -> TypeGuard[list[int]]:
     """Return True for a list of ``count`` numbers (None: any few) that are not negative."""
     return (
         isinstance(value, list)
