@@ -87,7 +87,7 @@ def _put_named(path: Path, data: bytes, force: bool) -> None:
 
 def _named_part(folder: Path) -> Path:
     """Create an empty file with a temporary name and the permissions that new files have here."""
-    part = folder / f"{PREFIX}{secrets.token_hex(8)}"
+    part = folder / f"{PREFIX}{secrets.token_hex(8)}.part"  # PyTorch wants a name with a suffix
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return part
 
