@@ -12,11 +12,12 @@ from torch import Tensor
 
 from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
+from uigc.export.modules.interface import VQTokenizer
 from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, mixed_precision
 from uigc.training.photos import Photos, crops
-from uigc.training.regenerated import cuts, draw
-from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, report
+from uigc.training.regenerated import Cut, cuts, draw
+from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, report, teach
 
 LEARNING_RATE = 3e-4
 ADVERSARIAL_AFTER = 0.05
@@ -30,31 +31,24 @@ def train(
     weights: LossWeights = WARM_WEIGHTS,
     regenerated: float = 0.0,
 ) -> None:
-    """Fine-tune the decoder of ``options.out``'s tokenizer and write it back there; log in ``decoder.jsonl``.
+    """Fine-tune the decoder of the tokenizer in ``options.out`` and write it back there; log to ``decoder.jsonl``.
 
-    ``regenerated``: share of a batch, 0..1 (one image is left out of it), whose lost tokens the prior of
-    ``options.out`` regenerated.
+    ``regenerated``: the share of a batch, 0..1 but never all of it, whose lost tokens the prior there regenerates.
     """
     torch.manual_seed(options.seed)
     device = options.device
     photos = Photos(options.photos, device, size, options.photo_limit)
-    tokenizer = load_tokenizer(options.out).to(device)
-    tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tokenizer.requires_grad_(False)
+    tokenizer = load_tokenizer(options.out).requires_grad_(False)
+    tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     lossy = min(round(regenerated * options.batch), options.batch - 1)
-    made = []
-    if lossy:
-        prior = load_prior(options.out).prior.freeze().to(device)
-        chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
-        made = cuts(tokenizer, prior, chosen, random.Random(options.seed))
+    made = _regenerated(options, tokenizer, photos) if lossy else []
     tokenizer.decoder.requires_grad_(True)
     loss = Loss(networks.to(device) if networks else None, weights)
     adversary = Adversary(device)
     subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer), "regenerated": regenerated}
     run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, subject, {"adversary": adversary})
     encode, decode = halves(tokenizer, options.compiled)
-    checked = run.progress
-    for _ in run.steps(options.batch, "images"):
+    for _ in run.reporting(options.batch, "images", lambda final: report(run, tokenizer, photos, networks, size)):
         images = crops(photos.training, options.batch - lossy, size, run.rng)
         with torch.no_grad():  # in float32, as the exported encoder chooses them
             tokens = tokenizer.quantizer.assign(encode(images.contiguous(memory_format=torch.channels_last)))
@@ -66,17 +60,10 @@ def train(
             back = decode(words).float()
             judged = loss(back, batch, adversary=adversary if run.progress > ADVERSARIAL_AFTER else None)
         run.optimize(judged.total, **judged.figures)
-        if "adversarial" in judged.figures:
-            run.note(discriminator=adversary.learn(judged.real, judged.made))
-        if run.progress - checked >= 0.1:
-            checked = run.progress
-            report(run, tokenizer, photos, networks, size)
-    if not run.completed:
-        return
-    report(run, tokenizer, photos, networks, size)
-    state = tokenizer.state_dict()
-    state.update({f"decoder.{name}": value for name, value in run.average.state.items()})
-    save_tokenizer(options.out, state, tokenizer.config)
+        teach(adversary, judged, run)
+    if run.completed:
+        averaged = {f"decoder.{name}": value for name, value in run.average.state.items()}
+        save_tokenizer(options.out, tokenizer.state_dict() | averaged, tokenizer.config)
 
 
 def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -85,3 +72,10 @@ def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random
     order = torch.tensor(rng.sample(range(count), count), device=one[0].device)
     images, tokens = (torch.cat(pair)[order] for pair in zip(one, other, strict=True))
     return images, tokens
+
+
+def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Cut]:
+    """Return crops of training photographs with the tokens that the prior of ``options.out`` regenerates for them."""
+    prior = load_prior(options.out).prior.freeze().to(options.device)
+    chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
+    return cuts(tokenizer, prior, chosen, random.Random(options.seed))

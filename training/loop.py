@@ -8,7 +8,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,6 +140,17 @@ class Run:
                     self.log(**{f"{unit}_per_second": round(rate, 2)})
                     saved = time.monotonic()
         self.save()
+
+    def reporting(self, per_step: int, unit: str, report: Callable[[bool], None]) -> Iterator[int]:
+        """Iterate over :meth:`steps` and call ``report`` after every tenth of the budget, and with True at its end."""
+        checked = self.progress
+        for step in self.steps(per_step, unit):
+            yield step
+            if self.progress - checked >= 0.1:
+                checked = self.progress
+                report(False)
+        if self.completed:
+            report(True)
 
     def optimize(self, loss: Tensor, **figures: Tensor) -> None:
         """One optimizer step; ``figures`` are averaged for the progress bar and the log."""

@@ -166,8 +166,7 @@ def train(
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
     ``variants``: token grids of each photograph, all but the first augmented.
-    ``start``: folder of a run or a bundle whose prior this one goes on from, also if its tokenizer has other words;
-    ``config`` is then its configuration.
+    ``start``: folder of a run or bundle whose prior and configuration this one continues, also with other codewords.
     """
     name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
@@ -187,8 +186,7 @@ def train(
     torch.set_float32_matmul_precision("high")
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
     run = Run(name, options, prior, WARM_LEARNING_RATE if start else LEARNING_RATE, subject)
-    checked = run.progress
-    for _ in run.steps(options.batch, "windows"):
+    for _ in run.reporting(options.batch, "windows", lambda final: _report(run, held_out[: 64 if final else 16])):
         total, count = torch.zeros((), device=device), 0
         for stage in range(len(prior.schedule)):
             tokens = batch_of(grids, prior, options.batch, run.rng)
@@ -196,16 +194,11 @@ def train(
             total, count = total + nats, count + asked
         loss = total / count
         run.optimize(loss, bits_per_token=loss / math.log(2))
-        if run.progress - checked >= 0.1:
-            checked = run.progress
-            _report(run, held_out[:16])
-    if not run.completed:
-        return
-    _report(run, held_out[:64])
-    with averaged(run):
-        chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
-        mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
-    save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
+    if run.completed:
+        with averaged(run):
+            chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
+            mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
+        save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:

@@ -163,6 +163,16 @@ def _started(folder: Path, codebook: int | None) -> Tokenizer:
     return renewed
 
 
+def teach(adversary: Adversary, judged: Judgement, run: Run) -> None:
+    """Let the adversary learn from a batch that it judged."""
+    if "adversarial" in judged.figures:
+        run.note(discriminator=adversary.learn(judged.real, judged.made))
+
+
+PACE = LEARNING_RATE, ADVERSARIAL_AFTER
+WARM_PACE = WARM_LEARNING_RATE, WARM_ADVERSARIAL_AFTER  # of a run that continues another
+
+
 def train(
     options: RunOptions,
     config: TokenizerConfig,
@@ -172,45 +182,34 @@ def train(
     start: Path | None = None,
     codebook: int | None = None,
 ) -> None:
-    """Train and write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` into ``options.out``.
+    """Train a tokenizer; write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` to ``options.out``.
 
-    ``start``: folder of a run whose tokenizer this one goes on from; ``config`` is then its configuration.
-    ``codebook``: words, instead of those of ``config`` or of ``start``; the latter's are then fitted anew.
+    ``start``: folder of a run whose tokenizer and configuration this one continues. ``codebook``: another number of
+    codewords, which are then fitted anew.
     """
     torch.manual_seed(options.seed)
-    device = options.device
-    photos = Photos(options.photos, device, size, options.photo_limit)
+    photos = Photos(options.photos, options.device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
-    config = replace(config, codebook=codebook or config.codebook)
-    tokenizer = (_started(start, codebook) if start else Tokenizer(config)).to(device)
-    config = tokenizer.config
-    tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = Loss(networks.to(device) if networks else None, weights)
-    adversary = Adversary(device)
-    subject = {"tokenizer": config.to_json(), "seed": options.seed, "start": start is not None}
-    rate = WARM_LEARNING_RATE if start else LEARNING_RATE
+    tokenizer = _started(start, codebook) if start else Tokenizer(replace(config, codebook=codebook or config.codebook))
+    tokenizer.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss = Loss(networks.to(options.device) if networks else None, weights)
+    adversary = Adversary(options.device)
+    subject = {"tokenizer": tokenizer.config.to_json(), "seed": options.seed, "start": start is not None}
+    rate, adversarial_after = WARM_PACE if start else PACE
     run = Run("tokenizer", options, tokenizer, rate, subject, {"adversary": adversary})
-    adversarial_after = WARM_ADVERSARIAL_AFTER if start else ADVERSARIAL_AFTER
     encode, decode = halves(tokenizer, options.compiled)
-    checked = run.progress
-    for _ in run.steps(options.batch, "images"):
+    for _ in run.reporting(options.batch, "images", lambda final: report(run, tokenizer, photos, networks, size)):
         if not bool(tokenizer.quantizer.fitted) and (start or run.progress > QUANTIZE_AFTER):
             _fit_codebook(tokenizer, photos, run, size)
         batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(device):
+        with mixed_precision(options.device):
             latents = encode(batch)
         words, commitment = tokenizer.quantizer(latents.float())
-        with mixed_precision(device):
+        with mixed_precision(options.device):
             back = decode(words).float()
             perceptual = start is not None or run.progress > PERCEPTUAL_AFTER
             judged = loss(back, batch, perceptual, adversary if run.progress > adversarial_after else None)
         run.optimize(judged.total + COMMITMENT_WEIGHT * commitment, commitment=commitment, **judged.figures)
-        if "adversarial" in judged.figures:
-            run.note(discriminator=adversary.learn(judged.real, judged.made))
-        if run.progress - checked >= 0.1:
-            checked = run.progress
-            report(run, tokenizer, photos, networks, size)
-    if not run.completed:
-        return
-    report(run, tokenizer, photos, networks, size)
-    save_tokenizer(options.out, run.average.state, config)
+        teach(adversary, judged, run)
+    if run.completed:
+        save_tokenizer(options.out, run.average.state, tokenizer.config)
