@@ -161,12 +161,12 @@ def test_importing(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[s
     odd["quantize.embedding.weight"] = torch.randn(48, 8)
     run = tmp_path / "run"
     refused = (
-        ([written(tmp_path / "b.ckpt", odd)], ExitCode.INPUT, "has 48 words, and a power of two from 4 to 4096"),
-        ([checkpoint, "--words", "24", "--photos", tmp_path], ExitCode.USAGE, "--words is 24"),
-        ([checkpoint, "--words", "16"], ExitCode.USAGE, "--words needs --photos"),
-        ([checkpoint, "--photos", tmp_path], ExitCode.USAGE, "serve --words alone"),
-        ([checkpoint, "--words", "64", "--photos", tmp_path], ExitCode.USAGE, "the codebook has 32"),
-        ([checkpoint, "--words", "16", "--photos", tmp_path], ExitCode.INPUT, "No image"),
+        ([written(tmp_path / "b.ckpt", odd)], ExitCode.INPUT, "has 48 codewords, and a power of two from 4 to 4096"),
+        ([checkpoint, "--codebook", "24", "--images", tmp_path], ExitCode.USAGE, "--codebook is 24"),
+        ([checkpoint, "--codebook", "16"], ExitCode.USAGE, "--codebook needs --images"),
+        ([checkpoint, "--images", tmp_path], ExitCode.USAGE, "serve --codebook alone"),
+        ([checkpoint, "--codebook", "64", "--images", tmp_path], ExitCode.USAGE, "the codebook has 32"),
+        ([checkpoint, "--codebook", "16", "--images", tmp_path], ExitCode.INPUT, "No image"),
     )
     for arguments, code, text in refused:
         assert main(["import-vqgan", *map(str, arguments), "-o", str(run)]) == code
@@ -192,7 +192,7 @@ def test_reducing_a_codebook_is_reproducible(tmp_path: Path) -> None:
     checkpoint = written(tmp_path / "a.ckpt", taming_vqgan.checkpoint(32, pixels))
     codewords = []
     for name in ("one", "two"):
-        arguments = ["--words", "4", "--photos", str(photos), "--device", "cpu", "--quiet"]
+        arguments = ["--codebook", "4", "--images", str(photos), "--device", "cpu", "--quiet"]
         assert main(["import-vqgan", str(checkpoint), "-o", str(tmp_path / name), *arguments]) == 0
         codewords.append(load_tokenizer(tmp_path / name).quantizer.words)
     assert codewords[0].shape == (4, 8)
@@ -210,7 +210,7 @@ def test_reduced_codewords_are_means_weighted_by_use() -> None:
     centres, kept = reduced(codewords, np.array([3, 1, 1, 1, 0]), 2)
     assert sorted(map(tuple, centres.tolist())) == [(0.25, 0.0), (10.0, 11.0)]
     assert 0.98 < kept < 1
-    with pytest.raises(InputError, match="Only 4 of 5 words occur"):
+    with pytest.raises(InputError, match="Only 4 of 5 codewords occur"):
         reduced(codewords, np.array([3, 1, 1, 1, 0]), 8)
 
 

@@ -48,7 +48,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
     tiny = [] if recipe == "decoder" else ["--tiny"]
-    command = [sys.executable, "-m", "uigc.training", recipe, "--photos", str(photos), "--out", str(out), *tiny]
+    command = [sys.executable, "-m", "uigc.training", recipe, "--images", str(photos), "--output", str(out), *tiny]
     # One thread: with several, sums may be taken in another order, and then no two runs are alike to the last bit.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -179,7 +179,7 @@ def test_what_was_frozen_can_go_on_and_freezes_to_the_same(tiny_path: Path) -> N
 
 def test_the_adversary_takes_part_and_a_run_goes_on_from_another(photos: Path, tmp_path: Path) -> None:
     networks = str(outside("perceptual") / "nets.safetensors")
-    options = ("--crop", "32", "--batch", "5", "--photo-limit", "20", "--perceptual", networks)
+    options = ("--crop", "32", "--batch", "5", "--photo-limit", "20", "--networks", networks)
     train("tokenizer", photos, tmp_path / "first", 6, *options)
     assert log(tmp_path / "first", "tokenizer")[-1]["discriminator"] > 0
     train("tokenizer", photos, tmp_path / "second", 4, *options, "--start", str(tmp_path / "first"))
@@ -208,7 +208,7 @@ def test_a_finished_run_is_left_alone_and_another_is_not_resumed(photos: Path, t
     written = (tmp_path / "tokenizer.safetensors").stat().st_mtime_ns
     train("tokenizer", photos, tmp_path, 4, *options)
     assert (tmp_path / "tokenizer.safetensors").stat().st_mtime_ns == written
-    command = [sys.executable, "-m", "uigc.training", "tokenizer", "--photos", str(photos), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "uigc.training", "tokenizer", "--images", str(photos), "--output", str(tmp_path)]
     other = [*command, "--tiny", "--steps", "9", "--seed", "5", *options]
     done = subprocess.run(other, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0

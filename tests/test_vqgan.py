@@ -55,7 +55,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory, sample: np.ndarray) -> Im
     images = torch.from_numpy(sample[:192, :320].copy()).permute(2, 0, 1)[None].float() / 255
     state = taming_vqgan.checkpoint(CODEWORDS, images)
     torch.save({"state_dict": {**state, "loss.discriminator.main.0.weight": torch.zeros(2)}, "epoch": 3}, checkpoint)
-    reduce = ("--words", REDUCED, "--photos", photos, "--device", "cpu", "--quiet")
+    reduce = ("--codebook", REDUCED, "--images", photos, "--device", "cpu", "--quiet")
     assert main(["import-vqgan", str(checkpoint), "-o", str(run), *map(str, reduce)]) == 0
     options = RunOptions(photos, run, steps=2, minutes=None, batch=2, seed=0, device=torch.device("cpu"))
     train_prior(options, PriorConfig(width=16, layers=1, heads=1, window=8))

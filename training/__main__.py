@@ -1,4 +1,4 @@
-"""``python -m uigc.training tokenizer|decoder|prior --photos DIR_OR_TARS --out DIR``; see ``docs/TRAINING.md``."""
+"""``python -m uigc.training tokenizer|decoder|prior --images DIR_OR_TARS --output DIR``; see ``docs/TRAINING.md``."""
 
 from __future__ import annotations
 
@@ -23,27 +23,31 @@ TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 def _power_of_two(text: str) -> int:
     value = int(text)
     if not is_codebook_size(value):
-        raise argparse.ArgumentTypeError(f"{value} is no power of two from 4 to 4096")
+        raise argparse.ArgumentTypeError(f"{value} is not a power of two from 4 to 4096")
     return value
 
 
 def _crop(text: str) -> int:
     value = int(text)
     if value < PATCH or value % PATCH:
-        raise argparse.ArgumentTypeError(f"{value} is no multiple of {PATCH}")
+        raise argparse.ArgumentTypeError(f"{value} is not a multiple of {PATCH}")
     return value
 
 
 def _share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is no share above 0 and up to 1")
+        raise argparse.ArgumentTypeError(f"{value} is not a share above 0 and up to 1")
     return value
 
 
 def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
-    recipe.add_argument("--photos", type=Path, required=True, help="folder of images or tar files, or a tar file")
-    recipe.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run resumes")
+    recipe.add_argument(
+        "--images", metavar="IMAGES", type=Path, required=True, help="folder of images or tar files, or a tar file"
+    )
+    recipe.add_argument(
+        "-o", "--output", metavar="RUN", type=Path, required=True, help="folder of the run; an unfinished run resumes"
+    )
     budget = recipe.add_mutually_exclusive_group(required=True)
     budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")
     budget.add_argument("--minutes", type=float, help="length of the run in minutes of work")
@@ -56,8 +60,13 @@ def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
 
 def _add_pixels(recipe: argparse.ArgumentParser) -> None:
     recipe.add_argument("--crop", type=_crop, default=128, help="crop size in pixels, a multiple of 16")
-    recipe.add_argument("--perceptual", type=Path, help="safetensors of the networks behind LPIPS and DISTS")
-    recipe.add_argument("--vgg-share", type=_share, help="of the batch, for DISTS and the adversary (default: 0.2)")
+    recipe.add_argument(
+        "--networks",
+        metavar="FILE",
+        type=Path,
+        help="safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md)",
+    )
+    recipe.add_argument("--vgg-share", type=_share, help="share of the batch for DISTS and adversary (default: 0.2)")
     recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
 
 
@@ -69,21 +78,19 @@ def _parser() -> argparse.ArgumentParser:
     tokenizer = recipes.add_parser("tokenizer", help="encoder, codebook and pixel decoder")
     _add_common(tokenizer, batch=12)
     _add_pixels(tokenizer)
-    tokenizer.add_argument(
-        "--codebook", type=_power_of_two, help="words of the codebook (default: 256, or those of --start)"
-    )
-    tokenizer.add_argument("--start", type=Path, metavar="RUN", help="go on from the tokenizer of this run or bundle")
+    tokenizer.add_argument("--codebook", type=_power_of_two, help="codebook size (default: 256, or that of --start)")
+    tokenizer.add_argument("--start", type=Path, metavar="RUN", help="continue the tokenizer of this run or bundle")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)
 
-    decoder = recipes.add_parser("decoder", help="the pixel decoder alone, further, on the tokens as they are")
+    decoder = recipes.add_parser("decoder", help="fine-tune the pixel decoder alone; tokens stay as they are")
     _add_common(decoder, batch=12)
     _add_pixels(decoder)
-    lossy = "of the batch, grids whose lost tokens the prior of OUT regenerated (default: none)"
+    lossy = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
     decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
 
-    prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of OUT/tokenizer.safetensors")
+    prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of RUN/tokenizer.safetensors")
     _add_common(prior, batch=12)
-    prior.add_argument("--start", type=Path, metavar="RUN", help="go on from the prior of this run or bundle")
+    prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
     text = "token grids of each photograph: as it is, and augmented (default: 1)"
     prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
@@ -101,8 +108,8 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     options = RunOptions(
-        photos=arguments.photos,
-        out=arguments.out,
+        images=arguments.images,
+        output=arguments.output,
         steps=arguments.steps,
         minutes=arguments.minutes,
         batch=arguments.batch,
@@ -121,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer
 
-    networks = Networks(arguments.perceptual) if arguments.perceptual else None
+    networks = Networks(arguments.networks) if arguments.networks else None
     warm = arguments.recipe == "decoder" or arguments.start
     weights = tokenizer.WARM_WEIGHTS if warm else tokenizer.WEIGHTS
     weights = replace(weights, share=arguments.vgg_share or weights.share)

@@ -1,6 +1,6 @@
-"""A smaller codebook for a tokenizer that has one: k-means over its words, each counting as often as it is used.
+"""A smaller codebook for a tokenizer that has one: k-means over its codewords, each counting as often as it is used.
 
-So the published UIGC codec (ICME 2024) reduces the thousands of words of a VQGAN to 16-256, which is what makes its
+So the published UIGC codec (ICME 2024) reduces the thousands of codewords of a VQGAN to 16-256, which is what makes its
 rates possible.
 """
 
@@ -27,22 +27,22 @@ def use(grids: Iterable[Tensor], codebook: int) -> NDArray[np.int64]:
     return counts.numpy()
 
 
-def reduced(words: Tensor, counts: NDArray[np.int64], count: int) -> tuple[Tensor, float]:
-    """``count`` words for those of ``words`` (n, dim) that were used, and the share of their variance that is kept.
+def reduced(codewords: Tensor, counts: NDArray[np.int64], count: int) -> tuple[Tensor, float]:
+    """Return ``count`` codewords for the used ones of ``codewords`` (n, dim), and the share of their variance kept.
 
-    The same input gives the same words. Raises :class:`InputError` if fewer than ``count`` were used.
+    The same input gives the same codewords. Raises :class:`InputError` if fewer than ``count`` were used.
     """
     used = np.flatnonzero(counts)
     if len(used) < count:
         raise InputError(
-            f"Only {len(used)} of {len(words)} words occur in the photographs and {count} were asked for; give more "
-            "photographs, or ask for fewer words."
+            f"Only {len(used)} of {len(codewords)} codewords occur in the photographs and {count} were asked for; "
+            "give more photographs, or ask for fewer codewords."
         )
-    points, weights = words.detach().cpu().double().numpy()[used], counts[used].astype(np.float64)
+    points, weights = codewords.detach().cpu().double().numpy()[used], counts[used].astype(np.float64)
     centres = _clusters(points, weights, count)
     middle = np.average(points, axis=0, weights=weights)
     lost, all_of_it = (weights @ _squares(points, to).min(axis=1) for to in (centres, middle[None]))
-    return torch.from_numpy(centres).to(words.dtype), float(1 - lost / all_of_it) if all_of_it else 1.0
+    return torch.from_numpy(centres).to(codewords.dtype), float(1 - lost / all_of_it) if all_of_it else 1.0
 
 
 def _clusters(points: Floats, weights: Floats, count: int) -> Floats:

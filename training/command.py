@@ -18,9 +18,9 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     text = ".ckpt, .pth or .safetensors of an f16 VQGAN in the layout of taming-transformers"
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("-o", "--output", metavar="RUN", type=Path, required=True, help="folder of the run to begin")
-    parser.add_argument("--words", metavar="K", type=int, help="reduce the codebook to K words; needs --photos")
-    text = "folder of images or tar files, or a tar file, on which the use of words is counted"
-    parser.add_argument("--photos", metavar="PHOTOS", type=Path, help=text)
+    parser.add_argument("--codebook", metavar="K", type=int, help="reduce the codebook to K codewords; needs --images")
+    text = "folder of images or tar files, or a tar file, on which the use of codewords is counted"
+    parser.add_argument("--images", metavar="IMAGES", type=Path, help=text)
     parser.add_argument("--photo-limit", metavar="N", type=int, help="count on at most N photographs")
     parser.add_argument("--device", help="where the photographs are encoded (default: a GPU if there is one)")
     parser.add_argument("--force", action="store_true", help="replace the tokenizer of RUN if it has one")
@@ -36,38 +36,43 @@ def _run(arguments: argparse.Namespace) -> None:
     if target.exists() and not arguments.force:
         raise OutputError(f"{target} exists; give --force to replace it, or another folder.")
     vqgan = load_vqgan(arguments.checkpoint)
-    _say(arguments, f"{arguments.checkpoint}: {describe(vqgan.config)}")
-    vqgan = _with_fewer_words(vqgan, arguments) if arguments.words else _whole(vqgan, arguments.checkpoint)
+    _log(arguments, f"{arguments.checkpoint}: {describe(vqgan.config)}")
+    vqgan = _with_fewer_codewords(vqgan, arguments) if arguments.codebook else _unreduced(vqgan, arguments.checkpoint)
     arguments.output.mkdir(parents=True, exist_ok=True)
     save_tokenizer(arguments.output, vqgan.state_dict(), vqgan.config)
-    _say(arguments, f"{target}: {vqgan.config.codebook} words; train a prior on it with: python -m uigc.training prior")
+    _log(
+        arguments,
+        f"{target}: {vqgan.config.codebook} codewords; train a prior on it with: python -m uigc.training prior",
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:
     from uigc.runtime.bundle.manifest import is_codebook_size
 
-    if arguments.words is not None and not is_codebook_size(arguments.words):
-        raise UsageError(f"--words is {arguments.words}, and a power of two from 4 to 4096 is needed; give another.")
-    if arguments.words is not None and arguments.photos is None:
-        raise UsageError("--words needs --photos, on which the use of words is counted; give a folder of photographs.")
-    if arguments.words is None and (arguments.photos or arguments.photo_limit or arguments.device):
-        raise UsageError("--photos, --photo-limit and --device serve --words alone; give --words, or leave them out.")
+    if arguments.codebook is not None and not is_codebook_size(arguments.codebook):
+        raise UsageError(
+            f"--codebook is {arguments.codebook}, and a power of two from 4 to 4096 is needed; give another."
+        )
+    if arguments.codebook is not None and arguments.images is None:
+        raise UsageError("--codebook needs --images, on which the use of codewords is counted; give a folder of them.")
+    if arguments.codebook is None and (arguments.images or arguments.photo_limit or arguments.device):
+        raise UsageError("--images, --photo-limit and --device serve --codebook alone; give it, or leave them out.")
 
 
-def _whole(vqgan: VQGAN, path: Path) -> VQGAN:
+def _unreduced(vqgan: VQGAN, path: Path) -> VQGAN:
     from uigc.runtime.bundle.manifest import is_codebook_size
 
     words = vqgan.config.codebook
     if not is_codebook_size(words):
         raise InputError(
-            f"{path} has {words} words, and a power of two from 4 to 4096 is needed; reduce them with, for example, "
-            "--words 256 --photos PHOTOS."
+            f"{path} has {words} codewords, and a power of two from 4 to 4096 is needed; reduce them with, for "
+            "example, --codebook 256 --images IMAGES."
         )
     return vqgan
 
 
-def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
-    """Count the words' use on the photographs that are not held out, and reduce them."""
+def _with_fewer_codewords(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
+    """Count the use of codewords on the photographs that are not held out, and reduce them."""
     import contextlib
     import os
     import random
@@ -79,9 +84,9 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
     from uigc.training.photos import Photos
     from uigc.training.prior import token_grids
 
-    words, wanted = vqgan.config.codebook, arguments.words
+    words, wanted = vqgan.config.codebook, arguments.codebook
     if wanted >= words:
-        raise UsageError(f"--words is {wanted} and the codebook has {words}; give fewer, or leave --words out.")
+        raise UsageError(f"--codebook is {wanted} and the codebook has {words}; give fewer, or leave --codebook out.")
     try:
         device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
@@ -90,19 +95,19 @@ def _with_fewer_words(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
         if arguments.quiet:  # no progress bars
             stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         stack.enter_context(torch.no_grad())
-        photos = Photos(arguments.photos, device, PATCH, arguments.photo_limit)
+        photos = Photos(arguments.images, device, PATCH, arguments.photo_limit)
         grids = token_grids(vqgan.to(device), photos.training, random.Random(0))
     counts = use(grids, words)
     centres, kept = reduced(vqgan.quantizer.words, counts, wanted)
-    _say(
+    _log(
         arguments,
-        f"{int((counts > 0).sum())} of {words} words occur in {len(grids)} photographs; {wanted} words in their place "
+        f"{int((counts > 0).sum())} of {words} codewords occur in {len(grids)} photographs; {wanted} in their place "
         f"keep {kept:.0%} of the variance",
     )
     return vqgan.cpu().with_codewords(centres)
 
 
-def _say(arguments: argparse.Namespace, text: str) -> None:
+def _log(arguments: argparse.Namespace, text: str) -> None:
     if not arguments.quiet:
         print(text, file=sys.stderr)
 

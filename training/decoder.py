@@ -31,14 +31,14 @@ def train(
     weights: LossWeights = WARM_WEIGHTS,
     regenerated: float = 0.0,
 ) -> None:
-    """Fine-tune the decoder of the tokenizer in ``options.out`` and write it back there; log to ``decoder.jsonl``.
+    """Fine-tune the decoder of the tokenizer in ``options.output`` and write it back there; log to ``decoder.jsonl``.
 
     ``regenerated``: the share of a batch, 0..1 but never all of it, whose lost tokens the prior there regenerates.
     """
     torch.manual_seed(options.seed)
     device = options.device
-    photos = Photos(options.photos, device, size, options.photo_limit)
-    tokenizer = load_tokenizer(options.out).requires_grad_(False)
+    photos = Photos(options.images, device, size, options.photo_limit)
+    tokenizer = load_tokenizer(options.output).requires_grad_(False)
     tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     lossy = min(round(regenerated * options.batch), options.batch - 1)
     made = _regenerated(options, tokenizer, photos) if lossy else []
@@ -55,15 +55,15 @@ def train(
         if lossy:
             images, tokens = _mixed((images, tokens), draw(made, lossy, size, run.rng), run.rng)
         batch = images.contiguous(memory_format=torch.channels_last)
-        words = tokenizer.quantizer.look_up(tokens)
+        codewords = tokenizer.quantizer.look_up(tokens)
         with mixed_precision(device):
-            back = decode(words).float()
+            back = decode(codewords).float()
             judged = loss(back, batch, adversary=adversary if run.progress > ADVERSARIAL_AFTER else None)
         run.optimize(judged.total, **judged.figures)
         teach(adversary, judged, run)
     if run.completed:
         averaged = {f"decoder.{name}": value for name, value in run.average.state.items()}
-        save_tokenizer(options.out, tokenizer.state_dict() | averaged, tokenizer.config)
+        save_tokenizer(options.output, tokenizer.state_dict() | averaged, tokenizer.config)
 
 
 def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random
 
 
 def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Cut]:
-    """Return crops of training photographs with the tokens that the prior of ``options.out`` regenerates for them."""
-    prior = load_prior(options.out).prior.freeze().to(options.device)
+    """Return crops of training photographs with the tokens that the prior of the run regenerates for them."""
+    prior = load_prior(options.output).prior.freeze().to(options.device)
     chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
     return cuts(tokenizer, prior, chosen, random.Random(options.seed))

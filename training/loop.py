@@ -26,8 +26,8 @@ from uigc.runtime.io.atomic import replace as replace_file
 class RunOptions:
     """How a recipe runs: where, how long (``steps``, or ``minutes`` of work over all resumes), and its seed."""
 
-    photos: Path
-    out: Path
+    images: Path
+    output: Path
     steps: int | None
     minutes: float | None
     batch: int
@@ -96,8 +96,8 @@ class Run:
         self.average = Average(module)
         self.step, self.elapsed = 0, 0.0
         self.figures: dict[str, float] = {}
-        options.out.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = options.out / f"{name}.checkpoint"
+        options.output.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = options.output / f"{name}.checkpoint"
         if self.checkpoint.exists():
             self._resume()
         self.finished_before = self.progress >= 1
@@ -174,7 +174,7 @@ class Run:
     def log(self, **figures: object) -> None:
         """Append one JSON object to ``NAME.jsonl``."""
         line = {"step": self.step, "seconds": round(self.elapsed, 1), **self.figures, **figures}
-        with open(self.options.out / f"{self.name}.jsonl", "a", encoding="utf-8") as file:
+        with open(self.options.output / f"{self.name}.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def report(self, **figures: object) -> None:
@@ -204,7 +204,7 @@ class Run:
         if state["subject"] != self.subject:
             raise SystemExit(
                 f"{self.checkpoint} belongs to another run (it trained {state['subject']}, this is {self.subject}); "
-                "remove it, or give another --out."
+                "remove it, or give another --output."
             )
         self.module.load_state_dict(state["module"])
         self.average.state, self.average.updates = state["average"], state["updates"]

@@ -94,10 +94,10 @@ def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, in
 
 
 class Masker:
-    """What an encoder that is asked for ``mask`` does with a grid of tokens (h, w); ``words`` (codebook, dim)."""
+    """What an encoder that is asked for ``mask`` does with a grid of tokens (h, w); ``codewords`` (codebook, dim)."""
 
-    def __init__(self, prior: Prior, words: Tensor, tokens: Tensor, mask: Mask) -> None:
-        self.prior, self.words, self.tokens, self.mask = prior, words, tokens, mask
+    def __init__(self, prior: Prior, codewords: Tensor, tokens: Tensor, mask: Mask) -> None:
+        self.prior, self.codewords, self.tokens, self.mask = prior, codewords, tokens, mask
         rows, columns = tokens.shape
         window = prior.config.window
         self._border = (0, -columns % window, 0, -rows % window)
@@ -106,7 +106,7 @@ class Masker:
     def kept(self) -> Tensor:
         """Bits of the blocks (ceil(h/2), ceil(w/2)) that are sent whole."""
         made = self.back(torch.zeros(block_shape(*self.tokens.shape), dtype=torch.bool))
-        steps = in_steps(self.words.cpu().numpy())
+        steps = in_steps(self.codewords.cpu().numpy())
         return torch.from_numpy(lost_blocks(self.tokens.cpu().numpy(), made.cpu().numpy(), steps, self.mask.share))
 
     def back(self, kept: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def draw_mask(rng: random.Random) -> Mask:
     return Mask(rng.choice(LOSSY), None if rng.random() < 0.5 else rng.uniform(0, LARGEST_KEPT))
 
 
-def count_mask_bits(prior: Prior, words: Tensor, grids: Sequence[Tensor], rng: random.Random) -> Tensor:
+def count_mask_bits(prior: Prior, codewords: Tensor, grids: Sequence[Tensor], rng: random.Random) -> Tensor:
     """The table int32 (1024,) that the edge bits are coded with, counted on what encoders keep of token grids."""
-    kept = [Masker(prior, words, grid, draw_mask(rng)).kept() for grid in grids]
+    kept = [Masker(prior, codewords, grid, draw_mask(rng)).kept() for grid in grids]
     return torch.from_numpy(count_table([bits.numpy() for bits in kept]))

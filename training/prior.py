@@ -67,11 +67,11 @@ def _tokenized(
     options: RunOptions, tokenizer: VQTokenizer, fingerprint: str, variants: int
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Training grids and held-out grids, computed once and kept in ``tokens.pt``."""
-    subject = [fingerprint, str(options.photos.resolve()), options.photo_limit, options.seed, variants]
-    kept = options.out / "tokens.pt"
+    subject = [fingerprint, str(options.images.resolve()), options.photo_limit, options.seed, variants]
+    kept = options.output / "tokens.pt"
     state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
     if state.get("subject") != subject:
-        photos = Photos(options.photos, options.device, SMALLEST_SIDE, options.photo_limit)
+        photos = Photos(options.images, options.device, SMALLEST_SIDE, options.photo_limit)
         rng = random.Random(options.seed)
         with torch.no_grad():
             state = {
@@ -139,12 +139,12 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
 
 
 def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
-    """The prior of a run or a bundle for the words of another tokenizer: each begins as the nearest of its own."""
+    """The prior of a run or a bundle for the codewords of another tokenizer: each begins as the nearest of its own."""
     prior, ours = load_prior(folder, twin, any_arithmetic=True).prior, tokenizer.quantizer.words.cpu()
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(
-            f"The words of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run's have "
+            f"The codewords of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run "
             f"{ours.shape[1]}, so that none is like another; start from another prior, or leave out --start."
         )
     nearest = torch.cdist(ours, theirs).argmin(1)
@@ -162,7 +162,7 @@ def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior
 def train(
     options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None, variants: int = 1
 ) -> None:
-    """Train on the tokens of ``options.out``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
+    """Train on the tokens of ``options.output``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
     ``variants``: token grids of each photograph, all but the first augmented.
@@ -171,7 +171,7 @@ def train(
     name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
     device = options.device
-    tokenizer = load_tokenizer(options.out).to(device)
+    tokenizer = load_tokenizer(options.output).to(device)
     started = prior_for(tokenizer, start, twin) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
@@ -198,7 +198,7 @@ def train(
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
             mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
-        save_prior(options.out, run.average.state, prior, mask_table, name, fingerprint)
+        save_prior(options.output, run.average.state, prior, mask_table, name, fingerprint)
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:

@@ -109,7 +109,7 @@ def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> 
 
 
 def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
-    """Mean figures of the tokenizer alone on the middle ``size`` pixels of each image, and the words it used."""
+    """Return mean figures of the tokenizer on the middle ``size`` pixels of each image, and the codewords it uses."""
     lpips = LPIPS(networks) if networks else None
     dists = DISTS(networks) if networks else None
     figures: dict[str, list[float]] = {"psnr": [], "held_out_lpips": [], "held_out_dists": []}
@@ -144,12 +144,12 @@ def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks 
     """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
     with averaged(run):
         figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_image(run.options.out / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
+        save_image(run.options.output / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
     run.report(**figures)
 
 
 def _started(folder: Path, codebook: int | None) -> Tokenizer:
-    """A trained tokenizer; with as many new words as ``codebook`` says, yet to be fitted, if it is not None."""
+    """Load a trained tokenizer; if ``codebook`` is not None, with that many new codewords, yet to be fitted."""
     tokenizer = load_tokenizer(folder)
     if not isinstance(tokenizer, Tokenizer):
         raise InputError(
@@ -182,13 +182,13 @@ def train(
     start: Path | None = None,
     codebook: int | None = None,
 ) -> None:
-    """Train a tokenizer; write ``tokenizer.safetensors``, ``tokenizer.jsonl`` and ``tokenizer.png`` to ``options.out``.
+    """Train a tokenizer; write ``tokenizer.safetensors``, ``.jsonl`` and ``.png`` to ``options.output``.
 
     ``start``: folder of a run whose tokenizer and configuration this one continues. ``codebook``: another number of
     codewords, which are then fitted anew.
     """
     torch.manual_seed(options.seed)
-    photos = Photos(options.photos, options.device, size, options.photo_limit)
+    photos = Photos(options.images, options.device, size, options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
     tokenizer = _started(start, codebook) if start else Tokenizer(replace(config, codebook=codebook or config.codebook))
     tokenizer.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -204,12 +204,12 @@ def train(
         batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
         with mixed_precision(options.device):
             latents = encode(batch)
-        words, commitment = tokenizer.quantizer(latents.float())
+        codewords, commitment = tokenizer.quantizer(latents.float())
         with mixed_precision(options.device):
-            back = decode(words).float()
+            back = decode(codewords).float()
             perceptual = start is not None or run.progress > PERCEPTUAL_AFTER
             judged = loss(back, batch, perceptual, adversary if run.progress > adversarial_after else None)
         run.optimize(judged.total + COMMITMENT_WEIGHT * commitment, commitment=commitment, **judged.figures)
         teach(adversary, judged, run)
     if run.completed:
-        save_tokenizer(options.out, run.average.state, tokenizer.config)
+        save_tokenizer(options.output, run.average.state, tokenizer.config)
