@@ -15,6 +15,7 @@ test: lint
 lint: .venv/test
 	.venv/test/bin/ruff check .
 	.venv/test/bin/ruff format --check .
+	.venv/test/bin/codespell
 	rm -rf build  # setuptools would take what older builds left there into the wheel
 	.venv/test/bin/python $(PIP) --no-deps --no-build-isolation --target build/tree .
 	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc

@@ -37,18 +37,33 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert 1e6 < sum(info.file_size for info in bundle) < BUNDLE_LIMIT
 
 
-def test_the_wheel_runs_apart_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, wheel]
     subprocess.run(pip, check=True)
-    code = (
-        "import uigc as r, numpy as n; "
-        "c = r.Codec(); x = n.zeros((20, 30, 3), n.uint8); "
-        "print(r.__file__, c.decompress(c.compress(x)).shape)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return folder
+
+
+CODE = """
+import numpy, uigc
+codec, image = uigc.Codec(), numpy.zeros((20, 30, 3), numpy.uint8)
+print(uigc.__file__, codec.decompress(codec.compress(image)).shape, uigc.__version__)
+"""
+
+
+@pytest.mark.parametrize("place", ["empty", "beside a folder called uigc", "checkout"])
+def test_the_wheel_runs_wherever_it_is_called(site: Path, tmp_path: Path, place: str) -> None:
+    """A folder of that name beside the caller, such as a checkout, is not taken for the package."""
+    if place == "beside a folder called uigc":
+        (tmp_path / "uigc" / "runtime").mkdir(parents=True)
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+        [sys.executable, "-c", CODE],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        cwd=ROOT if place == "checkout" else tmp_path,
     )
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
     assert "(20, 30, 3)" in done.stdout

@@ -1,0 +1,90 @@
+"""Write API.md from the docstrings of the public names: ``python docs/api.py``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime import errors, providers, spans
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.token_codec import Encoded
+
+PAGE = Path(__file__).parent / "API.md"
+INTRODUCTION = """# Python interface
+
+This page is the reference of the public names, made from their docstrings by `python docs/api.py`. `from uigc import
+Codec, Bundle, ExitCode, Mask, UigcError, __version__` loads each on first use; the other names are imported from the
+modules that are stated with them. Arrays are numpy arrays; their names are those of `runtime/arrays.py`.
+"""
+SECTIONS: dict[str, list[Any]] = {
+    "The codec": [Codec, Encoded],
+    "Bundles and masks": [Bundle, Mask, MaskMode],
+    "Providers": [providers.Provider, providers.Graph, providers.ProviderOptions, providers.find, providers.available],
+    "Times": [spans.Recorder, spans.recording, spans.Span, spans.Timed],
+}
+
+
+def signature(value: Any) -> str:
+    """Return the parameters of a function or class as one writes them, without ``self``."""
+    written, starred = [], False
+    for name, parameter in inspect.signature(value).parameters.items():
+        if name in ("self", "cls"):
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            written.append("*")
+            starred = True
+        default = parameter.default
+        shown = default.__name__ if inspect.isfunction(default) else repr(default)
+        written.append(name if default is parameter.empty else f"{name}={shown}")
+    return f"({', '.join(written)})"
+
+
+def described(value: Any) -> str:
+    text = textwrap.dedent(inspect.getdoc(value) or "").replace("``", "`").strip()
+    return re.sub(r":(?:class|meth|func|data|mod):`~?([^`]+)`", lambda found: f"`{found[1].split('.')[-1]}`", text)
+
+
+def members(kind: type) -> Iterator[str]:
+    """Yield the public methods and properties that a class documents itself."""
+    for name, value in vars(kind).items():
+        if name.startswith("_"):
+            continue
+        inner = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        if isinstance(inner, property) and inner.__doc__:
+            yield f"* **`{name}`**: {' '.join(described(inner).split())}"
+        elif inspect.isfunction(inner) and inner.__doc__:
+            yield f"* **`{name}{signature(inner)}`**\n\n{textwrap.indent(described(inner), '  ')}\n"
+
+
+def entry(value: Any) -> str:
+    takes = "" if isinstance(value, type) and issubclass(value, MaskMode) else signature(value)
+    lines = [f"### {value.__name__}", "", "```", f"from {value.__module__} import {value.__name__}"]
+    lines += [f"{value.__name__}{takes}"] * bool(takes) + ["```", ""]
+    lines += [described(value), ""]
+    if isinstance(value, type):
+        lines += [*members(value), ""]
+    return "\n".join(lines)
+
+
+def error_table() -> str:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.UigcError)]
+    rows = [f"| `{kind.__name__}` | {int(kind.exit_code)} | {' '.join(described(kind).split())} |" for kind in kinds]
+    return "\n".join(["| `from uigc.runtime.errors import ...` | exit code | |", "|---|---|---|", *rows])
+
+
+def page() -> str:
+    parts = [INTRODUCTION]
+    for title, values in SECTIONS.items():
+        parts += [f"## {title}\n", *map(entry, values)]
+    parts += ["## Errors\n", error_table(), ""]
+    return "\n".join(line.rstrip() for line in "\n".join(parts).splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
