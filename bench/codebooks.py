@@ -1,6 +1,6 @@
-"""Which codebook gives the best images at a rate: ``python -m uigc.bench.codebooks A.json B.json --bpp 0.02``.
+"""Compare codebooks at one rate: ``python -m uigc.bench.codebooks A.json B.json --bpp 0.02``.
 
-Reads what ``uigc evaluate --json`` wrote of bundles whose codebooks have different sizes, on the same images, and
+Reads the results of ``uigc evaluate --json`` for bundles whose codebooks have different sizes, on the same images, and
 interpolates LPIPS and DISTS of each between its masks, at the rate of a file that all of them reach.
 """
 

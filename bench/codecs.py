@@ -32,7 +32,7 @@ class Coded:
     pixels: Pixels
 
 
-class Coder(ABC):
+class BaselineCodec(ABC):
     """A codec with a list of settings."""
 
     name: str
@@ -44,7 +44,7 @@ class Coder(ABC):
         """The image uint8 (H, W, 3) at each setting."""
 
 
-class Uigc(Coder):
+class Uigc(BaselineCodec):
     """Ours; a setting is a mask. It also counts what the prior costs (see :meth:`prior_figures`)."""
 
     name = "uigc"
@@ -88,7 +88,7 @@ _PILLOW: dict[str, tuple[str, dict[str, Any], str | None]] = {
 NAMES = ("uigc", *_PILLOW)
 
 
-class Pillow(Coder):
+class Pillow(BaselineCodec):
     """A codec that Pillow writes; a setting is its quality."""
 
     def __init__(self, name: str, qualities: list[int]) -> None:
@@ -115,7 +115,7 @@ class Pillow(Coder):
                 yield Coded(quality, stream.getvalue(), np.array(back.convert("RGB")))
 
 
-def make(name: str, settings: list[str] | None, codec: Codec | None) -> Coder:
+def create(name: str, settings: list[str] | None, codec: Codec | None) -> BaselineCodec:
     """The coder of a name; ``settings``: masks of ours, qualities of others, None for a choice; ``codec``: of ours."""
     if name == "uigc":
         assert codec is not None

@@ -13,7 +13,7 @@ _CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # those of coders.py, which m
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images")
-    parser.add_argument("--codec", choices=_CODECS, default="uigc", help="whose files (default: uigc)")
+    parser.add_argument("--codec", choices=_CODECS, default="uigc", help="codec to measure (default: uigc)")
     text = "masks of uigc, qualities of another codec; may be given several times (default: all masks)"
     parser.add_argument("--setting", "--mask", metavar="S", action="append", help=text)
     text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR alone"
@@ -36,8 +36,8 @@ def _configure_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="FILE_OR_SIZE", help=text)
     add_mask(parser)
     parser.add_argument("--batch", metavar="N", type=count, default=1, help="images at a time (default: 1)")
-    parser.add_argument("--repeats", metavar="N", type=count, default=20, help="how often it is measured (default: 20)")
-    text = "how often it runs before it is measured (default: 3)"
+    parser.add_argument("--repeats", metavar="N", type=count, default=20, help="measured repeats (default: 20)")
+    text = "repeats before the measured ones (default: 3)"
     parser.add_argument("--warm-up", metavar="N", type=count, default=3, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--trace", metavar="FILE", help="write a trace for ui.perfetto.dev or chrome://tracing")
@@ -50,4 +50,4 @@ def _profile(arguments: argparse.Namespace) -> None:
     profile.run(arguments)
 
 
-profile = Command("say where the time goes, step by step", _configure_profile, _profile)
+profile = Command("profile encoding and decoding step by step", _configure_profile, _profile)

@@ -47,7 +47,7 @@ class Peer:
         return line
 
     def decoding(self, model: str) -> Callable[[], float]:
-        """What decodes once and returns the seconds that it took there."""
+        """Return a function that decodes once in the worker and returns the seconds that it took there."""
 
         def decode() -> float:
             assert self._process.stdin is not None

@@ -1,4 +1,4 @@
-"""What exactness costs: ``python -m uigc.bench.cost RUN --images DIR --json FILE``.
+"""Measure the cost of exactness: ``python -m uigc.bench.cost RUN --images DIR --json FILE``.
 
 The dyadic prior of a run against its float twin (``python -m uigc.training prior --twin``: the same size, data and
 steps): bits per token on images, and time per stage on ONNX Runtime, side by side, in every precision.
@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from uigc.bench.interleaved import take_turns
+from uigc.bench.interleaved import time_interleaved
 from uigc.bench.result import machine, write
 from uigc.export.modules.checkpoint import load_prior
 from uigc.export.modules.prior import Prior
@@ -29,6 +29,7 @@ from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.verify import image_grids
 from uigc.runtime.exactness.conformance import context
+from uigc.runtime.format.grid import pad_to_windows, stage_context
 from uigc.runtime.providers import Graph, ProviderOptions
 
 GRID = (32, 48)  # tokens of a 768x512 image
@@ -47,7 +48,7 @@ class _FloatStage(nn.Module):
 
 
 def twin_spec(twin: Prior, stage: int) -> Spec:
-    """What is traced of the twin: tokens int32 (batch, H, W) -> logits float32 (batch, asked, codebook)."""
+    """Describe a stage of the twin: tokens int32 (batch, H, W) -> logits float32 (batch, asked, codebook)."""
     window = twin.config.window
     example = torch.randint(twin.config.codebook, (2, 2 * window, 3 * window), dtype=torch.int32)
     dynamic = {0: ("batch", 1), 1: ("rows", window), 2: ("columns", window)}
@@ -60,11 +61,8 @@ def bits(bundle: Bundle, grids: list[NDArray[np.int32]], load: Loader, unit: flo
     for stage in range(len(schedule)):
         graph = load(stage)
         for grid in grids:
-            height, width = grid.shape
-            tall, wide = height + -height % bundle.window, width + -width % bundle.window
-            padded = np.full((tall, wide), bundle.pad, np.int32)
-            padded[:height, :width] = grid
-            seen = np.where((padded != bundle.pad) & (schedule.stage_of(tall, wide) >= stage), bundle.unknown, padded)
+            padded = pad_to_windows(grid, bundle.window, bundle.pad)
+            seen = stage_context(grid, stage, schedule, bundle.window, bundle.unknown, bundle.pad)
             logits = graph(seen[None])[0].astype(np.float64) * unit
             asked = schedule.gather(padded, stage)
             real = asked != bundle.pad
@@ -82,7 +80,7 @@ def times(bundle: Bundle, loaders: dict[str, Loader], repeats: int) -> list[dict
     for stage in range(len(bundle.schedule)):
         tokens = context(bundle, grid, stage, 0)
         graphs = {name: load(stage) for name, load in loaders.items()}
-        taken = take_turns({name: partial(graph, tokens) for name, graph in graphs.items()}, repeats)
+        taken = time_interleaved({name: partial(graph, tokens) for name, graph in graphs.items()}, repeats)
         results.append(
             {name: {"median": round(each.median, 3), "p95": round(each.p95, 3)} for name, each in taken.items()}
         )
@@ -137,7 +135,7 @@ def _ratios(stages: list[dict[str, dict[str, float]]], name: str) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.cost", description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run that trained both")
-    parser.add_argument("--bundle", help="bundle of that run's prior instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle of that run's prior instead of the default one")
     parser.add_argument("--images", type=Path, help="folder of images to count bits on (default: the sample)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=30)

@@ -1,4 +1,5 @@
-"""What building takes and gives: ``python -m uigc.bench.engines --json bench/results/engines.json``.
+"""Measure how long engines take to build, and how large they are: ``python -m uigc.bench.engines --json
+bench/results/engines.json``.
 
 Builds every engine of a bundle with TensorRT for RTX, which needs no GPU for it: encoder, all stages and decoder in
 fp16, and in int8 those that the bundle has int8 graphs for.
@@ -29,7 +30,7 @@ def order(bundle: Bundle, precision: str, profiles: tuple[Profile, ...], targets
 
 
 def row(engine: Sidecar) -> dict[str, Any]:
-    """What the JSON file holds of an engine."""
+    """Return the entry of an engine in the JSON file."""
     return {
         "engine": engine.source.graph,
         "precision": engine.source.precision,
@@ -46,7 +47,7 @@ def row(engine: Sidecar) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.engines", description=__doc__)
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
     parser.add_argument("--backend", choices=tuple(backend.FLAVOURS), default="tensorrt-rtx")
     parser.add_argument("--target", action="append", help="GPU to build for (default with tensorrt-rtx: three)")
     parser.add_argument("--profile", action="append", help=f"size of image (default: {DEFAULT})")

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from uigc.bench import codecs
-from uigc.bench.codecs import Coded, Coder, Uigc
+from uigc.bench.codecs import BaselineCodec, Coded, Uigc
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
@@ -94,8 +94,10 @@ def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def measure(paths: Sequence[Path], coder: Coder, yardstick: Yardstick, quiet: bool = False) -> list[dict[str, Any]]:
-    """One entry a setting of the coder: its figures of each image and their means."""
+def measure(
+    paths: Sequence[Path], coder: BaselineCodec, yardstick: Yardstick, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Return one entry for each setting of the codec: its figures of each image and their means."""
     records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
     for path in tqdm(paths, desc=coder.name, unit="pictures", disable=quiet or not sys.stderr.isatty()):
         pixels = image.read(path.read_bytes())
@@ -114,7 +116,7 @@ def measure(paths: Sequence[Path], coder: Coder, yardstick: Yardstick, quiet: bo
 
 
 def means(records: list[Record]) -> dict[str, float | None]:
-    """Of each figure over the images; None where it was not measured."""
+    """Return the mean of each figure over the images; None where it was not measured."""
     values = {name: [getattr(record, name) for record in records] for name in FIGURES}
     return {name: None if None in each else round(float(np.mean(each)), 6) for name, each in values.items()}
 
@@ -144,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths = images_in(arguments.folder)
     yardstick = Yardstick(arguments.networks)
     codec = make_codec(arguments) if arguments.codec == "uigc" else None
-    coder = codecs.make(arguments.codec, arguments.setting, codec)
+    coder = codecs.create(arguments.codec, arguments.setting, codec)
     entries = measure(paths, coder, yardstick, arguments.quiet)
     prior = coder.prior_figures() if isinstance(coder, Uigc) else None
     show(table(entries))

@@ -46,7 +46,7 @@ def torch_outcomes(bundle: Bundle, solved: list[conformance.Case], device: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.exactness", description=__doc__)
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
     parser.add_argument("--windows", type=int, default=1000, help="random windows (default: 1000)")
     parser.add_argument("--images", type=Path, help="folder of images whose token grids are tried too")
     parser.add_argument("--seed", type=int, default=0)

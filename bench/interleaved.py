@@ -24,7 +24,7 @@ class Times:
         return float(np.percentile(self.milliseconds, 95))
 
 
-def take_turns(
+def time_interleaved(
     contenders: Mapping[str, Callable[[], object]],
     repeats: int,
     warm_up: int = 3,

@@ -18,7 +18,7 @@ RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever held."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
     if status.is_file():
         (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
@@ -26,8 +26,11 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
-def apart(module: str, words: Iterable[object], doing: str) -> dict[str, Any]:
-    """What ``python -m module`` prints, a JSON object, on its last line; ``doing`` says of what an error is one."""
+def run_isolated(module: str, words: Iterable[object], doing: str) -> dict[str, Any]:
+    """Run ``python -m module`` in its own process and return the JSON object on its last line of output.
+
+    ``doing`` names the task in error messages.
+    """
     done = subprocess.run([sys.executable, "-m", module, *map(str, words)], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise UigcError(f"{doing} ended with {done.returncode}, for the reason above.")
@@ -35,8 +38,8 @@ def apart(module: str, words: Iterable[object], doing: str) -> dict[str, Any]:
     return found
 
 
-def codec_words(words: list[str], own: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
-    """The arguments that choose the codec: ``words`` without the options ``own``, of a value, and ``lists``."""
+def codec_arguments(words: list[str], own: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
+    """Return the arguments that choose the codec: ``words`` without the options ``own``, of a value, and ``lists``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in own:
         parser.add_argument(name)
@@ -46,6 +49,6 @@ def codec_words(words: list[str], own: Iterable[str], lists: Iterable[str] = ())
 
 
 def size(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT as an argument."""
+    """Read an argument WIDTHxHEIGHT."""
     width, _, height = text.partition("x")
     return int(width), int(height)

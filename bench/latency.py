@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from uigc.bench.compressai_peer import MODELS, Peer
-from uigc.bench.interleaved import Times, take_turns
+from uigc.bench.interleaved import Times, time_interleaved
+from uigc.bench.isolated import size
 from uigc.bench.profile import sample
 from uigc.bench.report import fill, table
 from uigc.bench.result import machine, write
@@ -83,7 +84,7 @@ def measure(
     def tell(done: int, total: int) -> None:
         print(f"\rround {done + 1} of {total}", end="\n" if done + 1 == total else "", flush=True)
 
-    times = take_turns(contenders, repeats, every=slow, progress=tell)
+    times = time_interleaved(contenders, repeats, every=slow, progress=tell)
     return [_row(settings[name], batch, pixels, taken, times[first]) for name, taken in times.items()]
 
 
@@ -138,18 +139,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
-
-
 def main(given: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.latency", description=__doc__)
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
-    parser.add_argument("--size", type=_size, nargs="+", default=[(768, 512)], help="WIDTHxHEIGHT (default: 768x512)")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
+    parser.add_argument("--size", type=size, nargs="+", default=[(768, 512)], help="WIDTHxHEIGHT (default: 768x512)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (default: 1)")
-    parser.add_argument("--mask", default="edge", help="of the file that is decoded (default: edge)")
-    parser.add_argument("--threads", type=int, default=2, help="of every contender on the CPU (default: 2)")
+    parser.add_argument("--mask", default="edge", help="mask of the file that is decoded (default: edge)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every contender on the CPU (default: 2)")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out; it needs a C++ compiler")
     parser.add_argument("--compressai", metavar="PYTHON", help="interpreter of an environment with CompressAI")

@@ -93,7 +93,7 @@ class LPIPS(nn.Module):
         return self.distance(self.features(image), self.features(reference))
 
     def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Of two images whose :meth:`features` are known."""
+        """Return the distance of two images from their :meth:`features`."""
         total = image[0].new_zeros(len(image[0]))
         for stage, (a, b) in enumerate(zip(image, reference, strict=True)):
             weight = self.networks.weight(f"lpips_{self.net}.lin{stage}.model.1.weight").flatten()
@@ -123,7 +123,7 @@ class DISTS(nn.Module):
         return self.distance(self.features(image), self.features(reference))
 
     def distance(self, image: list[Tensor], reference: list[Tensor]) -> Tensor:
-        """Of two images whose :meth:`features` are known."""
+        """Return the distance of two images from their :meth:`features`."""
         alpha, beta = (self.networks.weight(f"dists.{name}").flatten() for name in ("alpha", "beta"))
         total, start = image[0].new_zeros(len(image[0])), 0
         for a, b in zip(image, reference, strict=True):

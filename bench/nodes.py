@@ -1,4 +1,4 @@
-"""How many nodes a stage's graph has: ``python -m uigc.bench.nodes [FOLDER] --json FILE``.
+"""Count the nodes of the stages' graphs: ``python -m uigc.bench.nodes [FOLDER] --json FILE``.
 
 Three counts: that of the file; what the basic optimizations of ONNX Runtime, which are the same for every provider,
 leave if inputs may have any size; and what they leave if the size is a constant. What is left runs for every input.
@@ -19,6 +19,7 @@ from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
 from uigc.runtime.bundle.manifest import MANIFEST
 from uigc.runtime.format.bitstream import PATCH
+from uigc.runtime.format.grid import grid_shape, padded_shape
 from uigc.runtime.providers.library import import_onnxruntime
 
 onnxruntime = import_onnxruntime()
@@ -44,7 +45,7 @@ def left(path: Path, shape: tuple[int, int, int] | None) -> int:
 
 
 def counted(folder: Path, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
-    """Of each graph of a stage in a bundle's folder."""
+    """Count the nodes of every stage graph in a bundle's folder."""
     return [
         {
             "graph": path.stem,
@@ -58,12 +59,15 @@ def counted(folder: Path, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.nodes", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=default_path(), help="of a bundle (default: ours)")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=default_path(), help="folder of a bundle (default: the default bundle)"
+    )
     parser.add_argument("--size", type=size, default=(768, 512), help="WIDTHxHEIGHT (default: 768x512)")
     parser.add_argument("--json", type=Path, help="write all counts to this file")
     arguments = parser.parse_args()
     window = json.loads((arguments.folder / MANIFEST).read_text(encoding="utf-8"))["prior"]["window"]
-    columns, rows = (-(-side // (PATCH * window)) * window for side in arguments.size)
+    width, height = arguments.size
+    rows, columns = padded_shape(*grid_shape(height, width, PATCH), window)
     graphs = counted(arguments.folder, (1, rows, columns))
     for entry in graphs:
         print(f"{entry['graph']:16}{entry['file']:6}{entry['any_size']:6}{entry['one_size']:6}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from uigc.bench.codecs import Coded
 from uigc.bench.evaluate import FIGURES, Record, Yardstick, means
-from uigc.bench.interleaved import take_turns
+from uigc.bench.interleaved import time_interleaved
 from uigc.bench.result import machine, write
 from uigc.runtime import providers
 from uigc.runtime.arrays import Pixels
@@ -35,7 +35,9 @@ def codecs(bundle: Bundle, provider: str, threads: int | None) -> dict[str, Code
 
 
 def quality(chosen: dict[str, Codec], paths: list[Path], yardstick: Yardstick, mask: str) -> dict[str, Any]:
-    """Of each precision, means and each image's figures: of its ``files``, and of its ``decoder`` on fp32's."""
+    """Return means and figures of each image by precision: of its ``files``, and of its ``decoder`` on the tokens of
+    fp32.
+    """
     records: dict[str, dict[str, list[Record]]] = {name: {"files": [], "decoder": []} for name in chosen}
     same: dict[str, list[float]] = {name: [] for name in chosen}
     exact = chosen[FULL]
@@ -65,11 +67,11 @@ def quality(chosen: dict[str, Codec], paths: list[Path], yardstick: Yardstick, m
 
 
 def times(chosen: dict[str, Codec], pixels: Pixels, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each precision and network: median and p95 in milliseconds, and the median as a share of that of fp32."""
+    """Return median and p95 in milliseconds by precision and network, and the median as a share of that of fp32."""
     grid = chosen[FULL].tokenize(pixels)
     contenders = {("encoder", name): lambda codec=codec: codec.tokenize(pixels) for name, codec in chosen.items()}
     contenders |= {("decoder", name): lambda codec=codec: codec.detokenize(grid) for name, codec in chosen.items()}
-    taken = take_turns({" ".join(key): call for key, call in contenders.items()}, repeats)
+    taken = time_interleaved({" ".join(key): call for key, call in contenders.items()}, repeats)
     return {
         name: {
             side: {
@@ -104,12 +106,12 @@ def table(figures: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.pixels", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of images")
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
     parser.add_argument("--provider", default=providers.DEFAULT)
     parser.add_argument("--threads", type=int, help="threads for each graph (default: all cores)")
     parser.add_argument("--mask", default=DEFAULT_MASK)
     parser.add_argument("--networks", type=Path, help="weights of LPIPS and DISTS, see docs/EVALUATION.md")
-    parser.add_argument("--repeats", type=int, default=20, help="of the times (default: 20)")
+    parser.add_argument("--repeats", type=int, default=20, help="repeats of each measurement (default: 20)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     given = parser.parse_args(arguments)
     paths, yardstick = images_in(given.folder), Yardstick(given.networks)

@@ -35,7 +35,7 @@ FRAME = "stage"  # the span around a stage's steps; what of it lies in no step i
 
 @dataclass(frozen=True)
 class Target:
-    """What is profiled: a file to decode, and the image to encode, None where a file was given."""
+    """The work to profile: a file to decode, and the image to encode, None where a file was given."""
 
     name: str
     data: bytes
@@ -66,7 +66,7 @@ def target(name: str, codec: Codec, mask: str) -> Target:
 
 
 def sample(width: int, height: int) -> Pixels:
-    """The photograph that ships, uint8 (height, width, 3), scaled to a size."""
+    """Return the sample photograph, uint8 (height, width, 3), scaled to a size."""
     from PIL import Image
 
     with Image.open(SAMPLE) as picture:
@@ -74,7 +74,7 @@ def sample(width: int, height: int) -> Pixels:
 
 
 def sides(codec: Codec, what: Target, mask: str, batch: int) -> dict[str, Callable[[], object]]:
-    """What is repeated: ``encode``, unless a file was given, and ``decode``."""
+    """Return the functions to repeat: ``encode``, unless a file was given, and ``decode``."""
     if batch == 1:
         runs: dict[str, Callable[[], object]] = {"decode": lambda: codec.decompress(what.data)}
         if what.pixels is not None:
@@ -93,7 +93,7 @@ def sides(codec: Codec, what: Target, mask: str, batch: int) -> dict[str, Callab
 
 
 def nvtx_hooks(provider: str) -> dict[str, Callable[..., Any]]:
-    """What makes spans NVTX ranges: nothing on the CPU, or without the package ``nvtx``."""
+    """Return the hooks that make spans NVTX ranges; they do nothing on a CPU or without the package ``nvtx``."""
     if provider == "cpu":
         return {}
     try:
@@ -116,7 +116,10 @@ def repeat(run: Callable[[], object], repeats: int, warm_up: int, hooks: dict[st
 
 
 def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
-    """Of one side; ``tokens`` and ``pixels`` of a whole batch. Times in milliseconds, shares of the time of all."""
+    """Return the figures of one side.
+
+    ``tokens`` and ``pixels`` are those of a whole batch. Times in milliseconds, shares of the time of all.
+    """
     totals = np.array([each.ended - each.begun for each in rounds]) / 1e6
     own: dict[tuple[str, int | None], NDArray[np.float64]] = {}
     device: dict[tuple[str, int | None], NDArray[np.float64]] = {}

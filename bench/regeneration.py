@@ -1,4 +1,4 @@
-"""How lost tokens are best regenerated: ``python -m uigc.bench.regeneration DIR --networks NETS --json FILE``.
+"""Compare ways to regenerate lost tokens: ``python -m uigc.bench.regeneration DIR --networks NETS --json FILE``.
 
 Rules side by side on a folder of images: the most likely token, or one drawn from the most likely ones, as the format
 has them; and either fed back into the context of later stages, as it has not. Besides the figures of ``uigc evaluate``,
@@ -25,6 +25,7 @@ from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine, write
 from uigc.runtime.arrays import Tokens
 from uigc.runtime.codec import Codec
+from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.regeneration import most_likely, random_numbers, sampled
 from uigc.runtime.io import image
@@ -58,10 +59,9 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
     if not rule.fed_back:
         return prior.regenerate([tokens], [sent], rule.seed)[0]
     schedule, window = prior.schedule, prior.window
-    border = [(0, -side % window) for side in tokens.shape]
-    truth = np.pad(tokens, border, constant_values=prior.pad)
-    known = np.pad(sent, border, constant_values=True)
-    chances = None if rule.seed is None else np.pad(random_numbers(rule.seed, *tokens.shape), border)
+    truth = pad_to_windows(tokens, window, prior.pad)
+    known = pad_to_windows(sent, window, True)
+    chances = None if rule.seed is None else pad_to_windows(random_numbers(rule.seed, *tokens.shape), window, 0)
     context = np.where(truth == prior.pad, prior.pad, prior.unknown).astype(np.int32)
     result = truth.copy()
     for stage in range(len(schedule)):
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.regeneration", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of images")
     parser.add_argument("--networks", type=Path, required=True, help="as of uigc evaluate")
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
     parser.add_argument("--limit", type=int, help="use at most this many of the images")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()

@@ -48,7 +48,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def block(page: str) -> str:
-    """What stands between the marks of a page."""
+    """Return the text between the marks of a page."""
     return page.partition(BEGIN)[2].partition(END)[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""What every result file says of the machine it was made on, and how it is written."""
+"""The part of every result file that describes its machine, and the writing of result files."""
 
 from __future__ import annotations
 

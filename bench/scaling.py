@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from uigc.bench.interleaved import take_turns
-from uigc.bench.isolated import apart, codec_words, peak_bytes, size
+from uigc.bench.interleaved import time_interleaved
+from uigc.bench.isolated import codec_arguments, peak_bytes, run_isolated, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.runtime.cli.arguments import add_codec_arguments, make_codec
@@ -42,7 +42,7 @@ def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
 def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
     """Times of decoding, after one warm-up, and the most memory that this process ever held."""
     before = peak_bytes()
-    times = take_turns({"decode": lambda: codec.decompress(data)}, repeats, warm_up=1)["decode"]
+    times = time_interleaved({"decode": lambda: codec.decompress(data)}, repeats, warm_up=1)["decode"]
     return {
         "p50_ms": round(times.median, 2),
         "p95_ms": round(times.p95, 2),
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
             path.write_bytes(made(codec, width, height, arguments.mask))
             repeats = max(3, min(arguments.repeats, math.ceil(arguments.repeats * 1e6 / (width * height))))
             words = ["--one", path, "--repeats", repeats, *forwarded]
-            found = apart("uigc.bench.scaling", words, f"Decoding {path.name}")
+            found = run_isolated("uigc.bench.scaling", words, f"Decoding {path.name}")
             print(f"{width}x{height}: {found['p50_ms']:.0f} ms, peak {found['peak_bytes'] / 2**20:.0f} MiB", flush=True)
             points.append({"width": width, "height": height, "bytes": path.stat().st_size, **found})
     return {
@@ -118,7 +118,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument(
         "--size", type=size, nargs="+", default=list(SIZES), help="WIDTHxHEIGHT (default: six, to 33 MP)"
     )
-    parser.add_argument("--mask", default="edge", help="of the files (default: edge)")
+    parser.add_argument("--mask", default="edge", help="mask of the files (default: edge)")
     parser.add_argument("--repeats", type=int, default=10, help="up to a megapixel; fewer above, but 3 (default: 10)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw them into this PNG")
@@ -134,7 +134,7 @@ def main(given: Iterable[str] | None = None) -> None:
         result = json.loads(arguments.from_json.read_text(encoding="utf-8"))
     else:
         own = "--mask", "--repeats", "--json", "--plot", "--from-json", "--one"
-        result = run(arguments, codec_words(words, own, ("--size",)))
+        result = run(arguments, codec_arguments(words, own, ("--size",)))
     print(f"slope {result['slope']} ({result['fit']}), {'linear' if result['linear'] else 'NOT linear'} within 15 %")
     if arguments.json:
         write(arguments.json, result)

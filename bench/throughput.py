@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from uigc.bench.interleaved import take_turns
+from uigc.bench.interleaved import time_interleaved
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import Bundle
@@ -49,7 +49,7 @@ def measure(
     """Images a second of each way, and how many times those of the first way that is."""
     codecs = {way.threads: Codec(bundle, provider=provider, threads=way.threads) for way in asked}
     contenders = {str(way): decoding(codecs[way.threads], way, [data] * count) for way in asked}
-    times = take_turns(contenders, repeats, warm_up=1)
+    times = time_interleaved(contenders, repeats, warm_up=1)
     first = times[str(asked[0])].median
     return [
         {
@@ -65,7 +65,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.throughput", description=__doc__)
-    parser.add_argument("--bundle", help="bundle to use instead of the one that ships")
+    parser.add_argument("--bundle", help="bundle to use (default: the one installed with uigc)")
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT (default: 768x512)")
     parser.add_argument("--count", type=int, default=8, help="files (default: 8)")

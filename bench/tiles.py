@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench.isolated import apart, codec_words, peak_bytes, size
+from uigc.bench.isolated import codec_arguments, peak_bytes, run_isolated, size
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.runtime.cli.arguments import add_codec_arguments, make_codec
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
         np.save(folder / IMAGE, image(width, height))
         for limit in limits:
             words = ["--one", folder, "--max-memory", limit, *forwarded]
-            points.append(apart("uigc.bench.tiles", words, f"The limit of {limit} MB"))
+            points.append(run_isolated("uigc.bench.tiles", words, f"The limit of {limit} MB"))
             print(f"{limit} MB: peak {points[-1]['peak_bytes'] / 2**20:.0f} MiB, {points[-1]['tiles']}", flush=True)
         differences = compared(folder, limits)
     return {
@@ -122,7 +122,7 @@ def main(given: Iterable[str] | None = None) -> None:
     if arguments.one:
         print(json.dumps(work_here(make_codec(arguments), arguments.max_memory, arguments.one)))
         return
-    result = run(arguments, codec_words(words, ("--size", "--json", "--one"), ("--limits",)))
+    result = run(arguments, codec_arguments(words, ("--size", "--json", "--one"), ("--limits",)))
     worst = max((each["largest"] for each in result["pixels_against_the_last"].values()), default=0)
     print(f"{result['files']} different files of {len(result['points'])}; max |difference| of pixels: {worst}")
     if arguments.json:

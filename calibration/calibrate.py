@@ -28,7 +28,7 @@ class StoredError(UigcError):
 
 
 def budget_of(arguments: argparse.Namespace) -> Budget:
-    """What may be lost; LPIPS counts unless that is said."""
+    """Return the budget that the options state; LPIPS counts unless ``--psnr-only`` is given."""
     if arguments.psnr_only:
         if arguments.networks:
             raise UsageError("--psnr-only and --networks contradict each other; give one of them.")
@@ -45,7 +45,7 @@ def budget_of(arguments: argparse.Namespace) -> Budget:
 
 
 class Calibration:
-    """Of one bundle, on images to observe and others to measure."""
+    """The calibration of one bundle, on images to observe and others to measure."""
 
     def __init__(self, bundle: Bundle, threads: int | None, progress: Progress) -> None:
         self.encoder, self.decoder = (Network(bundle, name, threads) for name in ("encoder", "decoder"))
@@ -55,7 +55,7 @@ class Calibration:
         return [self.encoder.full(image) for image in pictures]
 
     def search(self, network: Network, observed: list[Array], measured: list[Array], judge: Judge) -> Search:
-        """Of the encoder or the decoder; both lists are images (1, 3, H, W)."""
+        """Return the search for the encoder or the decoder; both lists hold images (1, 3, H, W)."""
         if network is self.decoder:
             inputs, grids = self.grids(observed), self.grids(measured)
 

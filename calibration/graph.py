@@ -28,7 +28,7 @@ from uigc.export.editor import Editor
 
 @dataclass(frozen=True)
 class Scales:
-    """Of a layer: its ``input``, its ``output`` before the bias, and its weights (output channels,)."""
+    """The scales of a layer: its ``input``, its ``output`` before the bias, and its weights (output channels,)."""
 
     input: float
     output: float

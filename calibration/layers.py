@@ -29,7 +29,10 @@ class Layer:
 
 
 def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
-    """Those of a network, in order; ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights."""
+    """Return the layers of a network, in order.
+
+    ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights.
+    """
     traced = {node.name: node for node in full.graph.node if node.op_type == "Conv"}
     constants = {tensor.name: tensor for tensor in half.graph.initializer}
     found = []

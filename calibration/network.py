@@ -41,7 +41,7 @@ class Network:
         return quantize(onnx.load(self.path, load_external_data=False), chosen)
 
     def observe(self, inputs: Iterable[Array], step: Step) -> dict[str, tuple[Observed, Observed]]:
-        """Of each layer what its input and its output before the bias were in float32, over all ``inputs``."""
+        """Return the observed input and output before the bias of each layer, in float32 over all ``inputs``."""
         watched = onnx.ModelProto()
         watched.CopyFrom(self._full)
         tensors = list(dict.fromkeys(name for layer in self.layers for name in (layer.input, layer.output)))

@@ -1,4 +1,4 @@
-"""What a change of a pixel network costs in images: PSNR and LPIPS of the whole way from image to image."""
+"""The cost of changing a pixel network: PSNR and LPIPS over the whole way from image to image."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ class Quality:
     likeness: float | None = None
 
     def lost(self, exact: Quality) -> tuple[float, float | None]:
-        """dB of PSNR that were lost and LPIPS that was gained since ``exact``; what was noise may be below 0."""
+        """The PSNR lost (dB) and LPIPS gained relative to ``exact``; either can be slightly negative through noise."""
         known = self.lpips is not None and exact.lpips is not None
         return exact.psnr - self.psnr, self.lpips - exact.lpips if known else None  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a network may lose to int8: dB of PSNR and LPIPS, both above 0; ``lpips`` None if it is not measured."""
+    """The quality that a network may lose to int8: dB of PSNR and LPIPS, both above 0.
+
+    ``lpips`` None if it is not measured.
+    """
 
     psnr: float = 0.3
     lpips: float | None = 0.005
 
     def share(self, exact: Quality, changed: Quality) -> float:
-        """How much of the budget a change takes: above 1 it is overdrawn."""
+        """Return the share of the budget that a change takes; above 1 it is overdrawn."""
         psnr, lpips = changed.lost(exact)
         shares = [psnr / self.psnr]
         if self.lpips is not None:

@@ -1,4 +1,4 @@
-"""Which range of a tensor int8 covers: what was observed of it, and three ways to choose.
+"""The range of a tensor that int8 covers: observations of the tensor, and three ways to choose.
 
 Quantization is symmetric: a tensor with the range r has the scale r/127, and what lies beyond r is clipped.
 

@@ -1,4 +1,4 @@
-"""What a calibration says of itself: the data that it was made of, and a table for people."""
+"""The record of a calibration: its data as JSON, and a table for people."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Part:
-    """Of one network: what was ``found``, the ``graph`` as the manifest lists it, how many ``integer`` convolutions
-    ONNX Runtime makes of it on this machine, and of the encoder the share of tokens that stayed the ``same``."""
+    """The outcome for one network: what was ``found``, the ``graph`` as the manifest lists it, how many ``integer``
+    convolutions ONNX Runtime makes of it on this machine, and of the encoder the share of tokens that stayed the
+    ``same``."""
 
     network: Network
     found: Found
@@ -36,7 +37,7 @@ class Part:
 def data(
     parts: list[Part], budget: Budget, observed: list[Photograph], measured: list[Photograph], fingerprint: str | None
 ) -> dict[str, Any]:
-    """What ``calibration.json`` holds; ``fingerprint``: SHA-256 of the networks behind LPIPS."""
+    """Return the content of ``calibration.json``; ``fingerprint``: SHA-256 of the networks behind LPIPS."""
     return {
         "schema": SCHEMA,
         "made_with": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
@@ -94,7 +95,7 @@ def _quality(quality: Quality) -> dict[str, float | None]:
 
 
 def table(parts: list[Part], budget: Budget, images: tuple[int, int]) -> str:
-    """What ``calibration.md`` holds; ``images``: how many were observed and measured."""
+    """Return the content of ``calibration.md``; ``images``: the numbers of images observed and measured."""
     allowed = f"{budget.psnr} dB" + ("" if budget.lpips is None else f" and {budget.lpips} LPIPS")
     lines = [
         "# Calibration",

@@ -1,4 +1,4 @@
-"""Which layers int8 may have: the range method that costs least, each layer's cost alone, and the budget kept."""
+"""The search for the layers that may be int8: the cheapest range method, each layer's cost alone, the budget kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ranges = Mapping[str, tuple[dict[str, float], dict[str, float]]]
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ended with. ``methods``: quality with all layers in int8 by each method that was tried; ``alone``:
+    """The outcome of a search. ``methods``: quality with all layers in int8 by each method that was tried; ``alone``:
     with one layer in int8; ``left``: layers in half precision, the costliest first; ``quality``: of ``scales``."""
 
     exact: Quality
@@ -34,7 +34,7 @@ class Found:
 
 
 class Search:
-    """Of one network, which ``paint`` and ``judge`` measure."""
+    """The search for one network, which ``paint`` and ``judge`` measure."""
 
     def __init__(
         self, network: Network, observed: Mapping[str, tuple[Observed, Observed]], paint: Paint, judge: Judge,

@@ -39,7 +39,7 @@ class Store:
             self._write_manifest()
 
     def add_graph(self, name: str, model: onnx.ModelProto) -> dict[str, Any]:
-        """Write the int8 graph of ``encoder`` or ``decoder``; returns what the manifest will say of it."""
+        """Write the int8 graph of ``encoder`` or ``decoder``; return its entry in the manifest."""
         entry = self._add(f"{name}.int8.onnx", model.SerializeToString())
         onnx.checker.check_model(str(self._path / entry["file"]))
         entry["nodes"] = len(model.graph.node)
@@ -66,7 +66,7 @@ class Store:
 
 
 def integer_convolutions(path: Path) -> int:
-    """How many convolutions of a graph ONNX Runtime computes in integers on this machine, with default options."""
+    """Return how many convolutions of a graph ONNX Runtime computes in integers here, with default options."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it warns that what it writes is for this machine only, as is meant
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ REMEDY = "see docs/ENGINES.md for what it can do where"
 
 @dataclass
 class Log:
-    """What TensorRT said; its functions return None and log why."""
+    """Collects TensorRT's messages; its functions return None and log why."""
 
     errors: list[str] = field(default_factory=list)
 
@@ -52,7 +52,10 @@ class Backend:
         return value
 
     def made(self, make: Callable[[], Any], what: str, remedy: str = REMEDY) -> Any:
-        """As :meth:`checked` of what ``make`` gives; the bindings raise where a constructor fails."""
+        """Return the result of ``make``, checked as :meth:`checked` does.
+
+        The bindings raise where a constructor fails.
+        """
         try:
             value = make()
         except (RuntimeError, TypeError, ValueError) as error:
@@ -69,7 +72,7 @@ class Backend:
         return {name.lower(): getattr(known, name) for name in names}
 
     def chosen_targets(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Those of :meth:`targets` that are asked for."""
+        """Return those of :meth:`targets` that are asked for."""
         known = self.targets()
         unknown = [name for name in names if name not in known]
         if unknown:

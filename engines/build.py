@@ -21,12 +21,12 @@ REMEDY = "build it in another precision, for another target, or see docs/ENGINES
 
 
 def options(proof: dict[str, Any]) -> dict[str, Any]:
-    """What the builder is told besides targets and profiles. TF32 is cleared unless the graph has a proof by which it
-    rounds nothing; types are the graph's own."""
+    """Return the builder's options besides targets and profiles. TF32 is cleared unless the graph has a proof by which
+    it rounds nothing; types are the graph's own."""
     return {"typed": "strongly", "tf32": precision.tf32_is_exact(proof), "verbosity": "detailed"}
 
 
-def planned(
+def describe_engine(
     bundle: Bundle, backend: Backend, graph: str, chosen: str, targets: tuple[str, ...], profiles: Iterable[Profile]
 ) -> Sidecar:
     """The sidecar of an engine that is yet to be built: everything that it will be known by."""

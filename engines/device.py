@@ -24,7 +24,10 @@ class Cuda:
         self.runtime: Any = importlib.import_module(MODULE)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """What the function returns besides its status; raises a :class:`ProviderError` unless that is success."""
+        """Call a function and return its results without the status.
+
+        Raises a :class:`ProviderError` unless that is success.
+        """
         status, *values = getattr(self.runtime, name)(*arguments)
         if int(status) != 0:
             raise ProviderError(

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be built: ``precision`` of ``precision.TABLE``; ``targets``, none for the backend's choice;
+    """The engines to build: ``precision`` of ``precision.TABLE``; ``targets``, none for the backend's choice;
     ``graphs``, none for all."""
 
     precision: str
@@ -35,7 +35,7 @@ class Order:
     graphs: tuple[str, ...] = ()
 
 
-def planned(bundle: Bundle, backend: Backend, order: Order) -> list[Sidecar]:
+def resolve_order(bundle: Bundle, backend: Backend, order: Order) -> list[Sidecar]:
     """The engines of an order, checked as far as that can be without building."""
     known = list(bundle.manifest["graphs"])
     unknown = [name for name in order.graphs if name not in known]
@@ -44,12 +44,13 @@ def planned(bundle: Bundle, backend: Backend, order: Order) -> list[Sidecar]:
     targets = _targets(backend, order.targets)
     names = [name for name in known if name in (order.graphs or known)]
     return [
-        build.planned(bundle, backend, name, resolve(order.precision, name), targets, order.profiles) for name in names
+        build.describe_engine(bundle, backend, name, resolve(order.precision, name), targets, order.profiles)
+        for name in names
     ]
 
 
 def _targets(backend: Backend, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Those asked for, or the default ones; where the backend has no choice, the GPU that is here."""
+    """Return the targets asked for, or the default ones; where the backend has no choice, the GPU that is here."""
     if asked or backend.targets():
         return tuple(backend.chosen_targets(asked or TARGETS))
     problem = device.problem()
@@ -62,7 +63,7 @@ def build_missing(
     bundle: Bundle, backend: Backend, order: Order, folder: Path, say: Say, force: bool = False
 ) -> Iterator[tuple[Sidecar, bool]]:
     """Build what the folder does not have; yields each engine's sidecar, and whether it was built now."""
-    plans = planned(bundle, backend, order)
+    plans = resolve_order(bundle, backend, order)
     folder.mkdir(parents=True, exist_ok=True)
     cache = None if backend.targets() else folder / TIMING_CACHE
     clock = _Clock(backend, bundle, len(order.profiles))
@@ -87,14 +88,14 @@ def _same(path: Path, wanted: Sidecar) -> Sidecar | None:
     """The sidecar of an engine that is there, whole, and built of the same."""
     try:
         found = Sidecar.read(path)
-        sidecar.whole(path, found)
+        sidecar.read_checked_plan(path, found)
     except EngineError:
         return None
     return found if found.key == wanted.key else None
 
 
 class _Clock:
-    """How long engines will take, by the number of nodes, from how long the others took."""
+    """Estimates how long engines will take, by their number of nodes, from how long the others took."""
 
     def __init__(self, backend: Backend, bundle: Bundle, profiles: int) -> None:
         self._bundle, self._first = bundle, _FIRST_GUESS[backend.name] * profiles

@@ -48,7 +48,7 @@ class Executor(Graph):
         self.input = names[modes.index(trt.TensorIOMode.INPUT)]
         self.output = names[modes.index(trt.TensorIOMode.OUTPUT)]
         self.dtypes = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
-        self._lanes: dict[int, _Lane] = {}
+        self._contexts: dict[int, _ProfileContext] = {}
         self._turn = threading.Lock()
         self._owned = ExitStack()
         self.stream = self.cuda.stream()
@@ -64,11 +64,11 @@ class Executor(Graph):
                 f"The engine of {self.label} takes {self.dtypes[self.input]} and was given {value.dtype}; convert it."
             )
         with self._turn:
-            return self._lane(value.shape).run(np.ascontiguousarray(value))
+            return self._profile_context(value.shape).run(np.ascontiguousarray(value))
 
     def close(self) -> None:
         """Free all device memory; the executor cannot be called any more."""
-        self._lanes.clear()
+        self._contexts.clear()
         self._finalizer()
 
     def __enter__(self) -> Executor:
@@ -77,7 +77,7 @@ class Executor(Graph):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lane(self, shape: tuple[int, ...]) -> _Lane:
+    def _profile_context(self, shape: tuple[int, ...]) -> _ProfileContext:
         """The lane of the first profile that holds the shape."""
         for index in range(self.engine.num_optimization_profiles):
             least, _, largest = map(tuple, self.engine.get_tensor_profile_shape(self.input, index))
@@ -85,9 +85,9 @@ class Executor(Graph):
                 low <= side <= high for low, side, high in zip(least, shape, largest, strict=True)
             )
             if fits:
-                if index not in self._lanes:
-                    self._lanes[index] = _Lane(self, self._owned, index, largest)
-                return self._lanes[index]
+                if index not in self._contexts:
+                    self._contexts[index] = _ProfileContext(self, self._owned, index, largest)
+                return self._contexts[index]
         sizes = "; ".join(str(profile["name"]) for profile in self.sidecar.profiles)
         raise ProviderError(
             f"The engine of {self.label} was built for images of {sizes}, and an input of {shape} is another size; "
@@ -95,7 +95,7 @@ class Executor(Graph):
         )
 
 
-class _Lane(Timed):
+class _ProfileContext(Timed):
     """One profile: its context, its two buffers of the largest size, and the CUDA graph of the shape that ran last."""
 
     def __init__(self, owner: Executor, owned: ExitStack, index: int, largest: tuple[int, ...]) -> None:
@@ -119,7 +119,7 @@ class _Lane(Timed):
             owned.callback(self.cuda.free, self.address[name])
             self._checked(self.context.set_tensor_address(name, self.address[name]), f"take the address of {name}")
         # TensorRT for RTX captures by itself.
-        self._graph = _Captured(self.cuda, self.stream) if self._kernels is None else None
+        self._graph = _CudaGraph(self.cuda, self.stream) if self._kernels is None else None
         if self._graph:
             owned.callback(self._graph.drop)
 
@@ -167,7 +167,7 @@ class _Lane(Timed):
         self.backend.checked(value, f"{what} ({self.label})", REMEDY)
 
 
-class _Captured:
+class _CudaGraph:
     """A CUDA graph of the same work, captured after it has run once on its own: the first run may still allocate."""
 
     def __init__(self, cuda: Cuda, stream: Any) -> None:
@@ -190,7 +190,7 @@ class _Captured:
             self._cuda.end_graph(graph)
 
 
-class _Kernels:
+class _RuntimeCache:
     """TensorRT for RTX compiles kernels for the GPU at hand when they are first needed; a file keeps them."""
 
     def __init__(self, backend: Backend, config: Any, path: Path | None) -> None:
@@ -211,12 +211,12 @@ class _Kernels:
         self._ran = True
 
 
-def _context(backend: Backend, engine: Any, kernels: Path | None) -> tuple[Any, _Kernels | None]:
+def _context(backend: Backend, engine: Any, kernels: Path | None) -> tuple[Any, _RuntimeCache | None]:
     """An execution context, and with TensorRT for RTX its kernels; that one is told to capture CUDA graphs itself."""
     strategy = getattr(backend.trt, "CudaGraphStrategy", None)
     if strategy is None:
         return backend.checked(engine.create_execution_context(), "make an execution context"), None
     config = backend.checked(engine.create_runtime_config(), "make a runtime configuration")
     config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE
-    kept = _Kernels(backend, config, kernels)
+    kept = _RuntimeCache(backend, config, kernels)
     return backend.checked(engine.create_execution_context(config), "make an execution context"), kept

@@ -1,4 +1,4 @@
-"""Which precision an engine's products were given, as TensorRT's own inspector tells: needs a GPU to load the engine.
+"""The precision of an engine's products as TensorRT's own inspector reports it, which needs a GPU to load the engine.
 
 Engines are built with ``ProfilingVerbosity.DETAILED`` so that it tells.
 """
@@ -23,7 +23,7 @@ _WORDS = {
 
 
 def census(backend: Backend, plan: bytes, products: Iterable[str], tf32: bool) -> dict[str, int]:
-    """As :func:`uigc.engines.plan_census.census`, for the network's products of those names."""
+    """Count precisions as :func:`uigc.engines.plan_census.census` does, for the network's products of these names."""
     trt = backend.trt
     runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
     engine = backend.checked(runtime.deserialize_cuda_engine(plan), "load the engine that it has just built")

@@ -1,4 +1,4 @@
-"""Which precision a plan's products were given.
+"""The precision of the products of a TensorRT plan.
 
 A plan for RTX holds its program as text: every tensor with its type, every product with its operands. That text is not
 documented, so what is not found in it is unknown, never good. It is all that says so on a machine without a GPU; with

@@ -1,4 +1,4 @@
-"""What ``--precision`` means for each engine, and whether it is what was built.
+"""The meaning of ``--precision`` for each engine, and the check that it was built.
 
 | asked | encoder, decoder | stages | costs |
 |---|---|---|---|
@@ -36,7 +36,7 @@ def resolve(asked: str, graph: str) -> str:
 
 
 def tf32_is_exact(proof: dict[str, Any]) -> bool:
-    """Whether a stage's proof says that multiplying its float32 products in TF32 rounds nothing: the operands of every
+    """Return True if a stage's proof shows that TF32 rounds nothing in its float32 products: the operands of every
     product have few enough bits, and every sum is exact in float32. Pixel networks have no proof."""
     tightest = proof.get("tightest", {})
     operand = tightest.get("operand", {}).get("bits", TF32_BITS + 1)

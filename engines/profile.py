@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from uigc.runtime.errors import UsageError
+from uigc.runtime.format.grid import grid_shape, padded_shape
 
 NAMED = {
     "kodak": "768x512",
@@ -65,9 +66,9 @@ class Profile:
         return least, largest, largest
 
     def _shape(self, graph: str, batch: int, size: tuple[int, int], patch: int, window: int) -> Shape:
-        rows, columns = -(-size[1] // patch), -(-size[0] // patch)
+        rows, columns = grid_shape(size[1], size[0], patch)
         if graph == "encoder":
             return batch, 3, rows * patch, columns * patch
         if graph.startswith("stage"):
-            rows, columns = rows + -rows % window, columns + -columns % window
+            rows, columns = padded_shape(rows, columns, window)
         return batch, rows, columns

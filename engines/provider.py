@@ -98,10 +98,14 @@ class TensorRT(Provider):
         fault = sidecar.mismatch(found, source, self.name, flavour.version, build.options(proof), target)
         if fault:
             raise EngineError(f"The engine {plan_path} {fault}; {remedy}.")
-        return Executor(flavour, sidecar.whole(plan_path, found, remedy), found, plan_path.with_suffix(KERNELS))
+        return Executor(
+            flavour, sidecar.read_checked_plan(plan_path, found, remedy), found, plan_path.with_suffix(KERNELS)
+        )
 
     def _command(self, bundle: Path, folder: Path, source: Source, target: str) -> str:
-        """What builds the engine again: all of the folder where one row of the table made it, else this one alone."""
+        """Return the command that builds the engine again: with its folder if one row of the table made it, else
+        alone.
+        """
         pixels = sidecar.precisions(folder, "decoder") or sidecar.precisions(folder, "encoder")
         asked = asked_for(pixels, sidecar.precisions(folder, "stage0"))
         chosen = f"--precision {asked}" if asked else f"--precision {source.precision} --graph {source.graph}"

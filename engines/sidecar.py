@@ -33,8 +33,8 @@ class Source:
 
 
 def describe(path: Path) -> tuple[Source, dict[str, Any]]:
-    """What the manifest beside an ONNX file says of it, and its proof (empty for pixel networks). Whoever loaded the
-    bundle has compared manifest and files."""
+    """Return the source of an ONNX file from the manifest beside it, and its proof (empty for pixel networks). Whoever
+    loaded the bundle has compared manifest and files."""
     manifest = layout.read(path.parent)
     for graph, entry in manifest["graphs"].items():
         for precision, variant in entry["precisions"].items():
@@ -46,7 +46,9 @@ def describe(path: Path) -> tuple[Source, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What an engine is. Everything down to ``options`` is its identity: built of the same, it is the same engine."""
+    """The description of an engine. Everything down to ``options`` is its identity: built of the same, it is the same
+    engine.
+    """
 
     source: Source
     backend: str
@@ -112,7 +114,7 @@ def store(plan_path: Path, plan: bytes, sidecar: Sidecar) -> None:
     sidecar.write(plan_path)
 
 
-def whole(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) -> bytes:
+def read_checked_plan(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) -> bytes:
     """The plan that the sidecar belongs to; an :class:`EngineError` if it is truncated or another."""
     try:
         plan = plan_path.read_bytes()
@@ -129,7 +131,7 @@ def whole(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) -> bytes:
 
 
 def mismatch(found: Sidecar, source: Source, backend: str, version: str, options: dict[str, Any], target: str) -> str:
-    """What keeps an engine from being the one that is needed, in words; empty if nothing does."""
+    """Return why an engine is not the one that is needed, in words; empty if it is."""
     if (found.source.graph, found.source.precision) != (source.graph, source.precision):
         return f"is of {found.source.graph} in {found.source.precision}"
     if found.source != source:

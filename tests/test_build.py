@@ -1,4 +1,4 @@
-"""Real engines, built by TensorRT for RTX on a machine that need not have a GPU, from the bundle that ships."""
+"""Real engines, built by TensorRT for RTX on a machine that need not have a GPU, from the default bundle."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def test_int8_of_the_bundle_that_ships(sample: np.ndarray) -> None:
     """On an image that was not calibrated on, it loses no more than its calibration allowed in the mean."""
     bundle = Bundle.load()
     if "int8" not in bundle.precisions("decoder"):
-        pytest.skip("the bundle that ships is not calibrated")
+        pytest.skip("the default bundle is not calibrated")
     budget = json.loads((bundle.path / "calibration.json").read_text())["budget"]
     lost, difference = loss(bundle, "int8", np.ascontiguousarray(sample[:256, :384]))
     assert 0 < difference < 4

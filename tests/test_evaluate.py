@@ -85,7 +85,7 @@ def test_perceptual_figures(folder: Path) -> None:
     networks = outside("perceptual") / "nets.safetensors"
     yardstick = Yardstick(networks)
     paths = [folder / "a.png"]
-    poor, good = measure(paths, codecs.make("jpeg", ["1", "95"], None), yardstick, quiet=True)
+    poor, good = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, quiet=True)
     assert yardstick.fingerprint is not None
     assert len(yardstick.fingerprint) == 64
     for name in ("lpips_alex", "dists"):
@@ -130,6 +130,6 @@ def test_wrong_folder_and_existing_output(folder: Path, tmp_path: Path, capsys: 
 def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(DependencyError, match="pillow-jxl-plugin"):
-        codecs.make("jxl", None, None)
+        codecs.create("jxl", None, None)
     with pytest.raises(UsageError, match="numbers"):
-        codecs.make("webp", ["x"], None)
+        codecs.create("webp", ["x"], None)

@@ -30,7 +30,7 @@ def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tens
 def built(name: str, path: Path, graph: str, sizes: tuple[str, ...], batch: int) -> tuple[Backend, bytes, Sidecar]:
     bundle, flavour = Bundle.load(path), backend.find(name)
     profiles = tuple(Profile.parse(size, batch) for size in sizes)
-    (wanted,) = engine_set.planned(bundle, flavour, engine_set.Order("fp16", profiles, (), (graph,)))
+    (wanted,) = engine_set.resolve_order(bundle, flavour, engine_set.Order("fp16", profiles, (), (graph,)))
     return flavour, *build.build(bundle, flavour, wanted, profiles)
 
 

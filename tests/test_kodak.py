@@ -1,4 +1,4 @@
-"""The bundle that ships, on the 24 Kodak images: right sizes, equal grids, small files, bits saved."""
+"""The default bundle on the 24 Kodak images: right sizes, equal grids, small files, bits saved."""
 
 from __future__ import annotations
 

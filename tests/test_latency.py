@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from uigc.bench import compressai_peer, latency, report, scaling, throughput
-from uigc.bench.interleaved import Times, take_turns
+from uigc.bench.interleaved import Times, time_interleaved
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
@@ -26,7 +26,7 @@ def test_turns() -> None:
     calls: list[str] = []
     contenders = {name: (lambda name=name: calls.append(name)) for name in "ab"}
     contenders["c"] = lambda: 0.25  # type: ignore[assignment, return-value]
-    taken = take_turns(contenders, 4, warm_up=2, every={"b": 3})
+    taken = time_interleaved(contenders, 4, warm_up=2, every={"b": 3})
     assert "".join(calls) == "a" + "ab" + "ab" + "a" + "a" + "ab"
     assert [len(taken[name].milliseconds) for name in "abc"] == [4, 2, 4]
     assert taken["c"].median == taken["c"].p95 == 250

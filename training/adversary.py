@@ -1,7 +1,7 @@
 """A discriminator on frozen features, as in projected GANs (Sauer et al., NeurIPS 2021).
 
-What tells photographs from reconstructions looks at VGG16 features that the perceptual loss has computed anyway, so it
-costs little, and it learns in a fraction of the steps of a discriminator on pixels.
+The discriminator reuses the VGG16 features that the perceptual loss computes anyway, so it costs little, and it learns
+in a fraction of the steps of a discriminator on pixels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Adversary:
         return [head(features[int(level)]) for level, head in self.heads.items()]
 
     def generator_loss(self, features: list[Tensor]) -> Tensor:
-        """How far the reconstruction with these features is from passing for a photograph: a scalar."""
+        """Return how far the reconstruction with these features is from passing for a photograph: a scalar."""
         self.heads.requires_grad_(False)
         loss = -torch.stack([logits.mean() for logits in self._logits(features)]).mean()
         self.heads.requires_grad_(True)

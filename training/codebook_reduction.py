@@ -20,7 +20,7 @@ ROUNDS = 100
 
 
 def use(grids: Iterable[Tensor], codebook: int) -> NDArray[np.int64]:
-    """How often each word occurs in token grids: (codebook,)."""
+    """Return how often each codeword occurs in token grids: (codebook,)."""
     counts = torch.zeros(codebook, dtype=torch.int64)
     for grid in grids:
         counts += torch.bincount(grid.flatten().cpu(), minlength=codebook)

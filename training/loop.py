@@ -1,4 +1,4 @@
-"""What every recipe shares: budget, learning rate, averaged weights, checkpoints that resume, and the log."""
+"""The part that every recipe shares: budget, learning rate, averaged weights, checkpoints that resume, and the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from uigc.runtime.io.atomic import replace as replace_file
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a recipe runs: where, how long (``steps``, or ``minutes`` of work over all resumes), and its seed."""
+    """Where, how long (``steps``, or ``minutes`` of work over all resumes), and its seed."""
 
     images: Path
     output: Path
@@ -40,7 +40,7 @@ class RunOptions:
 
 
 class Stateful(Protocol):
-    """What can be saved and resumed."""
+    """Something that can be saved and resumed."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def completed(self) -> bool:
-        """Whether this call spent the last of the budget, so that results are due."""
+        """True if this call spent the last of the budget, so that results are due."""
         return self.progress >= 1 and not self.finished_before
 
     def interrupted(self, first: int) -> bool:

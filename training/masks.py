@@ -1,4 +1,4 @@
-"""Which tokens are lost in training, and what the decoder makes of them: the mask modes, in PyTorch."""
+"""The mask modes in PyTorch: the tokens lost in training, and the grids that decoders make of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
 
 
 def draw_lost(schedule: Schedule, tokens: Tensor) -> Tensor:
-    """Which of ``tokens`` (B, H, W) are lost: bool.
+    """Draw which of ``tokens`` (B, H, W) are lost: bool.
 
     Part of the windows lose nothing. Part lose tokens as the mask modes would, in blocks of 2x2 off the edges, a random
     share of the blocks lying on edges. The others lose a random share of up to 0.75 anywhere (UIGC, ICME 2024).
@@ -94,7 +94,7 @@ def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, in
 
 
 class Masker:
-    """What an encoder that is asked for ``mask`` does with a grid of tokens (h, w); ``codewords`` (codebook, dim)."""
+    """The work of an encoder with ``mask`` on a grid of tokens (h, w); ``codewords`` (codebook, dim)."""
 
     def __init__(self, prior: Prior, codewords: Tensor, tokens: Tensor, mask: Mask) -> None:
         self.prior, self.codewords, self.tokens, self.mask = prior, codewords, tokens, mask

@@ -17,7 +17,7 @@ from uigc.runtime.io.image_sources import is_held_out, sources
 
 
 def _decode(data: bytes) -> Tensor | None:
-    """As the runtime reads images, transparency on white; None for what it refuses."""
+    """Decode an image as the runtime does, transparency on white; return None for one that it refuses."""
     try:
         pixels = image_file.read(data, image_file.Reading("white"))
     except UigcError:
