@@ -60,7 +60,7 @@ def counted(folder: Path, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.nodes", description=__doc__)
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=default_path(), help="folder of a bundle (default: the default bundle)"
+        "folder", type=Path, nargs="?", default=default_path(), help="bundle (default: the one installed)"
     )
     parser.add_argument("--size", type=size, default=(768, 512), help="WIDTHxHEIGHT (default: 768x512)")
     parser.add_argument("--json", type=Path, help="write all counts to this file")

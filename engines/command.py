@@ -16,7 +16,7 @@ _PRECISIONS = ("fp16", "int8", "mixed")
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle (default: the default bundle)")
     parser.add_argument("--backend", choices=_BACKENDS, required=True, help="which TensorRT builds, and will run them")
-    text = "precision of the engines; mixed (default) is fp16 for encoder and decoder, int8 for the prior (see docs/ENGINES.md)"
+    text = "precision; mixed (default) is fp16 for encoder and decoder, int8 for the prior (see docs/ENGINES.md)"
     parser.add_argument("--precision", choices=_PRECISIONS, default="mixed", help=text)
     text = "GPUs to build for, as sm86,sm89,sm120 (default with tensorrt-rtx; tensorrt builds for the GPU that is here)"
     parser.add_argument("--target", metavar="SM,...", default="", help=text)
