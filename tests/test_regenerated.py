@@ -14,7 +14,7 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.format import mask
 from uigc.runtime.format.mask import MODES, Mask
 from uigc.training.masks import Masker, count_mask_bits, regenerate
-from uigc.training.regenerated import Cut, cuts, draw
+from uigc.training.regenerated import Crop, crops_with_losses, draw
 
 
 def test_lost_tokens_are_those_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -56,7 +56,7 @@ def test_the_table_of_edge_bits_is_that_of_what_encoders_keep() -> None:
 def test_crops_keep_images_and_tokens_together(sample: np.ndarray) -> None:
     tokenizer, trained = tiny_modules(3)
     image = torch.from_numpy(sample[:150, :170].copy()).permute(2, 0, 1)
-    (made,) = cuts(tokenizer, trained.prior.freeze(), [image], random.Random(1))
+    (made,) = crops_with_losses(tokenizer, trained.prior.freeze(), [image], random.Random(1))
     assert made.image.shape == (3, 144, 160)
     assert made.tokens.shape == (9, 10)
     with torch.no_grad():
@@ -67,6 +67,6 @@ def test_crops_keep_images_and_tokens_together(sample: np.ndarray) -> None:
     assert not torch.equal(made.tokens.long(), tokens)
     numbered = torch.arange(90).view(9, 10)
     pixels = numbered.repeat_interleave(16, 0).repeat_interleave(16, 1).to(torch.uint8).expand(3, -1, -1)
-    images, grids = draw([Cut(pixels, numbered.to(torch.int16))], 5, 64, random.Random(2))
+    images, grids = draw([Crop(pixels, numbered.to(torch.int16))], 5, 64, random.Random(2))
     assert images.shape == (5, 3, 64, 64)
     assert torch.equal((images[:, 0, ::16, ::16] * 255).round().long(), grids)

@@ -45,7 +45,7 @@ def test_tiles_cover_a_grid_once_within_the_limit() -> None:
         assert (len(parts) > 1) == (height * width > most)
 
 
-def test_the_halo_is_how_far_thenetworks_look() -> None:
+def test_the_halo_is_how_far_the_networks_look() -> None:
     """One conv of the tiny decoder sees one token each way at 1/16, two of a block two; half and a quarter beyond."""
     tokenizer, _ = tiny_modules(0)
     found = halos(tokenizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -62,43 +63,62 @@ def log(out: Path, name: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
 
 
-def test_both_recipes_learn(photos: Path, tmp_path: Path) -> None:
-    text = train("tokenizer", photos, tmp_path, 60, "--crop", "64", "--batch", "8")
+@pytest.fixture(scope="module")
+def learned(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The run of a tokenizer that has learned, and what the recipe printed."""
+    out = tmp_path_factory.mktemp("learned")
+    return out, train("tokenizer", photos, out, 60, "--crop", "64", "--batch", "8")
+
+
+@pytest.fixture
+def run(learned: tuple[Path, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(learned[0], tmp_path / "run"))
+
+
+def test_the_tokenizer_learns(learned: tuple[Path, str]) -> None:
+    out, text = learned
     assert "images/s" in text
     assert "l1=" in text
-    lines = log(tmp_path, "tokenizer")
+    lines = log(out, "tokenizer")
     assert lines[-1]["l1"] < lines[0]["l1"]
     assert lines[-1]["words_used"] > 1
-    with Image.open(tmp_path / "tokenizer.png") as sample:
+    with Image.open(out / "tokenizer.png") as sample:
         assert sample.size == (128, 64)
-    assert bool(load_tokenizer(tmp_path).quantizer.fitted)
+    assert bool(load_tokenizer(out).quantizer.fitted)
 
-    before = load_tokenizer(tmp_path)
-    train("decoder", photos, tmp_path, 20, "--crop", "64", "--batch", "8")
-    after = load_tokenizer(tmp_path)
+
+def test_the_decoder_learns_and_leaves_the_tokens_alone(photos: Path, run: Path) -> None:
+    before = load_tokenizer(run)
+    train("decoder", photos, run, 20, "--crop", "64", "--batch", "8")
+    after = load_tokenizer(run).state_dict()
     for name, value in before.state_dict().items():
         if not name.startswith("decoder."):
-            assert torch.equal(value, after.state_dict()[name]), name
-    first = "decoder.layers.0.weight"
-    assert not torch.equal(before.state_dict()[first], after.state_dict()[first])
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before.state_dict()["decoder.layers.0.weight"], after["decoder.layers.0.weight"])
 
-    text = train("prior", photos, tmp_path, 40, "--batch", "4")
+
+def test_the_prior_learns_and_teaches_the_decoder(photos: Path, run: Path) -> None:
+    text = train("prior", photos, run, 40, "--batch", "4")
     assert "windows/s" in text
-    lines = log(tmp_path, "prior")
+    lines = log(run, "prior")
     assert lines[-1]["held_out_bits_per_token"] < lines[0]["held_out_bits_per_token"]
     assert lines[-1]["bits_per_token"] > 0
     assert {"order0", "stage0", "stage5"} <= set(lines[-1])
-    train("prior", photos, tmp_path, 2, "--twin", "--batch", "4")
-    twin = load_prior(tmp_path, twin=True).prior
-    assert isinstance(twin.norm, torch.nn.LayerNorm)
-    trained = load_prior(tmp_path)
+    trained = load_prior(run)
     assert len(trained.prior.schedule) == 6
     assert trained.mask_table.shape == (1024,)
 
-    (tmp_path / "decoder.checkpoint").unlink()  # of a run without the prior
-    text = train("decoder", photos, tmp_path, 2, "--crop", "64", "--batch", "4", "--regenerated", "0.5")
+    before = load_tokenizer(run).state_dict()
+    text = train("decoder", photos, run, 2, "--crop", "64", "--batch", "4", "--regenerated", "0.5")
     assert "regenerating" in text
-    assert not torch.equal(after.state_dict()[first], load_tokenizer(tmp_path).state_dict()[first])
+    assert not torch.equal(
+        before["decoder.layers.0.weight"], load_tokenizer(run).state_dict()["decoder.layers.0.weight"]
+    )
+
+
+def test_the_twin_is_one_of_float_blocks(photos: Path, run: Path) -> None:
+    train("prior", photos, run, 2, "--twin", "--batch", "4")
+    assert isinstance(load_prior(run, twin=True).prior.norm, torch.nn.LayerNorm)
 
 
 def test_recipes_go_on_from_a_bundle(photos: Path, tiny_path: Path, tmp_path: Path) -> None:
@@ -162,7 +182,7 @@ def test_a_prior_of_other_arithmetic_is_a_start_and_nothing_else(
 
 
 def test_a_prior_of_other_dimensions_is_no_start(tiny_path: Path) -> None:
-    with pytest.raises(InputError, match="have 4 dimensions and those of this run's have 5"):
+    with pytest.raises(InputError, match="have 4 dimensions and those of this run have 5"):
         prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (1, 1, 1))), tiny_path)
 
 

@@ -16,7 +16,7 @@ from uigc.export.modules.interface import VQTokenizer
 from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, mixed_precision
 from uigc.training.photos import Photos, crops
-from uigc.training.regenerated import Cut, cuts, draw
+from uigc.training.regenerated import Crop, crops_with_losses, draw
 from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, report, teach
 
 LEARNING_RATE = 3e-4
@@ -74,8 +74,8 @@ def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random
     return images, tokens
 
 
-def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Cut]:
+def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Crop]:
     """Return crops of training photographs with the tokens that the prior of the run regenerates for them."""
     prior = load_prior(options.output).prior.freeze().to(options.device)
     chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
-    return cuts(tokenizer, prior, chosen, random.Random(options.seed))
+    return crops_with_losses(tokenizer, prior, chosen, random.Random(options.seed))

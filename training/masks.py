@@ -93,31 +93,35 @@ def _scattered(tokens: Tensor, values: Tensor, positions: Sequence[tuple[int, in
     return tiles.permute(0, 1, 3, 2, 4).reshape(batch, height, width)
 
 
+def pad_to_windows(grids: Tensor, window: int, value: int) -> Tensor:
+    """Extend grids (..., H, W) to whole windows, at the bottom and the right; as ``format/grid.py`` does in numpy."""
+    height, width = grids.shape[-2:]
+    return F.pad(grids, (0, -width % window, 0, -height % window), value=value)
+
+
 class Masker:
     """The work of an encoder with ``mask`` on a grid of tokens (h, w); ``codewords`` (codebook, dim)."""
 
     def __init__(self, prior: Prior, codewords: Tensor, tokens: Tensor, mask: Mask) -> None:
         self.prior, self.codewords, self.tokens, self.mask = prior, codewords, tokens, mask
-        rows, columns = tokens.shape
-        window = prior.config.window
-        self._border = (0, -columns % window, 0, -rows % window)
-        self._padded = F.pad(tokens.long(), self._border, value=prior.config.pad)[None]
+        self._window = prior.config.window
+        self._padded = pad_to_windows(tokens.long(), self._window, prior.config.pad)[None]
 
     def kept(self) -> Tensor:
-        """Bits of the blocks (ceil(h/2), ceil(w/2)) that are sent whole."""
+        """Return the bits of the blocks (ceil(h/2), ceil(w/2)) that are sent whole."""
         made = self.back(torch.zeros(block_shape(*self.tokens.shape), dtype=torch.bool))
         steps = in_steps(self.codewords.cpu().numpy())
         return torch.from_numpy(lost_blocks(self.tokens.cpu().numpy(), made.cpu().numpy(), steps, self.mask.share))
 
     def back(self, kept: Tensor) -> Tensor:
-        """The grid (h, w) that a decoder ends with."""
+        """Return the grid (h, w) that a decoder ends with."""
         rows, columns = self.tokens.shape
         sent = torch.from_numpy(sent_tokens(self.mask.mode, kept.numpy(), self.prior.schedule, rows, columns))
-        lost = F.pad(~sent[None].to(self.tokens.device), self._border, value=False)
+        lost = pad_to_windows(~sent[None].to(self.tokens.device), self._window, False)
         numbers = None
         if self.mask.seed is not None:
-            drawn_with = regeneration.random_numbers(self.mask.seed, rows, columns)
-            numbers = F.pad(torch.from_numpy(drawn_with)[None], self._border)
+            chances = torch.from_numpy(regeneration.random_numbers(self.mask.seed, rows, columns))
+            numbers = pad_to_windows(chances[None], self._window, 0)
         return regenerate(self.prior, self._padded, lost, numbers)[0, :rows, :columns]
 
 

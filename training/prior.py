@@ -27,7 +27,7 @@ from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
-from uigc.training.masks import count_mask_bits, draw_lost, gathered, stage_grid
+from uigc.training.masks import count_mask_bits, draw_lost, gathered, pad_to_windows, stage_grid
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 2e-3
@@ -119,8 +119,7 @@ def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
     config, schedule = prior.config, prior.schedule
     totals = np.zeros((len(schedule), 2))
     for grid in grids:
-        high, wide = (-(-length // config.window) * config.window for length in grid.shape)
-        tokens = F.pad(grid, (0, wide - grid.shape[1], 0, high - grid.shape[0]), value=config.pad)[None]
+        tokens = pad_to_windows(grid, config.window, config.pad)[None]
         nothing = torch.zeros_like(tokens, dtype=torch.bool)
         for stage in range(len(schedule)):
             nats, count = stage_loss(prior, tokens, nothing, stage)
@@ -144,7 +143,7 @@ def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(
-            f"The codewords of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run "
+            f"The codewords of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run have "
             f"{ours.shape[1]}, so that none is like another; start from another prior, or leave out --start."
         )
     nearest = torch.cdist(ours, theirs).argmin(1)

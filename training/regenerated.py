@@ -24,14 +24,14 @@ DRAWN_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Cut:
+class Crop:
     """A photograph uint8 (3, 16 h, 16 w), and its token grid int16 (h, w) with lost tokens regenerated."""
 
     image: Tensor
     tokens: Tensor
 
 
-def cut(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Cut:
+def crop_with_losses(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random) -> Crop:
     """A photograph uint8 (3, H, W) cut at a random phase, under a random mask that loses tokens; now and then they are
     drawn."""
     _, height, width = image.shape
@@ -41,14 +41,16 @@ def cut(tokenizer: VQTokenizer, prior: Prior, image: Tensor, rng: random.Random)
         tokens = tokenizer.quantizer.assign(tokenizer.encoder(image[None].float() / 255))[0]
     mask = replace(draw_mask(rng), seed=rng.randrange(SEEDS) if rng.random() < DRAWN_SHARE else None)
     masker = Masker(prior, tokenizer.quantizer.words, tokens, mask)
-    return Cut(image, masker.back(masker.kept()).to(torch.int16))
+    return Crop(image, masker.back(masker.kept()).to(torch.int16))
 
 
-def cuts(tokenizer: VQTokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Cut]:
-    return [cut(tokenizer, prior, image, rng) for image in tqdm(images, desc="regenerating", unit="images")]
+def crops_with_losses(tokenizer: VQTokenizer, prior: Prior, images: Sequence[Tensor], rng: random.Random) -> list[Crop]:
+    return [
+        crop_with_losses(tokenizer, prior, image, rng) for image in tqdm(images, desc="regenerating", unit="images")
+    ]
 
 
-def draw(made: Sequence[Cut], count: int, size: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+def draw(made: Sequence[Crop], count: int, size: int, rng: random.Random) -> tuple[Tensor, Tensor]:
     """Random crops along the token grid: images (count, 3, size, size) in [0, 1] and their tokens int64."""
     images, grids, side = [], [], size // PATCH
     for _ in range(count):
