@@ -23,7 +23,7 @@ FIGURES = ("lpips_alex", "dists", "psnr")
 
 
 def at(points: list[dict[str, float]], bpp: float) -> dict[str, float] | None:
-    """Figures at a rate, on straight lines between neighbouring points; None outside of them."""
+    """Return the figures at a rate, interpolated linearly between neighbouring points; None outside them."""
     points = sorted(points, key=lambda point: point["bpp"])
     rates = [point["bpp"] for point in points]
     if not rates[0] <= bpp <= rates[-1]:
@@ -32,7 +32,7 @@ def at(points: list[dict[str, float]], bpp: float) -> dict[str, float] | None:
 
 
 def row(evaluation: dict[str, Any], bpp: float) -> dict[str, Any]:
-    """One bundle: the size of its codebook, bits a token, its points and what they give at ``bpp``."""
+    """Return the row of one bundle: codebook size, bits per token, its points and its figures at ``bpp``."""
     prior = evaluation["prior"]
     return {
         "prior": prior["id"],
@@ -44,7 +44,7 @@ def row(evaluation: dict[str, Any], bpp: float) -> dict[str, Any]:
 
 
 def compare(evaluations: list[dict[str, Any]], bpp: float) -> dict[str, Any]:
-    """Bundles by the size of their codebooks, and the one with the lowest LPIPS at ``bpp``."""
+    """Return the bundles by codebook size, and the one with the lowest LPIPS at ``bpp``."""
     sets = {json.dumps(evaluation["data_set"], sort_keys=True) for evaluation in evaluations}
     if len(sets) != 1:
         raise InputError(f"The evaluations are of different images ({', '.join(sets)}); make all of the same ones.")

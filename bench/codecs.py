@@ -25,7 +25,7 @@ from uigc.runtime.format.mask import Mask, MaskMode
 
 @dataclass(frozen=True)
 class Coded:
-    """One image at one setting: the bytes of the file, and the image that its decoder gives."""
+    """One image at one setting: the bytes of the file, and the decoded image."""
 
     setting: str
     data: bytes
@@ -45,7 +45,7 @@ class BaselineCodec(ABC):
 
 
 class Uigc(BaselineCodec):
-    """Ours; a setting is a mask. It also counts what the prior costs (see :meth:`prior_figures`)."""
+    """uigc; a setting is a mask. It also counts the bits that the prior costs (see :meth:`prior_figures`)."""
 
     name = "uigc"
 
@@ -63,7 +63,9 @@ class Uigc(BaselineCodec):
             yield Coded(mask, data, self.codec.decompress(data))
 
     def prior_figures(self) -> dict[str, object]:
-        """Bits a token over all images coded so far, with every token sent, beside what needs no prior."""
+        """Return bits per token over all images coded so far, with every token sent, beside the entropies without a
+        prior.
+        """
         from uigc.bench.metrics import order0
 
         tokens, stages = np.concatenate(self.tokens), np.array(self.costs).sum(axis=0)
@@ -116,7 +118,7 @@ class Pillow(BaselineCodec):
 
 
 def create(name: str, settings: list[str] | None, codec: Codec | None) -> BaselineCodec:
-    """The coder of a name; ``settings``: masks of ours, qualities of others, None for a choice; ``codec``: of ours."""
+    """Return the codec of a name; ``settings``: masks of uigc, qualities of others, None for a default choice."""
     if name == "uigc":
         assert codec is not None
         masks = settings or [mode.label for mode in MaskMode]

@@ -21,7 +21,7 @@ MODELS = {"mbt2018": "context model, autoregressive", "bmshj2018-hyperprior": "h
 
 
 class Peer:
-    """Decodes an image with each of ``MODELS``, when told to."""
+    """A worker process that decodes an image with each of ``MODELS`` on request."""
 
     def __init__(self, python: str, image: NDArray[np.uint8], threads: int) -> None:
         """``python``: an interpreter that has CompressAI; ``image`` uint8 (H, W, 3)."""

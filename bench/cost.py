@@ -56,7 +56,7 @@ def twin_spec(twin: Prior, stage: int) -> Spec:
 
 
 def bits(bundle: Bundle, grids: list[NDArray[np.int32]], load: Loader, unit: float) -> list[float]:
-    """Bits per token of each stage, and in all, with nothing lost; logits are in ``unit`` nats."""
+    """Return bits per token of each stage, and in all, with nothing lost; logits are in ``unit`` nats."""
     schedule, totals = bundle.schedule, np.zeros((len(bundle.schedule), 2))
     for stage in range(len(schedule)):
         graph = load(stage)
@@ -74,7 +74,7 @@ def bits(bundle: Bundle, grids: list[NDArray[np.int32]], load: Loader, unit: flo
 
 
 def times(bundle: Bundle, loaders: dict[str, Loader], repeats: int) -> list[dict[str, dict[str, float]]]:
-    """Milliseconds of each stage for each loader: {"median", "p95"}; the loaders take turns."""
+    """Return milliseconds of each stage for each loader: {"median", "p95"}; the loaders take turns."""
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     results = []
     for stage in range(len(bundle.schedule)):
@@ -126,7 +126,7 @@ def measure(run: Path, bundle: Bundle, images: Path | None, threads: list[int], 
 
 
 def _ratios(stages: list[dict[str, dict[str, float]]], name: str) -> dict[str, Any]:
-    """Median time over the twin's, for each stage and for all together."""
+    """Return the median time over the twin's, for each stage and for all together."""
     each = [round(stage[name]["median"] / stage["twin"]["median"], 3) for stage in stages]
     total = sum(stage[name]["median"] for stage in stages) / sum(stage["twin"]["median"] for stage in stages)
     return {"all": round(total, 3), "stages": each}

@@ -24,7 +24,7 @@ PRECISIONS = "fp16", "int8"
 
 
 def order(bundle: Bundle, precision: str, profiles: tuple[Profile, ...], targets: tuple[str, ...]) -> engine_set.Order:
-    """All engines that the bundle has graphs for in that precision."""
+    """Return the order for all engines that the bundle has graphs for in that precision."""
     graphs = [name for name in bundle.manifest["graphs"] if resolve(precision, name) in bundle.precisions(name)]
     return engine_set.Order(precision, profiles, targets, tuple(graphs))
 

@@ -66,7 +66,7 @@ class Yardstick:
 
     @torch.no_grad()
     def measure(self, picture: str, pixels: NDArray[np.uint8], coded: Coded) -> Record:
-        """``pixels`` is the original, uint8 (H, W, 3)."""
+        """Return the figures of one image; ``pixels`` is the original, uint8 (H, W, 3)."""
         height, width = pixels.shape[:2]
         if coded.pixels.shape != pixels.shape:
             raise InputError(f"{picture} came back with the shape {coded.pixels.shape} instead of {pixels.shape}.")
@@ -83,14 +83,14 @@ class Yardstick:
         )
 
     def _structure(self, dists: DISTS, back: Tensor, reference: Tensor) -> float:
-        """DISTS; the features of an image, the dearest part, are computed once for all settings."""
+        """Return DISTS; the original's features, the expensive part, are computed once for all settings."""
         if not torch.equal(self._reference[0], reference):
             self._reference = reference, dists.features(reference)
         return float(dists.distance(dists.features(back), self._reference[1]))
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W) in [0, 1]."""
+    """Convert uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
 
 
@@ -122,7 +122,7 @@ def means(records: list[Record]) -> dict[str, float | None]:
 
 
 def table(entries: list[dict[str, Any]]) -> str:
-    """A row an entry, for the terminal."""
+    """Return a table for the terminal, one row for each entry."""
     lines = [f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'DISTS':>8}"]
     for entry in entries:
         bpp, size, decibel, lpips, dists = (entry["means"][name] for name in FIGURES)

@@ -34,7 +34,7 @@ def _loader(prior: Prior, device: str) -> Callable[[int], Compute]:
 
 
 def torch_outcomes(bundle: Bundle, solved: list[conformance.Case], device: str) -> list[Outcome]:
-    """PyTorch in each of its modes."""
+    """Compare PyTorch in each of its modes with the reference."""
     outcomes = []
     for mode in MODES:
         prior = frozen_prior(bundle).to(device, mode.dtype)

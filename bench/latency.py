@@ -34,7 +34,7 @@ Setting = dict[str, Any]
 
 
 def ours(bundle: Bundle, threads: int) -> tuple[dict[str, tuple[Setting, Codec]], dict[str, str]]:
-    """A codec for each provider that runs here and each of its precisions, fastest first; and why others do not."""
+    """Return a codec for each provider and precision that runs here, fastest first, and why others do not run."""
     codecs: dict[str, tuple[Setting, Codec]] = {}
     absent: dict[str, str] = {}
     for name in providers.names():
@@ -50,7 +50,7 @@ def ours(bundle: Bundle, threads: int) -> tuple[dict[str, tuple[Setting, Codec]]
 
 
 def pytorch(bundle: Bundle, compiled: bool) -> dict[str, tuple[Setting, Codec]]:
-    """The same modules in PyTorch, on the CPU and on a GPU if there is one."""
+    """Return the same modules in PyTorch, on the CPU and on a GPU if there is one."""
     codecs = {}
     for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
         for how in ("eager", *(["compile"] if compiled else [])):
@@ -68,7 +68,7 @@ def decoding(codec: Codec, data: bytes, batch: int) -> Callable[[], object]:
 def measure(
     codecs: dict[str, tuple[Setting, Codec]], peer: Peer | None, data: bytes, pixels: int, batch: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """A row for each: what it is, and its times."""
+    """Return one row for each contender, with its times."""
     grids = {name: codec.decode_tokens(data) for name, (_, codec) in codecs.items()}
     first = next(iter(grids))
     for name, grid in grids.items():

@@ -141,12 +141,12 @@ class DISTS(nn.Module):
 
 
 def order0(tokens: NDArray[np.integer]) -> float:
-    """Order-0 entropy of tokens of any shape: bits of their frequencies."""
+    """Return the order-0 entropy of tokens of any shape, in bits per token."""
     _, counts = np.unique(tokens, return_counts=True)
     share = counts / counts.sum()
     return float(-(share * np.log2(share)).sum())
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images in [0, 1]."""
+    """Return the peak signal-to-noise ratio in dB of images in [0, 1]."""
     return -10 * torch.log10((image - reference).square().mean((1, 2, 3)))

@@ -28,7 +28,7 @@ SCHEMA = 1
 
 
 def left(path: Path, shape: tuple[int, int, int] | None) -> int:
-    """Nodes that run for every input: of any shape, or of that ``shape`` (batch, rows, columns)."""
+    """Count the nodes that run for every input: of any shape, or of ``shape`` (batch, rows, columns)."""
     with tempfile.TemporaryDirectory() as folder:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3

@@ -29,7 +29,7 @@ FULL = "fp32"
 
 
 def codecs(bundle: Bundle, provider: str, threads: int | None) -> dict[str, Codec]:
-    """One for each precision that both pixel networks have."""
+    """Return one codec for each precision that both pixel networks have."""
     names = [name for name in bundle.precisions("decoder") if name in bundle.precisions("encoder")]
     return {name: Codec(bundle, provider=provider, threads=threads, pixel_precision=name) for name in names}
 
@@ -86,7 +86,7 @@ def times(chosen: dict[str, Codec], pixels: Pixels, repeats: int) -> dict[str, d
 
 
 def table(figures: dict[str, Any]) -> str:
-    """In Markdown, a row a precision."""
+    """Return a Markdown table, one row for each precision."""
     lines = [
         "| precision | bpp | PSNR dB | LPIPS | DISTS | decoder alone: PSNR | LPIPS | DISTS | same tokens "
         "| time: encoder | decoder |",

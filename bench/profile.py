@@ -165,7 +165,7 @@ def _times(
 
 
 def _by_step(each: dict[tuple[str, int | None], NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
-    """The stages of each step together."""
+    """Return the figures of each step, its stages together."""
     sums: dict[str, NDArray[np.float64]] = {}
     for (name, _), times in each.items():
         sums[name] = sums.get(name, 0) + times
@@ -173,7 +173,7 @@ def _by_step(each: dict[tuple[str, int | None], NDArray[np.float64]]) -> dict[st
 
 
 def step_table(result: dict[str, Any]) -> str:
-    """For the terminal: a row a step, milliseconds (median) of each stage beside those of all."""
+    """Return a table for the terminal: one row for each step, median milliseconds of each stage beside the total."""
     lines = []
     for side, found in result["sides"].items():
         stages = sorted({step["stage"] for step in found["steps"] if step["stage"] is not None})
@@ -205,7 +205,7 @@ def _row(name: str, times: dict[str, float]) -> str:
 
 
 def trace_events(rounds: dict[str, list[Round]]) -> dict[str, Any]:
-    """Chrome's trace event format: a process a side, a thread a thread, times in microseconds."""
+    """Return events in Chrome's trace format: one process for each side, one thread for each thread, microseconds."""
     first = min(each.begun for side in rounds.values() for each in side)
     events: list[dict[str, Any]] = []
 

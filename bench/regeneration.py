@@ -54,7 +54,7 @@ RULES = (
 
 
 def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule) -> Tokens:
-    """The grid (h, w) by a rule, if the ``sent`` tokens of a grid are sent."""
+    """Return the grid (h, w) that a rule gives if the ``sent`` tokens of a grid are sent."""
     prior = codec.token_codec.prior
     if not rule.fed_back:
         return prior.regenerate([tokens], [sent], rule.seed)[0]
@@ -79,7 +79,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
 
 
 def frechet(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Between normal distributions fitted to features (n, channels)."""
+    """Return the Fréchet distance of normal distributions fitted to features (n, channels)."""
     means = one.mean(0) - other.mean(0)
     first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
     values, vectors = np.linalg.eigh(first)
@@ -89,7 +89,7 @@ def frechet(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 class _Figures:
-    """Collects what one rule makes at one mask."""
+    """Collects the figures of one rule at one mask."""
 
     def __init__(self) -> None:
         self.each: list[tuple[float, float, float, float]] = []

@@ -12,7 +12,7 @@ from uigc.runtime.environment import machine_name, package_versions, processor_n
 
 
 def _device() -> str | None:
-    """The name of the GPU that PyTorch sees, None without either."""
+    """Return the name of the GPU that PyTorch sees, None without either."""
     try:
         import torch
     except ImportError:
@@ -21,7 +21,7 @@ def _device() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Date, command, system, processor, device and versions."""
+    """Return date, command, system, processor, device and versions."""
     spec = sys.modules["__main__"].__spec__
     called = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
     return {

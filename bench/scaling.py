@@ -30,7 +30,7 @@ WITHIN = 0.15  # how far the slope may be from 1
 
 
 def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
-    """A file of a size: the sample, side by side as often as it takes."""
+    """Return the file of an image of a size: the sample, repeated as often as it takes."""
     patch = codec.bundle.patch
     tile = sample(40 * patch, 24 * patch)
     down, across = -(-height // tile.shape[0]), -(-width // tile.shape[1])
@@ -40,7 +40,7 @@ def made(codec: Codec, width: int, height: int, mask: str) -> bytes:
 
 
 def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
-    """Times of decoding, after one warm-up, and the most memory that this process ever held."""
+    """Return times of decoding, after one warm-up, and the peak memory of this process."""
     before = peak_bytes()
     times = time_interleaved({"decode": lambda: codec.decompress(data)}, repeats, warm_up=1)["decode"]
     return {
@@ -53,7 +53,7 @@ def decode_here(codec: Codec, data: bytes, repeats: int) -> dict[str, Any]:
 
 
 def fit(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Slope of log time over log pixels by least squares, and whether it is within 15 % of 1."""
+    """Return the slope of log time over log pixels by least squares, and whether it is within 15 % of 1."""
     pixels = np.log([point["width"] * point["height"] for point in points])
     times = np.log([point["p50_ms"] for point in points])
     slope, _ = np.polyfit(pixels, times, 1)

@@ -34,7 +34,7 @@ class Way:
 
 
 def ways(cores: int, batches: list[int]) -> list[Way]:
-    """One batch on all cores, two batches that share them, and a batch a core; for each size of batches."""
+    """Return the ways to try for each batch size: one batch on all cores, two that share them, one for each core."""
     splits = dict.fromkeys([(1, cores), (2, cores), (cores, 1)])
     return [Way(jobs, threads, batch) for batch in batches for jobs, threads in splits]
 
@@ -46,7 +46,7 @@ def decoding(codec: Codec, way: Way, files: list[bytes]) -> Callable[[], object]
 def measure(
     bundle: Bundle, provider: str, asked: list[Way], data: bytes, count: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """Images a second of each way, and how many times those of the first way that is."""
+    """Return images per second of each way, and its speed-up over the first."""
     codecs = {way.threads: Codec(bundle, provider=provider, threads=way.threads) for way in asked}
     contenders = {str(way): decoding(codecs[way.threads], way, [data] * count) for way in asked}
     times = time_interleaved(contenders, repeats, warm_up=1)

@@ -39,7 +39,7 @@ def image(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def work_here(codec: Codec, limit: int, folder: Path) -> dict[str, Any]:
-    """Compress the image of ``folder`` and decompress its file; what came of it, and what it took."""
+    """Compress the image of ``folder`` and decompress its file; return the results and their cost."""
     parts: dict[str, int] = {}
 
     def progress(label: str, done: int, total: int) -> None:

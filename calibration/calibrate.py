@@ -24,7 +24,7 @@ from uigc.runtime.io.streams import note, show
 
 
 class StoredError(UigcError):
-    """A graph as written does not compute what was measured; by its nature a bug, of ours or of a provider."""
+    """A written graph does not compute what was measured; a bug, in uigc or in a provider."""
 
 
 def budget_of(arguments: argparse.Namespace) -> Budget:
@@ -75,7 +75,7 @@ class Calibration:
         return Search(network, network.observe(inputs, step), paint, judge, self._progress)
 
     def same_tokens(self, scales: dict[str, Scales], pictures: list[Array]) -> float:
-        """Share of the tokens that an int8 encoder chooses as the float32 encoder does."""
+        """Return the share of tokens that the int8 encoder chooses as the float32 encoder does."""
         call = self.encoder.quantized(scales)
         return float(np.mean(np.concatenate([(call(x) == self.encoder.full(x)).ravel() for x in pictures])))
 
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check(path: Path, example: Array, wanted: Array) -> None:
-    """The graph as it lies in the bundle computes what was measured."""
+    """Check that the graph in the bundle computes what was measured."""
     graph = providers.find("cpu").load(path, providers.ProviderOptions())
     if not np.array_equal(graph(example), wanted):
         raise StoredError(

@@ -36,12 +36,12 @@ class Scales:
 
 
 def scale(reach: float) -> float:
-    """The scale of a tensor with that range, a float32."""
+    """Return the scale of a tensor with that range, a float32."""
     return float(np.float32(reach / LEVELS))
 
 
 def quantize(half: onnx.ModelProto, chosen: Mapping[str, Scales]) -> onnx.ModelProto:
-    """The half-precision graph with the convolutions ``chosen`` by the names of their nodes in int8."""
+    """Return the half-precision graph with the ``chosen`` convolutions, by the names of their nodes, in int8."""
     editor = Editor(half)
     for node in half.graph.node:
         if node.name in chosen:
@@ -83,7 +83,7 @@ def _through_int8(editor: Editor, source: str, name: str, scales: NDArray[np.flo
 
 
 def _column(editor: Editor, bias: str) -> str:
-    """The same bytes of a bias (channels,) as a tensor (1, channels, 1, 1)."""
+    """Return a bias (channels,) as a tensor (1, channels, 1, 1) of the same bytes."""
     name = f"{bias}.column"
     if name not in editor.constants:
         tensor = TensorProto()

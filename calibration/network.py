@@ -33,11 +33,11 @@ class Network:
         self.full: Call = self._call(self._full)
 
     def quantized(self, chosen: Mapping[str, Scales]) -> Call:
-        """The network with the ``chosen`` layers in int8 and all else in half precision, ready to run."""
+        """Return the network with the ``chosen`` layers in int8 and all others in half precision, ready to run."""
         return self._call(quantize(self._half, chosen))
 
     def written(self, chosen: Mapping[str, Scales]) -> onnx.ModelProto:
-        """The graph of :meth:`quantized` that points into the bundle's weights, as the graphs beside it do."""
+        """Return the graph of :meth:`quantized` that points into the bundle's weights, as the other graphs do."""
         return quantize(onnx.load(self.path, load_external_data=False), chosen)
 
     def observe(self, inputs: Iterable[Array], step: Step) -> dict[str, tuple[Observed, Observed]]:

@@ -48,7 +48,7 @@ def choose(place: Path, observed: int, measured: int, say: Callable[[str], None]
 
 
 def _take(ranked: Iterable[Source], count: int, say: Callable[[str], None]) -> tuple[list[Photograph], set[Source]]:
-    """The first ``count`` that can be read and are large enough, and all that were looked at for them."""
+    """Return the first ``count`` that can be read and are large enough, and all that were tried for them."""
     taken: list[Photograph] = []
     seen = set()
     for source in ranked:

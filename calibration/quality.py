@@ -70,7 +70,7 @@ class Judge:
 
     @torch.no_grad()
     def judge(self, images: list[Array]) -> Quality:
-        """Means over the images, one for each original."""
+        """Return the means over the images, one for each original."""
         tensors = [torch.from_numpy(image) for image in images]
         return Quality(
             self._psnr(tensors, self._originals),

@@ -54,7 +54,7 @@ class Observed:
         return max(abs(self.least), abs(self.most))
 
     def ranges(self) -> dict[str, float]:
-        """The range by each of ``METHODS``; 1 for a tensor of zeros."""
+        """Return the range by each of ``METHODS``; 1 for a tensor of zeros."""
         if not self.largest:
             return dict.fromkeys(METHODS, 1.0)
         found = (self.largest, self._percentile(), self._least_error())

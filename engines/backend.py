@@ -28,7 +28,7 @@ class Log:
     errors: list[str] = field(default_factory=list)
 
     def last(self) -> str:
-        """The first line of the latest error, for a sentence."""
+        """Return the first line of the latest error, for a sentence."""
         return self.errors[-1].strip().splitlines()[0].rstrip(".") if self.errors else "it gave no reason"
 
 
@@ -46,7 +46,7 @@ class Backend:
         return str(self.trt.__version__)
 
     def checked(self, value: Any, what: str, remedy: str = REMEDY) -> Any:
-        """``value``, unless it is None or False, which is how TensorRT fails: then an :class:`EngineError`."""
+        """Return ``value``; raises an :class:`EngineError` if it is None or False, which is how TensorRT fails."""
         if value is None or value is False:
             raise EngineError(f"{self.name} {self.version} could not {what}: {self.log.last()}; {remedy}.")
         return value
@@ -82,7 +82,7 @@ class Backend:
 
 
 def missing(name: str) -> str | None:
-    """One sentence if the package of that flavour is not installed; nothing is imported to see."""
+    """Return one sentence if the package of that flavour is not installed, else None; nothing is imported."""
     module = FLAVOURS[name]
     if module in sys.modules or importlib.util.find_spec(module) is not None:
         return None
@@ -90,7 +90,7 @@ def missing(name: str) -> str | None:
 
 
 def find(name: str) -> Backend:
-    """The backend of that name; says which extra to install if it is missing."""
+    """Return the backend of that name; the error names the extra to install if it is missing."""
     problem = missing(name)
     if problem:
         raise DependencyError(problem)

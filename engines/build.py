@@ -29,7 +29,7 @@ def options(proof: dict[str, Any]) -> dict[str, Any]:
 def describe_engine(
     bundle: Bundle, backend: Backend, graph: str, chosen: str, targets: tuple[str, ...], profiles: Iterable[Profile]
 ) -> Sidecar:
-    """The sidecar of an engine that is yet to be built: everything that it will be known by."""
+    """Return the sidecar of an engine that is yet to be built: everything that identifies it."""
     source, proof = describe(bundle.graph(graph, chosen))
     described = tuple(asdict(profile) for profile in profiles)
     return Sidecar(source, backend.name, backend.version, targets, described, options(proof))
@@ -69,7 +69,7 @@ def build(
 
 
 def _parsed(backend: Backend, builder: Any, path: Path) -> tuple[Any, Any]:
-    """The graph as TensorRT's network, and its parser."""
+    """Return the graph as TensorRT's network, and its parser."""
     trt = backend.trt
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = backend.checked(builder.create_network(typed), "make a network")
@@ -120,7 +120,7 @@ def _census(backend: Backend, blob: bytes, products: list[str], profiles: int, t
 
 
 def _products(trt: Any, network: Any) -> list[str]:
-    """Names of the network's matrix products and convolutions."""
+    """Return the names of the network's matrix products and convolutions."""
     kinds = trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY
     layers = (network.get_layer(index) for index in range(network.num_layers))
     return [str(layer.name) for layer in layers if layer.type in kinds]

@@ -41,7 +41,7 @@ class Cuda:
         return f"CUDA error {int(status)} ({text.decode() if isinstance(text, bytes) else text})"
 
     def target(self) -> str:
-        """The GPU's compute capability, like ``sm86``."""
+        """Return the GPU's compute capability, like ``sm86``."""
         names = ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
         device = self.call("cudaGetDevice")
         numbers = [
@@ -59,7 +59,7 @@ class Cuda:
         self.call("cudaStreamSynchronize", stream)
 
     def timer(self, stream: Any) -> Callable[[], int]:
-        """Begin to measure what the stream does from here on; the result ends it, waits for it, and gives nanoseconds
+        """Start measuring the work of the stream; the result ends it, waits for it, and gives nanoseconds
         of the device's clock."""
         begun, ended = self.call("cudaEventCreate"), self.call("cudaEventCreate")
         self.call("cudaEventRecord", begun, stream)
@@ -91,7 +91,7 @@ class Cuda:
         self.call("cudaMemcpyAsync", _address(array), address, array.nbytes, kind, stream)
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Any:
-        """The CUDA graph, ready to launch, of what ``work`` puts on the stream; nothing of it runs now."""
+        """Return the CUDA graph, ready to launch, of the work that ``work`` puts on the stream; nothing runs now."""
         mode = self.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -118,7 +118,7 @@ def _address(array: NDArray[Any]) -> int:
 
 
 def problem() -> str | None:
-    """None if there is a GPU that can be used, else one sentence: the package, the driver or the GPU is missing."""
+    """Return None if a GPU can be used, else one sentence: the package, the driver or the GPU is missing."""
     try:
         known = MODULE in sys.modules or importlib.util.find_spec(MODULE) is not None
     except ImportError:  # not even the package around it

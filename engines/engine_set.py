@@ -36,7 +36,7 @@ class Order:
 
 
 def resolve_order(bundle: Bundle, backend: Backend, order: Order) -> list[Sidecar]:
-    """The engines of an order, checked as far as that can be without building."""
+    """Return the engines of an order, checked as far as possible without building."""
     known = list(bundle.manifest["graphs"])
     unknown = [name for name in order.graphs if name not in known]
     if unknown:
@@ -85,7 +85,7 @@ def build_missing(
 
 
 def _same(path: Path, wanted: Sidecar) -> Sidecar | None:
-    """The sidecar of an engine that is there, whole, and built of the same."""
+    """Return the sidecar of an existing engine that is complete and has the same identity, else None."""
     try:
         found = Sidecar.read(path)
         sidecar.read_checked_plan(path, found)
@@ -115,7 +115,7 @@ class _Clock:
 
 
 def table(engines: Iterable[Sidecar]) -> str:
-    """One row an engine: size, time to build, shares of its products."""
+    """Return a table, one row for each engine: size, time to build, shares of its products."""
     kinds = ("int8", "fp16", "tf32", "fp32", "unknown")
     lines = [f"{'engine':10}{'precision':>10}{'MB':>8}{'build s':>9}" + "".join(f"{kind:>9}" for kind in kinds)]
     for made in engines:

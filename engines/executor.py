@@ -78,7 +78,7 @@ class Executor(Graph):
         self.close()
 
     def _profile_context(self, shape: tuple[int, ...]) -> _ProfileContext:
-        """The lane of the first profile that holds the shape."""
+        """Return the context of the first profile that holds the shape."""
         for index in range(self.engine.num_optimization_profiles):
             least, _, largest = map(tuple, self.engine.get_tensor_profile_shape(self.input, index))
             fits = len(shape) == len(least) and all(
@@ -202,7 +202,10 @@ class _RuntimeCache:
         backend.checked(config.set_runtime_cache(self._cache), "use a cache of kernels")
 
     def keep(self) -> None:
-        """After the first run, write them if it compiled any; a folder that cannot be written is no error."""
+        """Write the kernels after the first run, if it compiled any.
+
+        A folder that cannot be written is not an error.
+        """
         if self._path and not self._ran:
             data = bytes(self._cache.serialize())
             if data != self._known:
@@ -212,7 +215,7 @@ class _RuntimeCache:
 
 
 def _context(backend: Backend, engine: Any, kernels: Path | None) -> tuple[Any, _RuntimeCache | None]:
-    """An execution context, and with TensorRT for RTX its kernels; that one is told to capture CUDA graphs itself."""
+    """Return an execution context, and with TensorRT for RTX, which captures CUDA graphs itself, its kernels."""
     strategy = getattr(backend.trt, "CudaGraphStrategy", None)
     if strategy is None:
         return backend.checked(engine.create_execution_context(), "make an execution context"), None

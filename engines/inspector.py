@@ -48,7 +48,7 @@ def _names(layer: dict[str, Any]) -> str:
 
 
 def _precision(layer: dict[str, Any]) -> str:
-    """That of the weights if the layer tells, else that of its first input."""
+    """Return the precision of the weights if the layer states it, else that of its first input."""
     weights = layer.get("Weights")
     texts = [str(weights["Type"])] if isinstance(weights, dict) and "Type" in weights else []
     texts += [str(entry.get("Format/Datatype", "")) for entry in layer.get("Inputs", [])[:1]]

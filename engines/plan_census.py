@@ -39,13 +39,13 @@ def census(plan: bytes) -> dict[str, int]:
 
 
 def completed(counts: dict[str, int], products: int) -> dict[str, int]:
-    """``counts`` with those of a network's ``products`` that were not found as ``unknown``."""
+    """Return ``counts`` with the network's ``products`` that were not found as ``unknown``."""
     lacking = products - sum(counts.values())
     return counts | {"unknown": counts.get("unknown", 0) + lacking} if lacking > 0 else counts
 
 
 def share(counts: dict[str, int], precision: str) -> float:
-    """Share of the products in a precision, 0..1."""
+    """Return the share of the products in a precision, 0..1."""
     return counts.get(precision, 0) / max(1, sum(counts.values()))
 
 

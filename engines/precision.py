@@ -31,7 +31,7 @@ def is_stage(graph: str) -> bool:
 
 
 def resolve(asked: str, graph: str) -> str:
-    """In which precision the engine of ``encoder``, ``stage0`` ... or ``decoder`` is built."""
+    """Return the precision in which the engine of ``encoder``, ``stage0`` ... or ``decoder`` is built."""
     return TABLE[asked][STAGES if is_stage(graph) else PIXELS]
 
 
@@ -59,7 +59,7 @@ def check(graph: str, precision: str, counts: dict[str, int]) -> None:
 
 
 def asked_for(pixels: list[str], stages: list[str]) -> str | None:
-    """The row of the table that gives engines in these precisions, None if none does."""
+    """Return the row of the table that gives engines in these precisions, None if none does."""
     for asked, row in TABLE.items():
         if ([row[PIXELS]], [row[STAGES]]) == (pixels, stages):
             return asked

@@ -34,7 +34,7 @@ class TensorRT(Provider):
         return True
 
     def with_engines(self, folder: Path) -> TensorRT:
-        """The same provider with the engines of that folder."""
+        """Return the same provider with the engines of that folder."""
         return replace(self, folder=folder)
 
     @property
@@ -53,7 +53,7 @@ class TensorRT(Provider):
 
     @property
     def batch(self) -> int:
-        """Most images that go through the engines together."""
+        """The number of images that go through the engines together."""
         if self.engines is None or not self.verified:
             return 1
         found = sidecar.Sidecar.read(sidecar.plan_path(self.engines, "stage0", self.verified[0]))

@@ -104,7 +104,7 @@ def sidecar_path(plan: Path) -> Path:
 
 
 def precisions(folder: Path, graph: str) -> list[str]:
-    """In which precisions the folder has an engine of that graph, right or wrong."""
+    """Return the precisions in which the folder has an engine of that graph, valid or not."""
     return [name for name in layout.PRECISIONS if plan_path(folder, graph, name).is_file()]
 
 
@@ -115,7 +115,7 @@ def store(plan_path: Path, plan: bytes, sidecar: Sidecar) -> None:
 
 
 def read_checked_plan(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) -> bytes:
-    """The plan that the sidecar belongs to; an :class:`EngineError` if it is truncated or another."""
+    """Return the plan of a sidecar; raises an :class:`EngineError` if it is truncated or another."""
     try:
         plan = plan_path.read_bytes()
     except OSError as error:

@@ -52,7 +52,7 @@ class Adversary:
         return loss
 
     def learn(self, real: list[Tensor], made: list[Tensor]) -> Tensor:
-        """One step of the discriminator by the hinge loss (Lim and Ye, 2017); returns that loss."""
+        """Take one step of the discriminator by the hinge loss (Lim and Ye, 2017), and return that loss."""
         losses = [F.relu(1 - logits).mean() for logits in self._logits([level.detach() for level in real])]
         losses += [F.relu(1 + logits).mean() for logits in self._logits([level.detach() for level in made])]
         loss = torch.stack(losses).sum() / len(self.heads)

@@ -105,7 +105,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, 0..1."""
+        """The share of the budget that is spent, 0..1."""
         if self.options.minutes is not None:
             return min(1.0, self.elapsed / (60 * self.options.minutes))
         return min(1.0, self.step / max(1, self.options.steps or 1))
@@ -153,7 +153,7 @@ class Run:
             report(True)
 
     def optimize(self, loss: Tensor, **figures: Tensor) -> None:
-        """One optimizer step; ``figures`` are averaged for the progress bar and the log."""
+        """Take one optimizer step; ``figures`` are averaged for the progress bar and the log."""
         warm = min(1.0, (self.step + 1) / 100)
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress)) + 0.02
         for group in self.optimizer.param_groups:
@@ -221,7 +221,7 @@ class Run:
 
 @contextlib.contextmanager
 def averaged(run: Run) -> Iterator[nn.Module]:
-    """The module with its averaged weights and in evaluation mode, for the length of the block."""
+    """Give the module its averaged weights and evaluation mode for the length of the block."""
     kept = {name: value.clone() for name, value in run.module.state_dict().items()}
     run.module.load_state_dict(run.average.state)
     run.module.eval()

@@ -25,7 +25,7 @@ LARGEST_KEPT = 0.5  # share of the blocks that an encoder keeps
 
 
 def stage_grid(schedule: Schedule, tokens: Tensor) -> Tensor:
-    """The stage of each position of ``tokens`` (B, H, W): int8 (H, W)."""
+    """Return the stage of each position of ``tokens`` (B, H, W): int8 (H, W)."""
     return torch.from_numpy(schedule.stage_of(tokens.shape[1], tokens.shape[2])).to(tokens.device)
 
 
@@ -77,7 +77,7 @@ def _drawn(logits: Tensor, numbers: Tensor) -> Tensor:
 
 
 def gathered(grid: Tensor, positions: Sequence[tuple[int, int]], tile: int) -> Tensor:
-    """Values (B, asked) of ``grid`` (B, H, W) at a stage's positions, in coding order."""
+    """Return the values (B, asked) of ``grid`` (B, H, W) at a stage's positions, in coding order."""
     batch, height, width = grid.shape
     rows, columns = (list(axis) for axis in zip(*positions, strict=True))
     tiles = grid.view(batch, height // tile, tile, width // tile, tile)
@@ -126,11 +126,11 @@ class Masker:
 
 
 def draw_mask(rng: random.Random) -> Mask:
-    """A mask that loses tokens: half of the time of the image's own share of blocks, else of any."""
+    """Draw a mask that loses tokens: half of the time with the image's own share of blocks, else with any."""
     return Mask(rng.choice(LOSSY), None if rng.random() < 0.5 else rng.uniform(0, LARGEST_KEPT))
 
 
 def count_mask_bits(prior: Prior, codewords: Tensor, grids: Sequence[Tensor], rng: random.Random) -> Tensor:
-    """The table int32 (1024,) that the edge bits are coded with, counted on what encoders keep of token grids."""
+    """Return the table int32 (1024,) for coding edge bits, counted on the blocks that encoders keep of token grids."""
     kept = [Masker(prior, codewords, grid, draw_mask(rng)).kept() for grid in grids]
     return torch.from_numpy(count_table([bits.numpy() for bits in kept]))

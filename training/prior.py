@@ -66,7 +66,7 @@ def augmented(picture: Tensor, rng: random.Random) -> Tensor:
 def _tokenized(
     options: RunOptions, tokenizer: VQTokenizer, fingerprint: str, variants: int
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Training grids and held-out grids, computed once and kept in ``tokens.pt``."""
+    """Return training grids and held-out grids, computed once and kept in ``tokens.pt``."""
     subject = [fingerprint, str(options.images.resolve()), options.photo_limit, options.seed, variants]
     kept = options.output / "tokens.pt"
     state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
@@ -103,7 +103,9 @@ def batch_of(grids: list[Tensor], prior: Prior, count: int, rng: random.Random) 
 
 
 def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
-    """Sum of cross entropies in nats over the asked tokens of ``stage`` that are no padding, and their number."""
+    """Return the sum of cross entropies in nats over the asked tokens of ``stage``, padding excluded, and their
+    number.
+    """
     config, schedule = prior.config, prior.schedule
     hidden = (stage_grid(schedule, tokens) >= stage) | lost
     context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
@@ -115,7 +117,7 @@ def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[
 
 
 def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
-    """Bits a token on whole grids with nothing lost, in all and per stage, beside the order-0 entropy."""
+    """Return bits per token on whole grids with nothing lost, in all and per stage, beside the order-0 entropy."""
     config, schedule = prior.config, prior.schedule
     totals = np.zeros((len(schedule), 2))
     for grid in grids:
@@ -131,14 +133,14 @@ def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
 
 
 def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
-    """The head's bias begins as the order-0 distribution, which the first steps need not learn then."""
+    """Start the head's bias as the order-0 distribution, which the first steps then need not learn."""
     counts = torch.bincount(torch.cat([grid.flatten() for grid in grids]), minlength=prior.config.codebook)
     with torch.no_grad():
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
 def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
-    """The prior of a run or a bundle for the codewords of another tokenizer: each begins as the nearest of its own."""
+    """Return the prior of a run or bundle for another tokenizer's codewords: each starts as its nearest codeword."""
     prior, ours = load_prior(folder, twin, any_arithmetic=True).prior, tokenizer.quantizer.words.cpu()
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:

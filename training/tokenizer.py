@@ -127,14 +127,14 @@ def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | 
 
 
 def sample(tokenizer: VQTokenizer, image: Tensor, size: int) -> Tensor:
-    """The middle of an image and its reconstruction, side by side: (3, size, 2 * size)."""
+    """Return the middle of an image and its reconstruction side by side: (3, size, 2 * size)."""
     picture = centre(image, size)
     back = tokenizer.decoder(tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(picture))))
     return torch.cat([picture[0], back[0]], 2)
 
 
 def halves(tokenizer: VQTokenizer, compiled: bool) -> tuple[Network, Network]:
-    """Encoder and pixel decoder, compiled if asked for; they share the tokenizer's weights either way."""
+    """Return encoder and pixel decoder, compiled if asked for; they share the tokenizer's weights either way."""
     if compiled:
         return torch.compile(tokenizer.encoder), torch.compile(tokenizer.decoder)
     return tokenizer.encoder, tokenizer.decoder
