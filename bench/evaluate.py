@@ -136,7 +136,7 @@ def _prior_lines(figures: dict[str, Any]) -> str:
     return (
         f"prior {figures['id'][:8]}: {figures['bits_per_token']:.3f} bits a token (stages {stages}); order 0 "
         f"{figures['order0_bits_per_token']:.3f}, fixed {figures['fixed_bits_per_token']:.3f}; "
-        f"{figures['words_used']} of {figures['words']} words used"
+        f"{figures['words_used']} of {figures['words']} codewords used"
     )
 
 

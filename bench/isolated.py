@@ -26,26 +26,26 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
-def run_isolated(module: str, words: Iterable[object], doing: str) -> dict[str, Any]:
+def run_isolated(module: str, argv: Iterable[object], doing: str) -> dict[str, Any]:
     """Run ``python -m module`` in its own process and return the JSON object on its last line of output.
 
     ``doing`` names the task in error messages.
     """
-    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", module, *map(str, argv)], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise UigcError(f"{doing} ended with {done.returncode}, for the reason above.")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def codec_arguments(words: list[str], own: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
-    """Return the arguments that choose the codec: ``words`` without the options ``own``, of a value, and ``lists``."""
+def codec_arguments(argv: list[str], own: Iterable[str], lists: Iterable[str] = ()) -> list[str]:
+    """Return the arguments that choose the codec: ``argv`` without the options ``own``, of a value, and ``lists``."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in own:
         parser.add_argument(name)
     for name in lists:
         parser.add_argument(name, nargs="+")
-    return parser.parse_known_args(words)[1]
+    return parser.parse_known_args(argv)[1]
 
 
 def size(text: str) -> tuple[int, int]:

@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
             path = Path(folder) / f"{width}x{height}.uigc"
             path.write_bytes(made(codec, width, height, arguments.mask))
             repeats = max(3, min(arguments.repeats, math.ceil(arguments.repeats * 1e6 / (width * height))))
-            words = ["--one", path, "--repeats", repeats, *forwarded]
-            found = run_isolated("uigc.bench.scaling", words, f"Decoding {path.name}")
+            argv = ["--one", path, "--repeats", repeats, *forwarded]
+            found = run_isolated("uigc.bench.scaling", argv, f"Decoding {path.name}")
             print(f"{width}x{height}: {found['p50_ms']:.0f} ms, peak {found['peak_bytes'] / 2**20:.0f} MiB", flush=True)
             points.append({"width": width, "height": height, "bytes": path.stat().st_size, **found})
     return {
@@ -125,8 +125,8 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--from-json", type=Path, help="measure nothing and draw the figures of this file")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # the process apart
     add_codec_arguments(parser)
-    words = list(sys.argv[1:] if given is None else given)
-    arguments = parser.parse_args(words)
+    argv = list(sys.argv[1:] if given is None else given)
+    arguments = parser.parse_args(argv)
     if arguments.one:
         print(json.dumps(decode_here(make_codec(arguments), arguments.one.read_bytes(), arguments.repeats)))
         return
@@ -134,7 +134,7 @@ def main(given: Iterable[str] | None = None) -> None:
         result = json.loads(arguments.from_json.read_text(encoding="utf-8"))
     else:
         own = "--mask", "--repeats", "--json", "--plot", "--from-json", "--one"
-        result = run(arguments, codec_arguments(words, own, ("--size",)))
+        result = run(arguments, codec_arguments(argv, own, ("--size",)))
     print(f"slope {result['slope']} ({result['fit']}), {'linear' if result['linear'] else 'NOT linear'} within 15 %")
     if arguments.json:
         write(arguments.json, result)

@@ -91,8 +91,8 @@ def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:
         folder = Path(name)
         np.save(folder / IMAGE, image(width, height))
         for limit in limits:
-            words = ["--one", folder, "--max-memory", limit, *forwarded]
-            points.append(run_isolated("uigc.bench.tiles", words, f"The limit of {limit} MB"))
+            argv = ["--one", folder, "--max-memory", limit, *forwarded]
+            points.append(run_isolated("uigc.bench.tiles", argv, f"The limit of {limit} MB"))
             print(f"{limit} MB: peak {points[-1]['peak_bytes'] / 2**20:.0f} MiB, {points[-1]['tiles']}", flush=True)
         differences = compared(folder, limits)
     return {
@@ -117,12 +117,12 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # the process apart
     add_codec_arguments(parser)
-    words = list(sys.argv[1:] if given is None else given)
-    arguments = parser.parse_args(words)
+    argv = list(sys.argv[1:] if given is None else given)
+    arguments = parser.parse_args(argv)
     if arguments.one:
         print(json.dumps(work_here(make_codec(arguments), arguments.max_memory, arguments.one)))
         return
-    result = run(arguments, codec_arguments(words, ("--size", "--json", "--one"), ("--limits",)))
+    result = run(arguments, codec_arguments(argv, ("--size", "--json", "--one"), ("--limits",)))
     worst = max((each["largest"] for each in result["pixels_against_the_last"].values()), default=0)
     print(f"{result['files']} different files of {len(result['points'])}; max |difference| of pixels: {worst}")
     if arguments.json:

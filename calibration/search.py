@@ -66,7 +66,7 @@ class Search:
     def _leave(
         self, budget: Budget, method: str, exact: Quality, quality: Quality, alone: Mapping[str, Quality]
     ) -> tuple[list[str], Quality]:
-        """Return the fewest and costliest layers without which the rest keeps the budget, and the quality of the rest."""
+        """Return the costliest layers, as few as bring the rest into the budget, and the quality of the rest."""
         costliest = sorted(alone, key=lambda name: budget.share(exact, alone[name]), reverse=True)
         left: list[str] = []
         while budget.share(exact, quality) > 1:
