@@ -75,10 +75,10 @@ def kind_of(folder: Path) -> str:
 def test_manifests(copied: Path) -> None:
     rng, kinds = random.Random(0), Counter[str]()
     manifest = json.loads((copied / "manifest.json").read_text())
-    for _ in range(250):
+    for _ in range(120):
         (copied / "manifest.json").write_text(json.dumps(altered(manifest, rng)))
         kinds[kind_of(copied)] += 1
-    assert min(kinds["works"], kinds["BundleError"]) > 50
+    assert min(kinds["works"], kinds["BundleError"]) > 25
 
 
 def test_headers_of_weights(copied: Path) -> None:
