@@ -128,5 +128,5 @@ def create(name: str, settings: list[str] | None, codec: Codec | None) -> Baseli
     except ValueError:
         raise UsageError(f"Qualities of {name} are numbers, not {' '.join(settings or [])}; give some.") from None
     if any(not 0 <= quality <= 100 for quality in qualities):
-        raise UsageError(f"Qualities of {name} go from 0 to 100; give such.")
+        raise UsageError(f"A quality of {name} is a number from 0 to 100; give one in that range.")
     return Pillow(name, qualities)

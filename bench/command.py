@@ -8,7 +8,7 @@ from pathlib import Path
 from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, count
 from uigc.runtime.cli.command import Command
 
-_CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # those of coders.py, which must not be imported for --help
+_CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
 
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:

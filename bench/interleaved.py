@@ -1,4 +1,4 @@
-"""Times of alternatives that take turns, so that what else the machine does hits all alike."""
+"""Time alternatives in turns, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ RSS_UNIT = 1 if platform.system() == "Darwin" else 1024  # bytes, of ru_maxrss
 
 def peak_bytes() -> int:
     """Return the peak memory of this process in bytes."""
-    status = Path("/proc/self/status")  # Linux counts what a process held before it became this program to ru_maxrss
+    status = Path("/proc/self/status")  # VmHWM, because Linux's ru_maxrss includes memory from before exec()
     if status.is_file():
         (line,) = (line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024

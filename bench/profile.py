@@ -30,7 +30,7 @@ from uigc.runtime.outcomes import unwrap
 from uigc.runtime.spans import Recorder, Span, recording
 
 SCHEMA = 1
-FRAME = "stage"  # the span around a stage's steps; what of it lies in no step is counted as the rest
+FRAME = "stage"  # the span around a stage's steps; time in it outside all steps is reported as the rest
 
 
 @dataclass(frozen=True)

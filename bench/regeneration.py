@@ -37,8 +37,11 @@ PATCH_FEATURES, PATCH_POOL = 3, 8  # 256 channels at a quarter of the resolution
 
 @dataclass(frozen=True)
 class Rule:
-    """``seed``: what is drawn with, None for the most likely token; ``fed_back``: whether later stages see what was
-    made, which no file does."""
+    """A way to regenerate lost tokens.
+
+    ``seed``: the seed for sampling, None for the most likely token. ``fed_back``: whether later stages see the
+    regenerated tokens, which the file format never does.
+    """
 
     name: str
     seed: int | None = None

@@ -12,8 +12,11 @@ HEADS = ("size", "batch", "what", "device", "time, ours = 1", "p95 / p50", "p50"
 
 
 def table(result: dict[str, Any]) -> str:
-    """A row a contender: its median time over that of our runtime as it is chosen by default, and how far its 95th
-    percentile lies above. Times themselves are stated of GPUs alone: those of a CPU tell of that CPU."""
+    """Return the table, with one row for each contender: its median time divided by that of our default codec, and its
+    95th percentile divided by its median.
+
+    Absolute times are given for GPUs only, because those of a CPU depend too much on the CPU.
+    """
     rows = [_cells(size, row) for size in result["sizes"] for row in size["rows"]]
     rows += [("", "", name, "absent", "", "", "", "") for name in result["absent"]]
     shown = [column for column in range(len(HEADS)) if any(row[column] for row in rows)]

@@ -123,7 +123,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw them into this PNG")
     parser.add_argument("--from-json", type=Path, help="measure nothing and draw the figures of this file")
-    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # the process apart
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # for the child process
     add_codec_arguments(parser)
     argv = list(sys.argv[1:] if given is None else given)
     arguments = parser.parse_args(argv)

@@ -1,7 +1,6 @@
-"""Ways through many files: ``python -m uigc.bench.throughput --json FILE``.
+"""Find the settings that decode the most images per second: ``python -m uigc.bench.throughput --json FILE``.
 
-Batches of one image or several, one batch at a time or several in threads of their own, all cores for each or a share
-of them: what decodes most images in a second. The ways take turns.
+All combinations of batch size, jobs (batches in progress at a time) and threads of each graph are timed in turns.
 """
 
 from __future__ import annotations

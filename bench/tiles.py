@@ -1,7 +1,7 @@
 """A large image within several limits of memory: ``python -m uigc.bench.tiles --json FILE``.
 
-Each limit has a process of its own, which compresses the image and decompresses the file of the first limit; what
-they made is compared with what the largest limit made, which takes the image as a whole if it suffices for that.
+Each limit runs in a process of its own, which compresses the image and decompresses the file that the first limit made.
+All results are compared with those of the largest limit, which needs no tiles if it is large enough.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def main(given: Iterable[str] | None = None) -> None:
     text = f"megabytes, two or more (default: {' '.join(map(str, LIMITS))})"
     parser.add_argument("--limits", type=int, nargs="+", default=list(LIMITS), help=text)
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # the process apart
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # for the child process
     add_codec_arguments(parser)
     argv = list(sys.argv[1:] if given is None else given)
     arguments = parser.parse_args(argv)

@@ -17,8 +17,12 @@ MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 @dataclass(frozen=True)
 class Mode:
-    """``dtype`` of all tensors; ``products``: PyTorch's name for the precision of float32 products (``medium`` is
-    bfloat16 on a CPU and TF32 on a GPU); ``operands``: what products' operands are cast to, sums being float32."""
+    """A way in which PyTorch computes the prior.
+
+    ``dtype``: the type of all tensors. ``products``: PyTorch's name for the precision of float32 products (``medium``
+    is bfloat16 on a CPU and TF32 on a GPU). ``operands``: the type that operands of matrix products are cast to, while
+    sums stay float32; None to leave them.
+    """
 
     name: str
     dtype: torch.dtype = torch.float32

@@ -7,9 +7,9 @@ Around each quantized convolution:
 
 * Symmetric, zero points are written out, scales are float32, one for each output channel of the weights and one for
   each activation: all that TensorRT takes. Scales in half would make TensorRT round the sums before scaling them.
-* The bias is added behind: TensorRT takes no quantized one, and ONNX Runtime makes an integer convolution only of one
-  whose output is quantized too, and of signed int8 only where one reader follows.
-* Weights are those that all precisions share, quantized in the graph: providers fold that when they load it.
+* The bias is added behind, because TensorRT takes no quantized bias. ONNX Runtime fuses an integer convolution only if
+  its output is quantized too and, for signed int8, only if that output has a single consumer.
+* The weights are the float32 ones that all precisions share, quantized in the graph; providers fold that on loading.
 """
 
 from __future__ import annotations

@@ -12,16 +12,21 @@ from uigc.calibration.ranges import METHODS, Observed
 from uigc.runtime.errors import BudgetError
 
 Paint = Callable[[Call], list[Array]]
-"""The images that come of a network: of its decoder's grids, or of what the decoder makes of its encoder's."""
+"""Returns the decoded images with one network replaced: the decoder, on fixed token grids, or the encoder, whose tokens
+the float32 decoder then decodes."""
 Progress = Callable[[str, int, int], None]
 Ranges = Mapping[str, tuple[dict[str, float], dict[str, float]]]
-"""Of each layer the ranges of its input and of its output, by method."""
+"""For each layer, the ranges of its input and of its output, by method."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search. ``methods``: quality with all layers in int8 by each method that was tried; ``alone``:
-    with one layer in int8; ``left``: layers in half precision, the costliest first; ``quality``: of ``scales``."""
+    """The outcome of a search.
+
+    ``methods``: the quality with all layers in int8, for each method that was tried. ``alone``: the quality with one
+    layer in int8. ``left``: the layers left in half precision, the costliest first. ``quality``: the quality with
+    ``scales``.
+    """
 
     exact: Quality
     method: str

@@ -1,5 +1,5 @@
-"""Adding what a calibration made to its bundle, which is whole at every moment: first the manifest forgets the int8
-graphs that are replaced, then the files come, then the manifest lists them."""
+"""Write the results of a calibration into a bundle so that it is valid at every moment: remove the int8 graphs that are
+replaced from the manifest, write the new files, then list them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Store:
 def integer_convolutions(path: Path) -> int:
     """Return how many convolutions of a graph ONNX Runtime computes in integers here, with default options."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it warns that what it writes is for this machine only, as is meant
+    options.log_severity_level = 4  # it warns that what it writes is for this machine only, as intended
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(written)

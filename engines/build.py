@@ -1,4 +1,4 @@
-"""Building one engine from one graph, as typed as the graph is."""
+"""Build one engine from one graph, with the types that the graph states."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from uigc.runtime.errors import EngineError, ProviderError, UsageError
 TARGETS = "sm86", "sm89", "sm120"
 """GPUs that engines are built for unless told otherwise, where the backend builds ahead of time."""
 TIMING_CACHE = "timing.cache"
-# Seconds for a node of a graph and a profile, until the first engine shows what it takes here: TensorRT for RTX
-# compiles kernels when an engine is loaded, TensorRT times them when it is built.
+# First guess of the build time, in seconds per node of a graph and per profile; the rate of the first engine replaces
+# it. TensorRT for RTX compiles kernels when an engine is loaded, TensorRT times them when it is built.
 _FIRST_GUESS = {"tensorrt": 0.2, "tensorrt-rtx": 0.005}
 Say = Callable[[str], None]
 

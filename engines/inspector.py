@@ -1,6 +1,6 @@
 """The precision of an engine's products as TensorRT's own inspector reports it, which needs a GPU to load the engine.
 
-Engines are built with ``ProfilingVerbosity.DETAILED`` so that it tells.
+Engines are built with ``ProfilingVerbosity.DETAILED`` so that the inspector reports types.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from uigc.engines.backend import Backend
 
-# Words of "Format/Datatype" and of the weights' "Type", such as "Row major linear FP16 format" and "Int8".
+# Patterns for the values of "Format/Datatype" and of the weights' "Type", such as "Row major linear FP16 format" and "Int8".
 _WORDS = {
     "int8": re.compile(r"\bint8\b", re.I),
     "fp16": re.compile(r"\b(fp16|half)\b", re.I),

@@ -1,8 +1,8 @@
 """The precision of the products of a TensorRT plan.
 
 A plan for RTX holds its program as text: every tensor with its type, every product with its operands. That text is not
-documented, so what is not found in it is unknown, never good. It is all that says so on a machine without a GPU; with
-one, TensorRT's own inspector does (:mod:`uigc.engines.inspector`).
+documented, so a product that is not found in it counts as unknown, never as one of the right type. Without a GPU it is
+the only source; with one, TensorRT's own inspector is used (:mod:`uigc.engines.inspector`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ _TF32 = b"tf32=1"
 
 
 def census(plan: bytes) -> dict[str, int]:
-    """Number of matrix products and convolutions by the type of their operands: ``int8``, ``fp16``, ``tf32`` (float32
-    that may be multiplied in TF32), ``fp32`` or ``unknown``; empty if the plan does not say."""
+    """Count matrix products and convolutions by the type of their operands.
+
+    The types are ``int8``, ``fp16``, ``tf32`` (float32 that may be multiplied in TF32), ``fp32`` and ``unknown``; the
+    result is empty if the plan does not say.
+    """
     types = {}
     for tensor in _TENSOR.finditer(plan):
         name, kind = _NAME.search(tensor[1]), _TYPE.search(tensor[1])
-        # No product is of other types; the programs of several profiles name them as another's operands.
+        # A plan of several profiles uses names again: a name may be an int64 shape in one program and an operand in
+        # another. Products have no other types than these, so only tensors of these types are kept.
         if name and kind and kind[1] in _PRECISIONS:
             types[name[1]] = kind[1]
     counts: Counter[str] = Counter()
@@ -32,7 +36,7 @@ def census(plan: bytes) -> dict[str, int]:
         operands = [name.removesuffix(b"^deref") for name in _QUOTED.findall(inputs)[:2]]
         known = [types[name] for name in operands if name in types]
         known += [types[name] for name in _QUOTED.findall(output)[:1] if name in types and not known]
-        # Operands of a product have one type; what is made at run time is not declared, but its partner is.
+        # Both operands have one type. An operand computed at run time is not declared, so the other one tells.
         found = next((_PRECISIONS[kind] for kind in _PRECISIONS if kind in known), "unknown")
         counts["tf32" if found == "fp32" and _TF32 in plan else found] += 1
     return dict(sorted(counts.items()))

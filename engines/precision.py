@@ -53,8 +53,8 @@ def check(graph: str, precision: str, counts: dict[str, int]) -> None:
     accepted = ("fp16", "tf32") if is_stage(graph) and precision == "fp16" else (precision,)
     if not any(share(counts, name) for name in accepted):
         raise EngineError(
-            f"The engine of {graph} was to be {precision} and its products are {shares(counts)}, so it was not "
-            "written; build it in another precision."
+            f"The engine of {graph} was asked for in {precision}, and TensorRT built its products in {shares(counts)}, "
+            "so it was not written; build it in another precision."
         )
 
 

@@ -37,12 +37,12 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str, batch: int = 1) -> Profile:
-        """A name of ``NAMED``, ``768x512`` or ``256x256..1920x1080``."""
+        """Parse a name of ``NAMED``, a size such as ``768x512``, or a range such as ``256x256..1920x1080``."""
         match = _SIZE.fullmatch(NAMED.get(text, text))
         if not match:
             raise UsageError(
                 f"The profile {text!r} is neither one of {', '.join(NAMED)} nor a size like 768x512 nor a range like "
-                "256x256..1920x1080; give one such."
+                "256x256..1920x1080; give one of these."
             )
         numbers = [int(group) for group in match.groups() if group]
         low, high = (numbers[0], numbers[1]), (numbers[-2], numbers[-1])

@@ -46,8 +46,9 @@ def describe(path: Path) -> tuple[Source, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """The description of an engine. Everything down to ``options`` is its identity: built of the same, it is the same
-    engine.
+    """The description of an engine.
+
+    The fields from ``source`` to ``options`` identify it: two engines with equal values are interchangeable.
     """
 
     source: Source
@@ -123,7 +124,7 @@ def read_checked_plan(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) ->
     if len(plan) != sidecar.plan_bytes:
         raise EngineError(
             f"{plan_path.name} has {len(plan)} bytes and its sidecar says {sidecar.plan_bytes}, so it is truncated or "
-            f"another's; {remedy}."
+            f"belongs to another engine; {remedy}."
         )
     if hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
         raise EngineError(f"{plan_path.name} does not have the hash of its sidecar; {remedy}.")

@@ -261,7 +261,8 @@ def test_no_engines(trt: fake_gpu.TensorRT, folder: Path, monkeypatch: pytest.Mo
 def test_what_is_built_is_what_was_asked_for(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: Path) -> None:
     trt.builds = "float"
     with pytest.raises(
-        EngineError, match="stage0 was to be int8 and its products are 100 % tf32, so it was not written"
+        EngineError,
+        match="stage0 was asked for in int8, and TensorRT built its products in 100 % tf32, so it was not written",
     ):
         fill(tmp_path, tiny_path, graphs=("stage0",))
     with pytest.raises(EngineError, match="decoder was to be fp16 and its products are 100 % fp32"):

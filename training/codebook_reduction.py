@@ -59,14 +59,15 @@ def _clusters(points: Floats, weights: Floats, count: int) -> Floats:
         np.add.at(sums, nearest, points * weights[:, None])
         empty = mass == 0
         centres = sums / np.where(empty, 1, mass)[:, None]
-        if empty.any():  # they go to what costs most
+        if empty.any():  # move them to the points that cost most
             costs = weights * squares.min(axis=1)
             centres[empty] = points[np.argsort(-costs, kind="stable")[: int(empty.sum())]]
     return centres
 
 
 def _first_centres(points: Floats, weights: Floats, count: int) -> Floats:
-    """Points drawn as they are used and as they are far from those drawn before."""
+    """Choose the first centres as k-means++ does: with a probability proportional to the use of a point times its
+    squared distance to the nearest centre chosen before."""
     rng = np.random.default_rng(0)
     squares, chosen = np.ones(len(points)), []
     for _ in range(count):

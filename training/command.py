@@ -56,7 +56,9 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.codebook is not None and arguments.images is None:
         raise UsageError("--codebook needs --images, on which the use of codewords is counted; give a folder of them.")
     if arguments.codebook is None and (arguments.images or arguments.photo_limit or arguments.device):
-        raise UsageError("--images, --photo-limit and --device serve --codebook alone; give it, or leave them out.")
+        raise UsageError(
+            "--images, --photo-limit and --device are used only with --codebook; give it, or leave them out."
+        )
 
 
 def _unreduced(vqgan: VQGAN, path: Path) -> VQGAN:

@@ -67,7 +67,7 @@ def train(
 
 
 def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Two batches of images and tokens as one in random order: the dearer losses look at its first images only."""
+    """Join two batches of images and tokens in random order, since the costly losses look at the first images only."""
     count = len(one[0]) + len(other[0])
     order = torch.tensor(rng.sample(range(count), count), device=one[0].device)
     images, tokens = (torch.cat(pair)[order] for pair in zip(one, other, strict=True))

@@ -86,8 +86,12 @@ class Run:
         subject: dict[str, object],
         companions: Mapping[str, Stateful] | None = None,
     ) -> None:
-        """``subject`` says what is trained on what; a checkpoint of another subject is not resumed. ``companions``:
-        what else learns by its own means, and is saved and resumed beside the module."""
+        """Set up a run.
+
+        ``subject``: identifies the module and its training data; a checkpoint with another subject is not resumed.
+        ``companions``: other objects that learn with optimizers of their own, such as the adversary; they are saved and
+        resumed beside the module.
+        """
         self.name, self.options, self.module = name, options, module
         self.subject = json.dumps(subject, sort_keys=True)
         self.learning_rate, self.companions = learning_rate, dict(companions or {})
@@ -234,7 +238,8 @@ def averaged(run: Run) -> Iterator[nn.Module]:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU and on CPUs that multiply it (1.8 times faster there); else float32, which then is (by 1.4)."""
+    """Use bfloat16 on GPUs and on CPUs that multiply it (1.8 times faster there), else float32 (1.4 times faster
+    on other CPUs)."""
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
 

@@ -146,7 +146,7 @@ def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior
     if theirs.shape[1] != ours.shape[1]:
         raise InputError(
             f"The codewords of the tokenizer of {folder} have {theirs.shape[1]} dimensions and those of this run have "
-            f"{ours.shape[1]}, so that none is like another; start from another prior, or leave out --start."
+            f"{ours.shape[1]}, so they cannot be matched; start from another prior, or leave out --start."
         )
     nearest = torch.cdist(ours, theirs).argmin(1)
     special = torch.arange(len(theirs), len(theirs) + 2)  # unknown and padding

@@ -1,7 +1,7 @@
 """Recipe of the tokenizer: autoencoder first, then k-means on its latents, then vector quantization.
 
-Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it, because their network is the dearest,
-DISTS and an adversary that looks at the same features.
+Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it DISTS and an adversary that looks at the
+same features, because their network is the most costly.
 """
 
 from __future__ import annotations
@@ -91,8 +91,11 @@ class Loss(nn.Module):
 
 
 def at_any_phase(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both images (B, 3, H, W) behind the same few mirrored rows and columns at random: networks that always began at
-    a token's corner would let the decoder learn patterns of their own stride, which they do not see and people do."""
+    """Shift both images (B, 3, H, W) by the same random 0 to 3 mirrored rows and columns.
+
+    Otherwise the decoder learns patterns aligned with the loss networks' stride of 4, which these networks do not see
+    and people do.
+    """
     down, right = torch.randint(PHASES, (2,)).tolist()
     one, other = (F.pad(x, (right, 0, down, 0), mode="reflect") for x in (image, reference))
     return one, other
