@@ -165,7 +165,7 @@ def test_many_files_into_a_folder(uigc: Run, image_path: Path, tmp_path: Path, t
     assert f"4 files, {sum(path.stat().st_size for path in written)} bytes" in done.stderr.decode()
     assert uigc("compress", image_path, "one.uigc", "--bundle", tiny_path).returncode == 0
     assert written[-1].read_bytes() == (tmp_path / "one.uigc").read_bytes()
-    done = uigc("decompress", *written, "-o", "back", "--suffix", ".webp", "--bundle", tiny_path, "--quiet")
+    done = uigc("decompress", *written, "-o", "back", "--format", "webp", "--bundle", tiny_path, "--quiet")
     assert (done.returncode, done.stderr) == (0, b"")
     with Image.open(tmp_path / "back" / "2.webp") as image:
         assert (image.format, image.size) == ("WEBP", (75, 60))
@@ -196,8 +196,8 @@ def test_bad_files_are_named_and_stop_no_other(uigc: Run, file: Path, tmp_path: 
 
 
 def test_names_and_folders(uigc: Run, image_path: Path, tmp_path: Path) -> None:
-    fails(uigc, ExitCode.USAGE, "compress", image_path, text="IN and OUT were expected; for many files add -o DIR")
-    fails(uigc, ExitCode.USAGE, "compress", image_path, "a.uigc", "b.uigc", text="3 names")
+    fails(uigc, ExitCode.USAGE, "compress", image_path, "a.uigc", "b.uigc", text="3 names were given, and IN and OUT")
     fails(uigc, ExitCode.USAGE, "compress", image_path, "-", "-o", "out", text="Standard input")
-    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", image_path, text="cannot be created")
-    fails(uigc, ExitCode.OUTPUT, "decompress", image_path, "-o", "out", "--suffix", ".txt", text="cannot be written as")
+    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", image_path, text="named like an image")
+    fails(uigc, ExitCode.OUTPUT, "compress", image_path, "-o", f"{image_path}/out/", text="cannot be created")
+    fails(uigc, ExitCode.OUTPUT, "decompress", image_path, "-o", "out", "--format", "txt", text="cannot be written as")

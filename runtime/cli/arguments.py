@@ -75,10 +75,15 @@ def add_mask(parser: argparse.ArgumentParser) -> None:
 def add_names(parser: argparse.ArgumentParser, text: str) -> None:
     """Add the inputs, with the help ``text``, and the options for many of them."""
     parser.add_argument("names", metavar="NAME", nargs="+", help=text)
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the results of any number of files")
-    text = "with -o: batches in progress at a time (default: as many as there are cores, at most 8)"
+    text = "result of one input, or the folder of any number of results: DIR/, or one that exists"
+    parser.add_argument("-o", "--output", metavar="OUT", help=text)
+    text = "take all files in folders that are named, too, and keep their trees below -o DIR/ or beside the inputs"
+    parser.add_argument("-r", "--recursive", action="store_true", help=text)
+    text = "leave inputs alone whose outputs exist: the same command again goes on where it stopped"
+    parser.add_argument("--skip-existing", action="store_true", help=text)
+    text = "of many: batches in progress at a time (default: as many as there are cores, at most 8)"
     parser.add_argument("--jobs", metavar="N", type=count, help=text)
-    text = "with -o: files of one size that go through the networks together (default: the provider's choice)"
+    text = "of many: files of one size that go through the networks together (default: the provider's choice)"
     parser.add_argument("--batch", metavar="N", type=count, help=text)
 
 
@@ -112,16 +117,17 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
     )
 
 
-def pair(names: list[str]) -> tuple[str, str]:
-    """Return input and output of a command without ``-o``."""
-    if len(names) != 2:
-        raise UsageError(f"{len(names)} names were given, and IN and OUT were expected; for many files add -o DIR.")
-    return names[0], names[1]
-
-
 def count(text: str) -> int:
     """Read an argument that counts something: 1 to 100000."""
     value = int(text)
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
+    return value
+
+
+def percent(text: str) -> int:
+    """Read an argument from 1 to 100."""
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100")
     return value
