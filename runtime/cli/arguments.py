@@ -98,6 +98,7 @@ def require(doing: str, packages: Sequence[str], extra: str) -> None:
 
 def make_codec(arguments: argparse.Namespace) -> Codec:
     """Create the codec that the options of :func:`add_codec_arguments` describe."""
+    from uigc.runtime.cli.logs import LOG
     from uigc.runtime.codec import Codec
     from uigc.runtime.networks.tiling import DEFAULT_MEMORY
 
@@ -105,7 +106,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= largest:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are possible; give another.")
-    return Codec(
+    codec = Codec(
         arguments.bundle,
         provider=arguments.provider,
         threads=arguments.threads,
@@ -115,6 +116,10 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         engines=arguments.engines,
         max_memory=arguments.max_memory << 20 if arguments.max_memory else DEFAULT_MEMORY,
     )
+    bundle, prior = codec.bundle, codec.bundle.prior_id.hex()[:8]
+    LOG.info("bundle %s, prior %s", bundle.path, prior)
+    LOG.info("on %s, prior in %s, pixels in %s", arguments.provider, codec.precision, codec.pixel_precision)
+    return codec
 
 
 def count(text: str) -> int:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from uigc.runtime import providers
 from uigc.runtime.cli.arguments import make_codec, reading
+from uigc.runtime.cli.logs import LOG, about, tell
 from uigc.runtime.cli.output_format import OutputFormat
 from uigc.runtime.cli.places import Place, Plan
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -96,7 +97,8 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
 
     def source(place: Place) -> S:
         files.check_free(unwrap(place.target), arguments.force)
-        return work.read(place.source)
+        with about(place.source):
+            return work.read(place.source)
 
     failures: list[UigcError] = []
     sizes: list[int] = []
@@ -107,10 +109,10 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
             size = capture(partial(_write, arguments, place, outcome, work.encode))
             if isinstance(size, UigcError):
                 failures.append(size)
-                named = place.source in str(size)
-                progress.print_above(f"uigc: {size}" if named else f"uigc: {place.source}: {size}")
+                tell(size, place.source)
             elif size is not None:
                 sizes.append(size)
+                LOG.info("%s to %s, %d bytes", place.source, place.target, size)
             progress("files", index + 1, len(places))
         if not arguments.quiet:
             existed = len(plan.places) - len(failures) - len(sizes)

@@ -78,14 +78,23 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="'uigc COMMAND --help' explains a command and its options.",
     )
     parser.add_argument("--version", action="version", version=f"uigc {package_version('uigc') or 'not installed'}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_everywhere(parser, verbose=0, debug=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
     for name, command in _commands().items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.configure(subparser)
+        _add_everywhere(subparser, argparse.SUPPRESS, argparse.SUPPRESS)
         subparser.set_defaults(run=command.run)
     parser.set_defaults(run=lambda arguments: streams.show(parser.format_help().rstrip()))
     return parser
+
+
+def _add_everywhere(parser: argparse.ArgumentParser, verbose: Any, debug: Any) -> None:
+    """Add the options that stand before a command or behind it, with their defaults; suppressed ones change nothing."""
+    text = "say what is done, twice for every detail; of doctor: all findings"
+    parser.add_argument("-v", "--verbose", action="count", default=verbose, help=text)
+    text = "show the traceback of an error, and every detail"
+    parser.add_argument("--debug", action="store_true", default=debug, help=text)
 
 
 def program() -> None:
@@ -107,7 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         parsed = build_parser().parse_args(arguments)
-        parsed.run(parsed)
+        from uigc.runtime.cli.logs import on_standard_error
+
+        verbose = 2 if parsed.debug else parsed.verbose
+        with on_standard_error(verbose, quiet=getattr(parsed, "quiet", False)):
+            parsed.run(parsed)
         streams.flush()
     except UigcError as error:
         return _fail(error, error.exit_code, debug)

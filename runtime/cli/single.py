@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from uigc.runtime.cli.arguments import make_codec, reading
+from uigc.runtime.cli.logs import about
 from uigc.runtime.cli.output_format import OutputFormat
 from uigc.runtime.cli.places import Plan
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -24,7 +25,8 @@ def compress(arguments: argparse.Namespace, plan: Plan, mask: Mask) -> None:
         return
     plan.make_folder()
     codec = make_codec(arguments)
-    pixels = image.read(files.read_image(place.source), reading(arguments), codec.limits.check)
+    with about(place.source):
+        pixels = image.read(files.read_image(place.source), reading(arguments), codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
         data = codec.compress(pixels, mask, progress=progress)
     files.write(target, data, arguments.force)
