@@ -124,7 +124,8 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
         with ProgressLine(arguments.json) as line:
             autotune.tune(Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line)
-    doctor.report(arguments.bundle, arguments.json, arguments.prove)
+    asked = [section for section, given in (("proof", arguments.prove), ("tuned", arguments.tune)) if given]
+    doctor.report(arguments.bundle, arguments.json, arguments.prove, doctor.SECTIONS if arguments.verbose else asked)
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:
