@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
         "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
-RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime"}
+RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "argcomplete"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40  # lines
 
 

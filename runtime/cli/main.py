@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK: shells may ask this program for completions (completion.py)
 """The command ``uigc``. Its subcommands are entry points of the group ``uigc.commands``, each a :class:`Command`.
 
 Neither importing this module nor ``--help`` loads numpy or a provider.
@@ -14,6 +15,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from uigc.runtime.cli.command import Command
+from uigc.runtime.cli.completion import answer
 from uigc.runtime.entry_points import installed
 from uigc.runtime.environment import package_version
 from uigc.runtime.errors import DependencyError, ExitCode, UigcError
@@ -102,6 +104,7 @@ def program() -> None:
     try:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # Python's, of libraries; ours are log messages
+        answer(build_parser)
         streams.take()
         code = main()
     except KeyboardInterrupt:
