@@ -72,6 +72,12 @@ def add_mask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
 
 
+def add_read_back(parser: argparse.ArgumentParser) -> None:
+    """Add ``--read-back`` and ``--no-read-back``."""
+    text = "decode every new file on the provider 'cpu' before it is kept (default: on every other provider)"
+    parser.add_argument("--read-back", action=argparse.BooleanOptionalAction, help=text)
+
+
 def add_names(parser: argparse.ArgumentParser, text: str) -> None:
     """Add the inputs, with the help ``text``, and the options for many of them."""
     parser.add_argument("names", metavar="NAME", nargs="+", help=text)
@@ -115,6 +121,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         pixel_precision=arguments.pixel_precision,
         engines=arguments.engines,
         max_memory=arguments.max_memory << 20 if arguments.max_memory else DEFAULT_MEMORY,
+        read_back=getattr(arguments, "read_back", None),
     )
     bundle, prior = codec.bundle, codec.bundle.prior_id.hex()[:8]
     LOG.info("bundle %s, prior %s", bundle.path, prior)

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 from uigc.runtime import providers
 from uigc.runtime.cli.arguments import make_codec, reading
-from uigc.runtime.cli.logs import LOG, about, tell
+from uigc.runtime.cli.failures import Failures
+from uigc.runtime.cli.logs import LOG, about
 from uigc.runtime.cli.output_format import OutputFormat
 from uigc.runtime.cli.places import Place, Plan
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -100,7 +101,7 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
         with about(place.source):
             return work.read(place.source)
 
-    failures: list[UigcError] = []
+    failures = Failures("the outputs of the others are complete")
     sizes: list[int] = []
     sources = (capture(partial(source, place)) for place in places)
     with ProgressLine(arguments.quiet) as progress:
@@ -108,8 +109,7 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
         for index, (place, outcome) in enumerate(zip(places, work.process(sources), strict=True)):
             size = capture(partial(_write, arguments, place, outcome, work.encode))
             if isinstance(size, UigcError):
-                failures.append(size)
-                tell(size, place.source)
+                failures.add(size, place.source)
             elif size is not None:
                 sizes.append(size)
                 LOG.info("%s to %s, %d bytes", place.source, place.target, size)
@@ -119,8 +119,7 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
             where = f"in {plan.folder}" if plan.folder else "beside the inputs"
             left = f"; {existed} existed and were left as they are" if existed else ""
             progress.print_above(f"{len(sizes)} files, {sum(sizes)} bytes, {where}{left}")
-    if failures:
-        raise _failed(failures, len(plan.places))
+    failures.finish(len(plan.places))
 
 
 def _write(
@@ -141,11 +140,3 @@ def _write(
             return None
         raise
     return len(data)
-
-
-def _failed(failures: list[UigcError], total: int) -> UigcError:
-    """Return the error that ends a batch, with the exit code of its first failure."""
-    others = "" if len(failures) == total else "; the outputs of the others are complete"
-    error = UigcError(f"{len(failures)} of {total} files failed, for the reasons above{others}.")
-    error.exit_code = failures[0].exit_code
-    return error

@@ -14,6 +14,7 @@ from uigc.runtime.cli.arguments import (
     add_engines,
     add_mask,
     add_names,
+    add_read_back,
     add_reading,
     count,
     percent,
@@ -31,6 +32,7 @@ def _configure_compress(parser: argparse.ArgumentParser) -> None:
     add_names(parser, f"{text}with -o or --recursive: images")
     add_mask(parser)
     add_reading(parser)
+    add_read_back(parser)
     add_codec_arguments(parser)
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from uigc.runtime.cli.progress_line import say
-from uigc.runtime.errors import UigcError
 
 LOG = logging.getLogger("uigc")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # by the number of times that --verbose is given
@@ -37,12 +36,6 @@ def on_standard_error(verbose: int, quiet: bool) -> Iterator[None]:
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
-
-
-def tell(error: UigcError, name: str) -> None:
-    """Print the error of one input among others, which goes on with the next; it names the input."""
-    say(f"uigc: {error}" if name in str(error) else f"uigc: {name}: {error}")
-    LOG.debug("the error of %s began here:", name, exc_info=error)
 
 
 class _Handler(logging.Handler):
