@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
     "providers": {"bundle", "entry_points", "errors", "format", "spans"},
-    "tuning_cache": {"bundle", "environment", "io"},
+    "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "io", "outcomes", "progress", "providers", "spans"},
     "token_codec": {

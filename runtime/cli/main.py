@@ -54,7 +54,11 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose help and version are results."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message(message, streams.results() if file is sys.stdout else file)
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif message:  # raises an error if it cannot be written, unlike argparse
+            streams.show(message.rstrip("\n"))
+            streams.flush()
 
 
 class _CommandParser(_Parser):
