@@ -161,6 +161,26 @@ def test_no_photograph_is_overwritten(folder: Folder, one: str, capsys: pytest.C
     assert (folder.path / "photo.png").read_bytes() == (folder.path / "plain").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "absent/x.png", "photo.png/x.png"])
+@pytest.mark.parametrize("output", [(), ("out.uigc",), ("-o", "out/"), ("-r", "-o", "out/", "photo.png")])
+def test_names_that_cannot_be_inputs(
+    folder: Folder, name: str, output: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An input that does not exist is an input that cannot be read, wherever its result should have gone."""
+    codes = {ExitCode.OUTPUT, ExitCode.INPUT} if len(name) > 255 else {ExitCode.INPUT}  # such an output cannot be, too
+    assert folder.run("compress", name, *output) in codes
+    assert "Unexpected" not in capsys.readouterr().err
+    assert folder.files() - {"photo.png"} <= {"out/photo.uigc"}
+
+
+@pytest.mark.parametrize("names", [("",), ("-r", ""), ("photo.png", ""), ("photo.png", "-o", "")])
+def test_empty_names(folder: Folder, names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a variable that is not set: it is no name for the folder that one happens to be in."""
+    assert folder.run("compress", *names) == ExitCode.USAGE
+    assert "A name is empty" in sentence(capsys)
+    assert folder.files() == {"photo.png"}
+
+
 def test_suffixes_are_those_of_the_formats() -> None:
     image._available()
     registered = {suffix for suffix, name in Image.registered_extensions().items() if name in image.FORMATS}

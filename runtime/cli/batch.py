@@ -77,7 +77,7 @@ def _unfinished(arguments: argparse.Namespace, plan: Plan) -> list[Place]:
 
 
 def _exists(target: str | UigcError) -> bool:
-    return not isinstance(target, UigcError) and Path(target).is_file()
+    return not isinstance(target, UigcError) and os.path.isfile(target)
 
 
 def _share_cores(arguments: argparse.Namespace, count: int) -> int:

@@ -54,6 +54,8 @@ def plan(arguments: argparse.Namespace, taken: Sequence[str], suffix: str) -> Pl
     ``taken`` are the suffixes of the files that are taken from folders, ``suffix`` is that of outputs without a name.
     """
     names, output = arguments.names, arguments.output
+    if "" in (*names, output):
+        raise UsageError("A name is empty, and a file or a folder was expected; check where the name comes from.")
     if arguments.force and arguments.skip_existing:
         raise UsageError("--force replaces outputs that exist and --skip-existing leaves them; give one of the two.")
     if output is None and not arguments.recursive:
@@ -91,7 +93,7 @@ def _pair(names: list[str], suffix: str) -> tuple[str, str]:
         raise UsageError(f"{len(names)} names were given, and IN and OUT were expected; for many files add -o DIR/.")
     if len(names) == 2 or names[0] == files.STREAM:
         return names[0], names[-1]
-    if Path(names[0]).is_dir():
+    if os.path.isdir(names[0]):
         raise _folder(names[0])
     return names[0], _Input(names[0]).target(None, suffix)
 
@@ -103,7 +105,7 @@ def _is_folder(output: str, source: str) -> bool:
     """
     if output == files.STREAM:
         return False
-    if output.endswith(("/", os.sep)) or Path(output).is_dir():
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return True
     return not os.path.lexists(output) and source != files.STREAM and Path(output).suffix == ""
 
@@ -113,14 +115,14 @@ def _check_folder(names: list[str], output: str, many: bool) -> None:
     if files.STREAM in names:
         raise UsageError("Standard input has no name for its output in a folder; give IN and OUT instead of -o.")
     is_file = Path(output).suffix.lower() in (FILE_SUFFIX, *SUFFIXES) and not output.endswith(("/", os.sep))
-    if output == files.STREAM or (many and is_file and not Path(output).is_dir()):
+    if output == files.STREAM or (many and is_file and not os.path.isdir(output)):
         raise UsageError(f"-o {output} holds one result, and there may be several; give a folder, as in -o DIR/.")
 
 
 def _inputs(names: list[str], recursive: bool, taken: Sequence[str]) -> Iterator[_Input]:
     """Yield the inputs that are named, and those in the folders that are named."""
     for name in names:
-        if name == files.STREAM or not Path(name).is_dir():
+        if name == files.STREAM or not os.path.isdir(name):
             yield _Input(name)
         elif recursive:
             yield from _below(Path(name), taken)

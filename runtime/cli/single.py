@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from uigc.runtime.cli.arguments import make_codec, reading
@@ -52,7 +53,7 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
 
 def _finished(arguments: argparse.Namespace, target: str) -> bool:
     """Return whether the output exists and is to be left alone; refuse it if it exists and is not."""
-    if arguments.skip_existing and Path(target).is_file():
+    if arguments.skip_existing and os.path.isfile(target):
         _report(arguments, target, "exists and was left as it is")
         return True
     files.check_free(target, arguments.force)

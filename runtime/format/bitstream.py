@@ -83,8 +83,8 @@ def check_size(width: int, height: int, max_pixels: int, reason: str = "") -> No
         )
     if width * height > max_pixels:
         raise TooLargeError(
-            f"The image is {width}x{height} pixels, and at most {max_pixels} in all are allowed{reason}; scale it down "
-            "or raise the limit (--max-pixels)."
+            f"The image is {width}x{height} pixels, and at most {max_pixels} in all are possible{reason}; scale it "
+            "down or raise the limit (--max-pixels)."
         )
 
 
