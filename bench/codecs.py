@@ -56,11 +56,12 @@ class Uigc(BaselineCodec):
 
     def code(self, pixels: Pixels) -> Iterator[Coded]:
         tokens = self.codec.tokenize(pixels)
-        self.tokens.append(tokens.ravel())
-        self.costs.append(self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool)))
+        costs = self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool))
         for mask in self.settings:
             data = self.codec.encode_tokens(tokens, pixels, mask).data
             yield Coded(mask, data, self.codec.decompress(data))
+        self.tokens.append(tokens.ravel())  # at the end: an image that fails does not count
+        self.costs.append(costs)
 
     def prior_figures(self) -> dict[str, object]:
         """Return bits per token over all images coded so far, with every token sent, beside the entropies without a

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from uigc.bench import codecs
 from uigc.bench.codecs import BaselineCodec, Coded, Uigc
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
+from uigc.runtime.cli.failures import Failures
+from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.errors import InputError
 from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
@@ -95,14 +96,30 @@ def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def measure(
-    paths: Sequence[Path], coder: BaselineCodec, yardstick: Yardstick, quiet: bool = False
+    paths: Sequence[Path],
+    coder: BaselineCodec,
+    yardstick: Yardstick,
+    failures: Failures,
+    quiet: bool = False,
+    check_size: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return one entry for each setting of the codec: its figures of each image and their means."""
+    """Return one entry for each setting of the codec: its figures of each image and their means.
+
+    An image that cannot be measured at every setting counts at none, and is one of the ``failures``.
+    """
+
+    def records_of(path: Path) -> list[tuple[str, Record]]:
+        pixels = image.read(files.read_image(str(path)), None, check_size)
+        return [(coded.setting, yardstick.measure(path.name, pixels, coded)) for coded in coder.code(pixels)]
+
     records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
-    for path in tqdm(paths, desc=coder.name, unit="pictures", disable=quiet or not sys.stderr.isatty()):
-        pixels = image.read(path.read_bytes())
-        for coded in coder.code(pixels):
-            records[coded.setting].append(yardstick.measure(path.name, pixels, coded))
+    with ProgressLine(quiet) as progress:
+        for done, path in enumerate(paths):
+            progress(coder.name, done, len(paths))
+            for setting, record in failures.attempt(str(path), partial(records_of, path)) or []:
+                records[setting].append(record)
+    if len(failures) == len(paths):
+        failures.finish(len(paths))
     return [
         {
             "codec": coder.name,
@@ -141,13 +158,15 @@ def _prior_lines(figures: dict[str, Any]) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the table, write the JSON, and raise an error if an image could not be measured."""
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
     paths = images_in(arguments.folder)
     yardstick = Yardstick(arguments.networks)
     codec = make_codec(arguments) if arguments.codec == "uigc" else None
     coder = codecs.create(arguments.codec, arguments.setting, codec)
-    entries = measure(paths, coder, yardstick, arguments.quiet)
+    failures = Failures("the figures are those of the others")
+    entries = measure(paths, coder, yardstick, failures, arguments.quiet, codec.limits.check if codec else None)
     prior = coder.prior_figures() if isinstance(coder, Uigc) else None
     show(table(entries))
     if prior:
@@ -156,10 +175,11 @@ def run(arguments: argparse.Namespace) -> None:
         result = {
             "schema": SCHEMA,
             **machine(),
-            "data_set": {"name": arguments.folder.resolve().name, "pictures": len(paths)},
+            "data_set": {"name": arguments.folder.resolve().name, "pictures": len(paths) - len(failures)},
             "networks": yardstick.fingerprint,
             "precisions": codec and {"prior": codec.precision, "pixels": codec.pixel_precision},
             "prior": prior,
             "entries": entries,
         }
         files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)
+    failures.finish(len(paths))

@@ -133,7 +133,7 @@ class TokenCodec:
             if header.prior_id != own:
                 raise PriorMismatchError(
                     f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
-                    "give --bundle the one that wrote it."
+                    "use the bundle that wrote it (--bundle)."
                 )
             self.limits.check(header.width, header.height)
         return header, payload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.environment import package_version, processor_name
+from uigc.runtime.errors import OutputError
 from uigc.runtime.io.atomic import replace as replace_file
 
 IGNORE = "UIGC_TUNED"
@@ -53,11 +55,23 @@ def read(bundle: Bundle, provider: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write(bundle: Bundle, provider: str, measured: dict[str, Any]) -> None:
-    """Store measurements; see :func:`read`."""
-    path = _path(bundle, provider)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda part: part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8"))
+def write(bundle: Bundle, provider: str, measured: dict[str, Any] | None) -> None:
+    """Store measurements; see :func:`read`. None stores nothing, and finds out before the work whether it can be done.
+
+    Raises an :class:`OutputError` if the cache cannot be written.
+    """
+    try:
+        path = _path(bundle, provider)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if measured is not None:
+            text = json.dumps(measured, indent=1) + "\n"
+            replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+        elif not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        raise OutputError(
+            f"The cache of measurements cannot be written ({error}); check the folder, or name one by XDG_CACHE_HOME."
+        ) from None
 
 
 def preferred(bundle: Bundle, provider: str, key: str, offered: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
     "providers": {"bundle", "entry_points", "errors", "format", "spans"},
-    "tuning_cache": {"bundle", "environment", "io"},
+    "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "io", "outcomes", "progress", "providers", "spans"},
     "token_codec": {
@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
         "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
-RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime"}
+RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "argcomplete"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40  # lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from PIL import Image
 from tests.support.paths import outside
 from uigc.bench import codecs, command
 from uigc.bench.evaluate import Yardstick, means, measure, table
+from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import DependencyError, UsageError
+from uigc.runtime.errors import DependencyError, ExitCode, UsageError
 from uigc.runtime.io import image
 
 
@@ -85,7 +87,7 @@ def test_perceptual_figures(folder: Path) -> None:
     networks = outside("perceptual") / "nets.safetensors"
     yardstick = Yardstick(networks)
     paths = [folder / "a.png"]
-    poor, good = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, quiet=True)
+    poor, good = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, Failures(""), quiet=True)
     assert yardstick.fingerprint is not None
     assert len(yardstick.fingerprint) == 64
     for name in ("lpips_alex", "dists"):
@@ -133,3 +135,32 @@ def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         codecs.create("jxl", None, None)
     with pytest.raises(UsageError, match="numbers"):
         codecs.create("webp", ["x"], None)
+
+
+@pytest.mark.parametrize("codec", [["--codec", "webp", "--setting", "50"], ["--mask", "edge"]])
+def test_one_bad_image_is_named_and_passed_over(
+    folder: Path, tiny: Codec, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: list[str]
+) -> None:
+    for name in ("a.png", "b.webp"):
+        shutil.copy(folder / name, tmp_path)
+    (tmp_path / "aa.png").write_bytes((folder / "a.png").read_bytes()[:500])
+    Image.new("RGBA", (30, 30)).save(tmp_path / "transparent.png")
+    Image.new("RGB", (300, 300)).save(tmp_path / "z_large.png")
+    out = tmp_path / "out.json"
+    limit = ["--max-pixels", "80000"] if "--mask" in codec else []
+    options = ["--bundle", str(tiny.bundle.path), "--json", str(out), "--quiet", *codec, *limit]
+    assert main(["evaluate", str(tmp_path), *options]) == ExitCode.INPUT
+    *errors, last = capsys.readouterr().err.splitlines()
+    bad = ["aa.png", "transparent.png", "z_large.png"][: 3 if limit else 2]
+    assert [line.split(": ")[1] for line in errors] == [str(tmp_path / name) for name in bad]
+    assert last == (f"uigc: {len(bad)} of 5 files failed, for the reasons above; the figures are those of the others.")
+    result = json.loads(out.read_text())
+    good = [name for name in ("a.png", "b.webp", "z_large.png") if name not in bad]
+    assert [each["picture"] for each in result["entries"][0]["pictures"]] == good
+    assert result["data_set"]["pictures"] == len(good)
+
+
+def test_only_bad_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    assert main(["evaluate", str(tmp_path), "--codec", "webp"]) == ExitCode.INPUT
+    assert capsys.readouterr().out == ""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from uigc.runtime.errors import InputError, OutputError, TooLargeError, UigcError
+from uigc.runtime.errors import InputError, TooLargeError, UigcError
 from uigc.runtime.io import image
 from uigc.runtime.outcomes import capture
 
@@ -208,15 +208,3 @@ def test_threads_leave_the_limit_of_pillow_alone() -> None:
 def test_unreadable_inputs(data: bytes) -> None:
     with pytest.raises(InputError):
         image.read(data)
-
-
-@pytest.mark.parametrize("suffix", ["", ".png", ".PNG", ".bmp", ".tif", ".webp"])
-def test_lossless_outputs(suffix: str) -> None:
-    pixels = noise(9, 5, 3)
-    assert np.array_equal(image.read(image.encode(pixels, suffix)), pixels)
-
-
-@pytest.mark.parametrize("suffix", [".uigc", ".nothing", ".psd"])
-def test_unknown_outputs(suffix: str) -> None:
-    with pytest.raises(OutputError):
-        image.encode(noise(2, 2, 3), suffix)

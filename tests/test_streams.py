@@ -1,12 +1,10 @@
-"""The program at its edges: streams that are closed or shared, options in any place, names that mislead, signals."""
+"""The program at its edges: streams that are closed or shared, options in any place, names that mislead."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from tests.support.paths import ROOT
 from uigc.runtime.codec import Codec
 from uigc.runtime.entry_points import OWN
 from uigc.runtime.errors import ExitCode
-from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.io.streams import printable
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="closes streams as POSIX shells do")
@@ -116,25 +113,6 @@ def test_names_are_printed_as_text(uigc: Run, tmp_path: Path) -> None:
     assert b"\\x1b]0;title\\x07" in done.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="sends signals as a terminal does")
-def test_ctrl_c_ends_a_batch_at_once(tiny_path: Path, tmp_path: Path) -> None:
-    """Without a traceback, and with nothing half-written."""
-    for index in range(200):
-        (tmp_path / f"{index}.webp").symlink_to(SAMPLE)
-    names = [str(path) for path in tmp_path.glob("*.webp")]
-    out = tmp_path / "out"
-    command = [*PROGRAM, "compress", *names, "-o", out, "--bundle", tiny_path]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
-        while process.poll() is None and not list(out.glob("*.uigc")):
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert error == b""
-    assert 1 <= len(list(out.iterdir())) < len(names)
-    assert all(path.suffix == ".uigc" for path in out.iterdir())
-
-
 def test_without_metadata_the_runtime_has_its_own(tiny_path: Path) -> None:
     """A frozen or copied package has no entry points; the table that stands in for them is that of pyproject.toml."""
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
@@ -144,7 +122,7 @@ def test_without_metadata_the_runtime_has_its_own(tiny_path: Path) -> None:
         "import importlib.metadata as m, sys; m.entry_points = lambda **_: []; "
         "from uigc.runtime.cli.main import main; from uigc.runtime import providers; "
         "assert providers.names() == ['cpu', 'cuda', 'cuda-graphs']; "
-        "sys.exit(main(['doctor', '--bundle', sys.argv[1]]))"
+        "sys.exit(main(['doctor', '-v', '--bundle', sys.argv[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", code, tiny_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

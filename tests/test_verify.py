@@ -87,9 +87,14 @@ def test_a_failing_provider_is_not_a_difference(bundle: Bundle, cases: list[Case
 def test_the_command(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "images" / "teal.png")
+    (tmp_path / "images" / "bad.png").write_bytes(b"no image")
     options = ("--images", "images", "--windows", 3, "--provider", "cpu")
     done = uigc("verify", "--bundle", tiny_path, *options, "--json", "out.json")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == ExitCode.INPUT, done.stderr
+    assert b"bad.png: The input is not an image" in done.stderr
+    assert done.stderr.endswith(
+        b"1 of 3 files failed, for the reasons above; the logits of the others were compared.\n"
+    )
     result = json.loads((tmp_path / "out.json").read_text())
     assert (result["different"], result["pictures"]) == (0, 2)
     assert result["values"] == sum(outcome["values"] for outcome in result["outcomes"])

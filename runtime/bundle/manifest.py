@@ -48,7 +48,7 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(
-            f"There is no bundle at {folder}: {MANIFEST} is missing; give --bundle a folder that uigc wrote."
+            f"There is no bundle at {folder}: {MANIFEST} is missing; name a folder that 'uigc export' wrote."
         )
     if path.stat().st_size > MAX_MANIFEST:
         raise BundleError(f"{path} has more than {MAX_MANIFEST} bytes, and no manifest has; export the bundle again.")
@@ -57,7 +57,7 @@ def read(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f"{path} does not describe a {FORMAT}; give --bundle a folder that uigc wrote.")
+        raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
     if manifest.get("version") != VERSION:
         raise BundleError(
             f"The bundle {folder} has version {manifest.get('version')} and this runtime reads {VERSION}; update uigc."

@@ -72,13 +72,24 @@ def add_mask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="MASK", default="edge", help=text)
 
 
+def add_read_back(parser: argparse.ArgumentParser) -> None:
+    """Add ``--read-back`` and ``--no-read-back``."""
+    text = "decode every new file on the provider 'cpu' before it is kept (default: on every other provider)"
+    parser.add_argument("--read-back", action=argparse.BooleanOptionalAction, help=text)
+
+
 def add_names(parser: argparse.ArgumentParser, text: str) -> None:
     """Add the inputs, with the help ``text``, and the options for many of them."""
     parser.add_argument("names", metavar="NAME", nargs="+", help=text)
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder for the results of any number of files")
-    text = "with -o: batches in progress at a time (default: as many as there are cores, at most 8)"
+    text = "result of one input, or the folder of any number of results: DIR/, or one that exists"
+    parser.add_argument("-o", "--output", metavar="OUT", help=text)
+    text = "take all files in folders that are named, too, and keep their trees below -o DIR/ or beside the inputs"
+    parser.add_argument("-r", "--recursive", action="store_true", help=text)
+    text = "leave inputs alone whose outputs exist: the same command again goes on where it stopped"
+    parser.add_argument("--skip-existing", action="store_true", help=text)
+    text = "of many: batches in progress at a time (default: as many as there are cores, at most 8)"
     parser.add_argument("--jobs", metavar="N", type=count, help=text)
-    text = "with -o: files of one size that go through the networks together (default: the provider's choice)"
+    text = "of many: files of one size that go through the networks together (default: the provider's choice)"
     parser.add_argument("--batch", metavar="N", type=count, help=text)
 
 
@@ -93,6 +104,7 @@ def require(doing: str, packages: Sequence[str], extra: str) -> None:
 
 def make_codec(arguments: argparse.Namespace) -> Codec:
     """Create the codec that the options of :func:`add_codec_arguments` describe."""
+    from uigc.runtime.cli.logs import LOG
     from uigc.runtime.codec import Codec
     from uigc.runtime.networks.tiling import DEFAULT_MEMORY
 
@@ -100,7 +112,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= largest:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are possible; give another.")
-    return Codec(
+    codec = Codec(
         arguments.bundle,
         provider=arguments.provider,
         threads=arguments.threads,
@@ -109,14 +121,12 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         pixel_precision=arguments.pixel_precision,
         engines=arguments.engines,
         max_memory=arguments.max_memory << 20 if arguments.max_memory else DEFAULT_MEMORY,
+        read_back=getattr(arguments, "read_back", None),
     )
-
-
-def pair(names: list[str]) -> tuple[str, str]:
-    """Return input and output of a command without ``-o``."""
-    if len(names) != 2:
-        raise UsageError(f"{len(names)} names were given, and IN and OUT were expected; for many files add -o DIR.")
-    return names[0], names[1]
+    bundle, prior = codec.bundle, codec.bundle.prior_id.hex()[:8]
+    LOG.info("bundle %s, prior %s", bundle.path, prior)
+    LOG.info("on %s, prior in %s, pixels in %s", arguments.provider, codec.precision, codec.pixel_precision)
+    return codec
 
 
 def count(text: str) -> int:
@@ -124,4 +134,12 @@ def count(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
+    return value
+
+
+def percent(text: str) -> int:
+    """Read an argument from 1 to 100."""
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100")
     return value

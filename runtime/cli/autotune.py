@@ -26,6 +26,7 @@ ROUNDS = 7  # measurements of each precision, in turns
 
 def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress) -> dict[str, Any]:
     """Measure, store and return the choice; ``pixels`` are the precisions that the pixel networks may take."""
+    tuning_cache.write(bundle, provider, None)
     runner, options = providers.find(provider), ProviderOptions()
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     stages = {f"stage{stage}": context(bundle, grid, stage, 0) for stage in range(len(bundle.schedule))}

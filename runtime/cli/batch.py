@@ -1,22 +1,27 @@
-"""``uigc compress -o DIR`` and ``uigc decompress -o DIR``: many files into a folder; a failure stops no other file."""
+"""``uigc compress`` and ``uigc decompress`` of many inputs; one that fails stops no other."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from uigc.runtime import providers
 from uigc.runtime.cli.arguments import make_codec, reading
+from uigc.runtime.cli.failures import Failures
+from uigc.runtime.cli.logs import LOG, about
+from uigc.runtime.cli.output_format import OutputFormat
+from uigc.runtime.cli.places import Place, Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
-from uigc.runtime.errors import OutputError, UigcError, UsageError
+from uigc.runtime.errors import OutputError, UigcError
 from uigc.runtime.format.bitstream import MAX_FILE
 from uigc.runtime.format.mask import Mask
-from uigc.runtime.io import files, image
+from uigc.runtime.io import files, image, image_outputs
 from uigc.runtime.outcomes import capture, unwrap
 
 MAX_JOBS = 8  # by default; memory grows with the number of jobs
@@ -25,34 +30,57 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 
-def compress(arguments: argparse.Namespace, mask: Mask) -> None:
-    """Compress every image to DIR/STEM.uigc."""
-    jobs = _share_cores(arguments)
+@dataclass(frozen=True)
+class Work(Generic[S, R]):
+    """What is done with each input: it is read by name, processed with others, and encoded to bytes."""
+
+    read: Callable[[str], S]
+    process: Callable[[Iterator[S | UigcError]], Iterator[R | UigcError]]
+    encode: Callable[[R], bytes]
+
+
+def compress(arguments: argparse.Namespace, plan: Plan, mask: Mask) -> None:
+    """Compress every image to its .uigc file."""
+    plan.make_folder()
+    places = _unfinished(arguments, plan)
+    jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
-    _each(
-        arguments,
-        ".uigc",
+    work = Work(
         lambda name: image.read(files.read_image(name), reading(arguments), codec.limits.check),
         lambda images: codec.compress_many(images, mask, batch=arguments.batch, jobs=jobs),
         lambda data: data,
     )
+    _each(arguments, plan, places, work)
 
 
-def decompress(arguments: argparse.Namespace) -> None:
-    """Decompress every .uigc file to DIR/STEM plus the suffix asked for."""
-    image.check_suffix(arguments.suffix)
-    jobs = _share_cores(arguments)
+def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) -> None:
+    """Decompress every .uigc file to an image in the format asked for."""
+    suffix = output.of("")
+    plan.make_folder()
+    places = _unfinished(arguments, plan)
+    jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
-    _each(
-        arguments,
-        arguments.suffix,
+    work = Work(
         lambda name: files.read(name, MAX_FILE),
         lambda data: codec.decompress_many(data, batch=arguments.batch, jobs=jobs),
-        lambda pixels: image.encode(pixels, arguments.suffix),
+        lambda pixels: image_outputs.encode(pixels, suffix, output.quality),
     )
+    _each(arguments, plan, places, work)
 
 
-def _share_cores(arguments: argparse.Namespace) -> int:
+def _unfinished(arguments: argparse.Namespace, plan: Plan) -> list[Place]:
+    """Return the inputs that are left to do: with ``--skip-existing``, those without an output.
+
+    Outputs are complete or absent, so those that exist need not be looked into.
+    """
+    return [place for place in plan.places if not (arguments.skip_existing and _exists(place.target))]
+
+
+def _exists(target: str | UigcError) -> bool:
+    return not isinstance(target, UigcError) and os.path.isfile(target)
+
+
+def _share_cores(arguments: argparse.Namespace, count: int) -> int:
     """Return the number of jobs, and divide the threads among them.
 
     On the CPU, several images on few threads each are faster than one image on all threads.
@@ -60,64 +88,55 @@ def _share_cores(arguments: argparse.Namespace) -> int:
     if arguments.provider != providers.DEFAULT:
         return arguments.jobs or DEFAULT_JOBS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs: int = arguments.jobs or min(cores, MAX_JOBS, len(arguments.names))
+    jobs: int = arguments.jobs or max(1, min(cores, MAX_JOBS, count))
     arguments.threads = arguments.threads or max(1, cores // jobs)
     return jobs
 
 
-def _each(
-    arguments: argparse.Namespace,
-    suffix: str,
-    read: Callable[[str], S],
-    work: Callable[[Iterator[S | UigcError]], Iterator[R | UigcError]],
-    encode: Callable[[R], bytes],
-) -> None:
+def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: Work[S, R]) -> None:
     """Read, process and write all files; raise at the end if some failed, with the exit code of the first."""
-    targets = _targets(arguments.names, Path(arguments.output), suffix)
 
-    def source(name: str, target: Path | UigcError) -> S:
-        files.check_free(unwrap(target), arguments.force)
-        return read(name)
+    def source(place: Place) -> S:
+        files.check_free(unwrap(place.target), arguments.force)
+        with about(place.source):
+            return work.read(place.source)
 
-    def write(target: Path | UigcError, outcome: R | UigcError) -> int:
-        data = encode(unwrap(outcome))
-        files.write(unwrap(target), data, arguments.force)
-        return len(data)
-
-    failures: list[UigcError] = []
-    written, total = 0, len(targets)
-    sources = (capture(partial(source, *pair)) for pair in targets)
+    failures = Failures("the outputs of the others are complete")
+    sizes: list[int] = []
+    sources = (capture(partial(source, place)) for place in places)
     with ProgressLine(arguments.quiet) as progress:
-        progress("files", 0, total)
-        for index, ((name, target), outcome) in enumerate(zip(targets, work(sources), strict=True)):
-            size = capture(partial(write, target, outcome))
+        progress("files", 0, len(places))
+        for index, (place, outcome) in enumerate(zip(places, work.process(sources), strict=True)):
+            size = capture(partial(_write, arguments, place, outcome, work.encode))
             if isinstance(size, UigcError):
-                failures.append(size)
-                progress.print_above(f"uigc: {size}" if name in str(size) else f"uigc: {name}: {size}")
-            else:
-                written += size
-            progress("files", index + 1, total)
+                failures.add(size, place.source)
+            elif size is not None:
+                sizes.append(size)
+                LOG.info("%s to %s, %d bytes", place.source, place.target, size)
+            progress("files", index + 1, len(places))
         if not arguments.quiet:
-            progress.print_above(f"{total - len(failures)} files, {written} bytes, in {arguments.output}")
-    if failures:
-        error = UigcError(f"{len(failures)} of {total} files failed, for the reasons above; the others were written.")
-        error.exit_code = failures[0].exit_code
-        raise error
+            existed = len(plan.places) - len(failures) - len(sizes)
+            where = f"in {plan.folder}" if plan.folder else "beside the inputs"
+            left = f"; {existed} existed and were left as they are" if existed else ""
+            progress.print_above(f"{len(sizes)} files, {sum(sizes)} bytes, {where}{left}")
+    failures.finish(len(plan.places))
 
 
-def _targets(names: list[str], folder: Path, suffix: str) -> list[tuple[str, Path | UigcError]]:
-    """Return each input with its output, or with an error if an earlier input has the same output."""
-    if files.STREAM in names:
-        raise UsageError("Standard input has no name for its output in a folder; give IN and OUT instead of -o.")
+def _write(
+    arguments: argparse.Namespace, place: Place, outcome: R | UigcError, encode: Callable[[R], bytes]
+) -> int | None:
+    """Write a result and return its size; None if somebody else has written it meanwhile, and that is as good."""
+    data, target = encode(unwrap(outcome)), unwrap(place.target)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be created ({error.strerror}); give another.") from None
-    first: dict[Path, str] = {}
-    targets: list[tuple[str, Path | UigcError]] = []
-    for name in names:
-        target = folder / f"{Path(name).stem}{suffix}"
-        other = first.setdefault(target, name)
-        clash = OutputError(f"{name} would be written to {target}, as {other} is; rename one, or use two folders.")
-        targets.append((name, target if name == other else clash))
-    return targets
+        raise OutputError(
+            f"The folder of {target} cannot be created ({error.strerror}); give another with -o."
+        ) from None
+    try:
+        files.write(target, data, arguments.force)
+    except OutputError:
+        if arguments.skip_existing and _exists(target):
+            return None
+        raise
+    return len(data)

@@ -14,81 +14,61 @@ from uigc.runtime.cli.arguments import (
     add_engines,
     add_mask,
     add_names,
+    add_read_back,
     add_reading,
     count,
-    make_codec,
-    pair,
-    reading,
+    percent,
 )
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
-from uigc.runtime.io.streams import note, show
+from uigc.runtime.io.streams import show
 
 if TYPE_CHECKING:
     from uigc.runtime.format.bitstream import Header
 
 
-def _report(arguments: argparse.Namespace, text: str) -> None:
-    """Print a line to standard error, so that ``-`` keeps standard output clean."""
-    if not arguments.quiet:
-        note(text)
-
-
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
-    text = "IN and OUT: an image that Pillow opens and the .uigc file to write, - for standard streams; with -o: images"
-    add_names(parser, text)
+    text = "IN and OUT: an image and the .uigc file to write (default: beside it), - for standard streams; "
+    add_names(parser, f"{text}with -o or --recursive: images")
     add_mask(parser)
     add_reading(parser)
+    add_read_back(parser)
     add_codec_arguments(parser)
 
 
 def _compress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime.cli import batch
+    from uigc.runtime.cli import batch, places, single
     from uigc.runtime.format.mask import Mask
-    from uigc.runtime.io import files, image
 
     mask = Mask.parse(arguments.mask)
-    if arguments.output is not None:
-        batch.compress(arguments, mask)
-        return
-    source, target = pair(arguments.names)
-    image.check_not_image(target)
-    files.check_free(target, arguments.force)
-    codec = make_codec(arguments)
-    pixels = image.read(files.read_image(source), reading(arguments), codec.limits.check)
-    with ProgressLine(arguments.quiet) as progress:
-        data = codec.compress(pixels, mask, progress=progress)
-    files.write(target, data, arguments.force)
-    height, width = pixels.shape[:2]
-    rate = 8 * len(data) / (width * height)
-    _report(arguments, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
+    plan = places.plan(arguments, places.IMAGES, places.FILE_SUFFIX)
+    if plan.many:
+        batch.compress(arguments, plan, mask)
+    else:
+        single.compress(arguments, plan, mask)
 
 
 def _configure_decompress(parser: argparse.ArgumentParser) -> None:
-    text = "IN and OUT: a .uigc file and the image to write (.png, .webp ...), - for standard streams; with -o: files"
-    add_names(parser, text)
-    text = "with -o: suffix of the images: .png (default), .webp, .jpg ..."
-    parser.add_argument("--suffix", default=".png", help=text)
+    text = "IN and OUT: a .uigc file and the image to write (default: a .png beside it), - for standard streams; "
+    add_names(parser, f"{text}with -o or --recursive: files")
+    text = "format of images that are not named: png (default), jpg, webp, avif, tif, bmp, ppm; a name's suffix decides"
+    parser.add_argument("--format", metavar="FORMAT", help=text)
+    parser.add_argument("--suffix", dest="format", help=argparse.SUPPRESS)  # the same, by its first name
+    text = "quality of jpg, webp and avif, 1 to 100 (default: the least loss that each is capable of)"
+    parser.add_argument("--quality", metavar="N", type=percent, help=text)
     add_codec_arguments(parser)
 
 
 def _decompress(arguments: argparse.Namespace) -> None:
-    from uigc.runtime.cli import batch
-    from uigc.runtime.format import bitstream
-    from uigc.runtime.io import files, image
+    from uigc.runtime.cli import batch, places, single
+    from uigc.runtime.cli.output_format import OutputFormat
 
-    if arguments.output is not None:
-        batch.decompress(arguments)
-        return
-    source, target = pair(arguments.names)
-    suffix = "" if target == files.STREAM else Path(target).suffix
-    image.check_suffix(suffix)
-    files.check_free(target, arguments.force)
-    data = files.read(source, bitstream.MAX_FILE)
-    with ProgressLine(arguments.quiet) as progress:
-        pixels = make_codec(arguments).decompress(data, progress=progress)
-    files.write(target, image.encode(pixels, suffix), arguments.force)
-    _report(arguments, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
+    output = OutputFormat.of_arguments(arguments)
+    plan = places.plan(arguments, places.FILES, output.suffix or places.IMAGE_SUFFIX)
+    if plan.many:
+        batch.decompress(arguments, plan, output)
+    else:
+        single.decompress(arguments, plan, output)
 
 
 def _configure_info(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +126,8 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
         with ProgressLine(arguments.json) as line:
             autotune.tune(Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line)
-    doctor.report(arguments.bundle, arguments.json, arguments.prove)
+    asked = [section for section, given in (("proof", arguments.prove), ("tuned", arguments.tune)) if given]
+    doctor.report(arguments.bundle, arguments.json, arguments.prove, doctor.SECTIONS if arguments.verbose else asked)
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:

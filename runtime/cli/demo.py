@@ -10,7 +10,7 @@ import numpy as np
 
 from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.progress_line import ProgressLine
-from uigc.runtime.io import files, image
+from uigc.runtime.io import files, image, image_outputs
 from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.io.streams import show
 
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         back = codec.decompress((folder / f"{stem}.uigc").read_bytes(), progress=progress)
         done = time.perf_counter()
     both = np.concatenate([pixels, np.full_like(pixels[:, :8], 255), back], axis=1)
-    files.write(folder / f"{stem}.png", image.encode(both, ".png"), arguments.force)
+    files.write(folder / f"{stem}.png", image_outputs.encode(both, ".png"), arguments.force)
     if arguments.quiet:
         return
     height, width = pixels.shape[:2]

@@ -1,9 +1,10 @@
-"""``uigc doctor``: check the installed packages, the providers and the bundle."""
+"""``uigc doctor``: check the installed packages, the providers and the bundle; the verdict comes first."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from uigc.runtime.errors import DependencyError, ProviderError, UigcError
 from uigc.runtime.io.streams import show
 from uigc.runtime.providers import Provider, ProviderOptions
 
+SECTIONS = ("uigc", "python", "machine", "packages", "bundle", "proof", "providers", "nodes", "tuned")
+RUNS, NOT_INSTALLED = "runs", "not installed"
 CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one line, or raise a UigcError
 
 
@@ -24,8 +27,8 @@ def _providers(bundle: Bundle | None) -> dict[str, str]:
     for entry in sorted(installed(providers.GROUP).values(), key=lambda entry: entry.name):
         try:
             provider: Provider = entry.load()
-            states[entry.name] = provider.problem() or "runs"
-            if states[entry.name] == "runs" and bundle:
+            states[entry.name] = provider.problem() or RUNS
+            if states[entry.name] == RUNS and bundle:
                 precision = bundle.choose(("stage0",), None, provider.precisions)
                 provider.load(bundle.graph("stage0", precision), ProviderOptions())
         except (ImportError, UigcError) as error:
@@ -100,7 +103,7 @@ def _tuned(bundle: Bundle) -> dict[str, str]:
 def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
     """Return all findings, and the first error that keeps the codec from working."""
     findings: dict[str, Any] = {
-        "uigc": package_version("uigc") or "not installed",
+        "uigc": package_version("uigc") or NOT_INSTALLED,
         "python": platform.python_version(),
         "machine": machine_name(),
         "packages": {name: package_version(name) for name in PACKAGES},
@@ -127,23 +130,47 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
     if bundle:
         findings["nodes"] = _nodes(bundle)
         findings["tuned"] = _tuned(bundle)
-    if problem is None and "runs" not in findings["providers"].values():
-        problem = ProviderError("No provider can run here; install one with: pip install 'uigc[cpu]'.")
+    if (problem is None or isinstance(problem, DependencyError)) and RUNS not in findings["providers"].values():
+        reasons = findings["providers"]
+        usual = providers.DEFAULT if providers.DEFAULT in reasons else next(iter(reasons), None)
+        problem = ProviderError(f"No provider can run here: {reasons[usual] if usual else 'none is installed'}")
     return findings, problem
 
 
-def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False) -> None:
-    """Print the findings, then raise the error, if there is one."""
+def verdict(findings: dict[str, Any], problem: UigcError | None) -> str:
+    """Return in a few lines whether uigc works here, on what, and with which bundle."""
+    name = "uigc" if findings["uigc"] == NOT_INSTALLED else f"uigc {findings['uigc']}"
+    if problem is not None and not isinstance(problem, DependencyError):
+        return f"{name} does not work here: {problem}"
+    running = [provider for provider, state in findings["providers"].items() if state == RUNS]
+    others = [provider for provider in findings["providers"] if provider not in running]
+    elsewhere = f" (not on {', '.join(others)}; 'uigc doctor -v' says why)" if others else ""
+    bundle, count = findings["bundle"], findings["proof"]["certificates"]
+    lines = [
+        f"{name} works here, on {', '.join(running)}{elsewhere}.",
+        f"The bundle {bundle['path']} is complete; its prior is {bundle['prior'][:8]}, with {count} certificates.",
+    ]
+    return "\n".join([*lines, *([f"Its graphs were not proven again: {problem}"] if problem else [])])
+
+
+def report(bundle_path: Path | str | None, as_json: bool, prove: bool = False, shown: Container[str] = ()) -> None:
+    """Print the verdict and the sections of the findings in ``shown``, or all as JSON; then raise the error, if any."""
     findings, problem = examine(bundle_path, prove)
     if as_json:
         show(json.dumps(findings, indent=1))
     else:
+        show(verdict(findings, problem))
         for section, value in findings.items():
-            if isinstance(value, dict):
-                show(f"{section}:")
-                for name, state in value.items():
-                    show(f"  {name:20}{'not installed' if state is None else state}")
-            else:
-                show(f"{section:22}{value}")
+            if section in shown:
+                _show_section(section, value)
     if problem:
         raise problem
+
+
+def _show_section(section: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        show(f"{section:22}{value}")
+        return
+    show(f"{section}:")
+    for name, state in value.items():
+        show(f"  {name:20}{NOT_INSTALLED if state is None else state}")

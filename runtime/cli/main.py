@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK: shells may ask this program for completions (completion.py)
 """The command ``uigc``. Its subcommands are entry points of the group ``uigc.commands``, each a :class:`Command`.
 
 Neither importing this module nor ``--help`` loads numpy or a provider.
@@ -14,6 +15,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from uigc.runtime.cli.command import Command
+from uigc.runtime.cli.completion import answer
 from uigc.runtime.entry_points import installed
 from uigc.runtime.environment import package_version
 from uigc.runtime.errors import DependencyError, ExitCode, UigcError
@@ -52,7 +54,11 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose help and version are results."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message(message, streams.results() if file is sys.stdout else file)
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        elif message:  # raises an error if it cannot be written, unlike argparse
+            streams.show(message.rstrip("\n"))
+            streams.flush()
 
 
 class _CommandParser(_Parser):
@@ -78,14 +84,23 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="'uigc COMMAND --help' explains a command and its options.",
     )
     parser.add_argument("--version", action="version", version=f"uigc {package_version('uigc') or 'not installed'}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_everywhere(parser, verbose=0, debug=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
     for name, command in _commands().items():
         subparser = subparsers.add_parser(name, help=command.help, description=command.help)
         command.configure(subparser)
+        _add_everywhere(subparser, argparse.SUPPRESS, argparse.SUPPRESS)
         subparser.set_defaults(run=command.run)
     parser.set_defaults(run=lambda arguments: streams.show(parser.format_help().rstrip()))
     return parser
+
+
+def _add_everywhere(parser: argparse.ArgumentParser, verbose: Any, debug: Any) -> None:
+    """Add the options that stand before a command or behind it, with their defaults; suppressed ones change nothing."""
+    text = "say what is done, twice for every detail; of doctor: all findings"
+    parser.add_argument("-v", "--verbose", action="count", default=verbose, help=text)
+    text = "show the traceback of an error, and every detail"
+    parser.add_argument("--debug", action="store_true", default=debug, help=text)
 
 
 def program() -> None:
@@ -93,6 +108,7 @@ def program() -> None:
     try:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # Python's, of libraries; ours are log messages
+        answer(build_parser)
         streams.take()
         code = main()
     except KeyboardInterrupt:
@@ -107,7 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         parsed = build_parser().parse_args(arguments)
-        parsed.run(parsed)
+        from uigc.runtime.cli.logs import on_standard_error
+
+        verbose = 2 if parsed.debug else parsed.verbose
+        with on_standard_error(verbose, quiet=getattr(parsed, "quiet", False)):
+            parsed.run(parsed)
         streams.flush()
     except UigcError as error:
         return _fail(error, error.exit_code, debug)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 from uigc.runtime import providers
 from uigc.runtime.arrays import Tokens
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import MismatchError, ProviderError
@@ -21,11 +23,22 @@ from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.io.streams import note, show
 
 
-def image_grids(bundle: Bundle, folder: Path | None) -> list[Tokens]:
-    """Return the token grids of the sample photograph and of the images in ``folder``."""
+def image_grids(bundle: Bundle, folder: Path | None, failures: Failures | None = None) -> list[Tokens]:
+    """Return the token grids of the sample photograph and of the images in ``folder``.
+
+    Images that cannot be read are added to ``failures``; without it they raise an error, when all were tried.
+    """
     codec = Codec(bundle)
+    found = Failures("nothing was done with the others") if failures is None else failures
     paths = [SAMPLE, *(images_in(folder) if folder is not None else [])]
-    return [codec.tokenize(image.read(path.read_bytes())) for path in paths]
+
+    def grid(path: Path) -> Tokens:
+        return codec.tokenize(image.read(files.read_image(str(path)), None, codec.limits.check))
+
+    grids = [found.attempt(str(path), partial(grid, path)) for path in paths]
+    if failures is None:
+        found.finish(len(paths))
+    return [each for each in grids if each is not None]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -34,7 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
         files.check_free(arguments.json, arguments.force)
     bundle = Bundle.load(arguments.bundle)
     chosen = providers.select(arguments.provider, arguments.engines)
-    grids = image_grids(bundle, arguments.images)
+    failures = Failures("the logits of the others were compared")
+    grids = image_grids(bundle, arguments.images, failures)
     threads = os.cpu_count() or 1
     with ProgressLine(arguments.quiet) as line:
         cases = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, threads, line)
@@ -52,5 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be checked: {failed[0].error}")
+    failures.finish(len(grids) + len(failures))
     if not arguments.quiet:
         note(f"All {result['values']:,} logits equal the reference.")

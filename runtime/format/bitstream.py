@@ -77,10 +77,14 @@ def check_size(width: int, height: int, max_pixels: int, reason: str = "") -> No
     """Refuse image sizes beyond the limits of the format or ``max_pixels``; ``reason`` explains the latter."""
     if width < 1 or height < 1:
         raise TooLargeError(f"The image is {width}x{height} pixels and at least 1x1 is needed; give a larger one.")
-    if max(width, height) > MAX_SIDE or width * height > max_pixels:
+    if max(width, height) > MAX_SIDE:
         raise TooLargeError(
-            f"The image is {width}x{height} pixels, and at most {MAX_SIDE} a side and {max_pixels} in all are possible"
-            f"{reason}; scale it down or raise --max-pixels."
+            f"The image is {width}x{height} pixels, and the format holds at most {MAX_SIDE} a side; scale it down."
+        )
+    if width * height > max_pixels:
+        raise TooLargeError(
+            f"The image is {width}x{height} pixels, and at most {max_pixels} in all are possible{reason}; scale it "
+            "down or raise the limit (--max-pixels)."
         )
 
 

@@ -199,7 +199,7 @@ class SymbolReader:
         if high * CHECK_VALUES + low != value:
             raise InexactError(
                 "The decoded tokens differ from the encoder's although the file is undamaged, which means that the "
-                "provider did not compute the prior exactly; decode with --provider cpu and report the provider."
+                "provider did not compute the prior exactly; decode on the provider 'cpu' and report the provider."
             )
 
 
@@ -211,7 +211,7 @@ def _guarded() -> Iterator[None]:
     except AssertionError:  # "invalid for the employed entropy model": the tables are not the encoder's
         raise InexactError(
             "The payload does not fit the prior's probabilities although the file is undamaged, which means that "
-            "the provider did not compute the prior exactly; decode with --provider cpu and report the provider."
+            "the provider did not compute the prior exactly; decode on the provider 'cpu' and report the provider."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing images with Pillow: orientation applied once, colours in sRGB, nothing dropped silently."""
+"""Reading images with Pillow: orientation applied once, colours in sRGB, nothing dropped silently."""
 
 from __future__ import annotations
 
@@ -8,29 +8,15 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from uigc.runtime.arrays import Pixels
-from uigc.runtime.errors import InputError, OutputError, UigcError
+from uigc.runtime.errors import InputError, UigcError
 from uigc.runtime.io.colour import SIXTEEN_BIT, check_png, to_rgb
 
-# Output formats by suffix, with the options that lose the least.
-_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
-_OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "": ("PNG", {}),
-    ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True}),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".tif": ("TIFF", {}),
-    ".tiff": ("TIFF", {}),
-    ".bmp": ("BMP", {}),
-}
 _LIMIT_LOCK = Lock()
 _unlimited_readers, _limit = 0, Image.MAX_IMAGE_PIXELS
 FORMATS = (
@@ -172,31 +158,3 @@ def _colour(name: str) -> tuple[int, ...]:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
         raise InputError(f"{name!r} is not a colour; give a name such as 'white', or '#rrggbb'.") from None
-
-
-def check_not_image(name: str) -> None:
-    """Refuse the name of an image for a .uigc file: it is more likely a second input, which would be overwritten."""
-    suffix = Path(name).suffix.lower()
-    if suffix in Image.registered_extensions():
-        raise OutputError(
-            f"{name} is named like an image ({suffix}), and a .uigc file is written there; give -o DIR to compress "
-            "several images, or another name."
-        )
-
-
-def check_suffix(suffix: str) -> None:
-    """Refuse a suffix that :func:`encode` cannot write, before any work is done."""
-    if suffix.lower() not in _OUTPUTS:
-        raise OutputError(f"Images cannot be written as {suffix!r}; use .png, .webp, .jpg, .tif or .bmp.")
-
-
-def encode(pixels: Pixels, suffix: str) -> bytes:
-    """Encode uint8 (H, W, 3) as an image file of the given suffix; PNG if it is empty."""
-    check_suffix(suffix)
-    format_name, options = _OUTPUTS[suffix.lower()]
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, format_name, **options)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"The image cannot be written as {format_name} ({error}); use .png.") from None
-    return buffer.getvalue()

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from uigc.runtime.errors import InputError
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".avifs", ".tif", ".tiff", ".bmp",
+    ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".tga",
+    ".icb", ".vda", ".vst", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl",
+)  # fmt: skip
+"""Suffixes of the formats that ``image.FORMATS`` lists, whether or not a plug-in that some need is installed."""
 HELD_OUT_SHARE = 0.02  # of all images, kept from training
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
@@ -11,6 +13,8 @@ from weakref import WeakSet
 
 from uigc.runtime.errors import UsageError
 from uigc.runtime.providers import Graph
+
+LOG = logging.getLogger("uigc")
 
 
 class GraphLoader:
@@ -64,8 +68,14 @@ class GraphLoader:
             begun = self._loading.get(name)
             if begun is None or (begun.done() and begun.exception() is not None):
                 self._pool = self._pool or ThreadPoolExecutor(1, "loading")
-                begun = self._loading[name] = self._pool.submit(self._load, name)
+                begun = self._loading[name] = self._pool.submit(self._timed, name)
             return begun
+
+    def _timed(self, name: str) -> Graph:
+        begun = time.perf_counter()
+        graph = self._load(name)
+        LOG.debug("loaded %s in %.2f s", name, time.perf_counter() - begun)
+        return graph
 
 
 _LOADERS: WeakSet[GraphLoader] = WeakSet()

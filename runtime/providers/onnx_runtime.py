@@ -124,7 +124,13 @@ class OnnxRuntime(Provider):
                 f"The provider {self.name!r} needs onnxruntime, which is not installed; "
                 f"install it with: pip install 'uigc[{self.extra}]'."
             )
-        onnxruntime = import_onnxruntime()
+        try:
+            onnxruntime = import_onnxruntime()
+        except ImportError as error:
+            return (
+                f"The installed onnxruntime cannot be imported ({' '.join(str(error).split())}), which the provider "
+                f"{self.name!r} needs; repair it with: pip install --force-reinstall 'uigc[{self.extra}]'."
+            )
         if self.execution_provider not in onnxruntime.get_available_providers():
             return (
                 f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "
