@@ -13,7 +13,7 @@ from typing import Any
 
 from uigc.engines.backend import Backend
 
-# Patterns for the values of "Format/Datatype" and of the weights' "Type", such as "Row major linear FP16 format" and "Int8".
+# Patterns for the values of "Format/Datatype" ("Row major linear FP16 format") and of the weights' "Type" ("Int8").
 _WORDS = {
     "int8": re.compile(r"\bint8\b", re.I),
     "fp16": re.compile(r"\b(fp16|half)\b", re.I),

@@ -53,7 +53,7 @@ def test_what_counts_as_the_precision_asked_for() -> None:
         ("stage0", "int8", {"tf32": 3}),
         ("stage0", "int8", {}),
     ):
-        with pytest.raises(EngineError, match=f"{graph} was to be {precision}"):
+        with pytest.raises(EngineError, match=f"{graph} was asked for in {precision}"):
             check(graph, precision, counts)
 
 

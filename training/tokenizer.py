@@ -1,7 +1,7 @@
 """Recipe of the tokenizer: autoencoder first, then k-means on its latents, then vector quantization.
 
-Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it DISTS and an adversary that looks at the
-same features, because their network is the most costly.
+Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it DISTS and an adversary that looks at
+the same features, because their network is the most costly.
 """
 
 from __future__ import annotations
