@@ -265,14 +265,10 @@ def test_what_is_built_is_what_was_asked_for(trt: fake_gpu.TensorRT, tiny_path: 
         match="stage0 was asked for in int8, and TensorRT built its products in 100 % tf32, so it was not written",
     ):
         fill(tmp_path, tiny_path, graphs=("stage0",))
-    with pytest.raises(
-        EngineError, match="decoder was asked for in fp16, .* products in 100 % fp32"
-    ):
+    with pytest.raises(EngineError, match="built its products in 100 % fp32"):
         fill(tmp_path, tiny_path, graphs=("decoder",))
     trt.builds = "unheard_of"
-    with pytest.raises(
-        EngineError, match="decoder was asked for in fp16, .* products in 100 % unknown"
-    ):
+    with pytest.raises(EngineError, match="built its products in 100 % unknown"):
         fill(tmp_path, tiny_path, graphs=("decoder",))
     trt.builds, trt.refuses = None, "Myelin (FP32 GEMM is not supported.)\nmore of it"
     with pytest.raises(EngineError, match=r"could not build decoder in fp16: Myelin \(FP32 GEMM is not supported\.\);"):
