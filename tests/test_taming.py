@@ -164,7 +164,7 @@ def test_importing(state: State, tmp_path: Path, capsys: pytest.CaptureFixture[s
         ([written(tmp_path / "b.ckpt", odd)], ExitCode.INPUT, "has 48 codewords, and a power of two from 4 to 4096"),
         ([checkpoint, "--codebook", "24", "--images", tmp_path], ExitCode.USAGE, "--codebook is 24"),
         ([checkpoint, "--codebook", "16"], ExitCode.USAGE, "--codebook needs --images"),
-        ([checkpoint, "--images", tmp_path], ExitCode.USAGE, "serve --codebook alone"),
+        ([checkpoint, "--images", tmp_path], ExitCode.USAGE, "are used only with --codebook"),
         ([checkpoint, "--codebook", "64", "--images", tmp_path], ExitCode.USAGE, "the codebook has 32"),
         ([checkpoint, "--codebook", "16", "--images", tmp_path], ExitCode.INPUT, "No image"),
     )
