@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,21 +50,26 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may have more than 4,000 bytes: an image does not fit, as on a full disk."""
+    """No file may have more than 4,000 bytes: an image does not fit, as on a full disk.
+
+    For the command alone: pytest's own report may be a longer file.
+    """
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_full_disk(
-    tiny: Codec, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch,
+    tiny: Codec, folder: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], named: bool, force: list[str],
 ) -> None:  # fmt: skip
     """Whether the disk takes files without names or not; the file to be replaced is kept."""
@@ -73,9 +79,9 @@ def test_a_full_disk(
     if force:
         (folder / "out" / "a.bmp").write_bytes(b"old")
     before = names(folder)
-    request.getfixturevalue("small_disk")
     command = ("decompress", "in/a.uigc", "in/b.uigc", "-o", "out", "--format", "bmp", *force)
-    assert run(tiny, *command) == ExitCode.OUTPUT
+    with small_disk():
+        assert run(tiny, *command) == ExitCode.OUTPUT
     error = capsys.readouterr().err
     assert error.count("cannot be written (File too large)") == 2
     assert "2 of 2 files failed" in error
