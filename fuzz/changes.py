@@ -12,7 +12,7 @@ from uigc.fuzz.target import Change
 NUMBERS = (0, 1, 2, 3, 15, 16, 17, 63, 64, 127, 128, 129, 255, 256, 4095, 4096, 16383, 16384, 65535, 2**21 - 1, 2**21)
 VALUES: tuple[Any, ...] = (
     None, -1, 0, 1, 2, 3, 2**31, 2**63, 10**30, 1.5, 1e308, float("nan"), float("inf"), "", "x", ".", "..", "../x",
-    "/dev/zero", "a\0b", "\ud800", "a" * 1000, [], [[]], [1], [0, 0], {}, {"a": 1}, True, False,
+    "/dev/zero", "a\0b", "a\nb", "\ud800", "a" * 1000, "a" * 20000, [], [[]], [1], [0, 0], {}, {"a": 1}, True, False,
 )  # fmt: skip
 """Values of JSON that its readers may stumble on."""
 
@@ -54,7 +54,7 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 
 def altered(value: Any, rng: random.Random) -> Any:
-    """Return a copy of JSON with one value removed, replaced, or moved to another place."""
+    """Return a copy of JSON with one value removed, renamed, replaced, or copied to another place."""
     found = copy.deepcopy(value)
     everywhere = list(places(found))
     if not everywhere:
@@ -66,12 +66,14 @@ def altered(value: Any, rng: random.Random) -> Any:
     match rng.randrange(8):
         case 0:
             del around[last]
-        case 1:
+        case 1 if isinstance(around, dict):
+            around[rng.choice(("a\nb", "\ud800", "fp16", "a" * 20000, ""))] = around.pop(last)
+        case 2:
             other: Any = found
             for key in rng.choice(everywhere):
                 other = other[key]
             around[last] = copy.deepcopy(other)
-        case 2 if isinstance(around[last], int | float):
+        case 3 if isinstance(around[last], int | float):
             around[last] = around[last] * rng.choice((-1, 2, 1000)) + rng.choice((-1, 0, 1, 0.5))
         case _:
             around[last] = rng.choice(VALUES)

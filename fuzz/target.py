@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from uigc.runtime.errors import UigcError
 
 SLOWEST = 10.0  # seconds that one input may take
+LONGEST = 5000  # characters of an error's sentence
 Change = Callable[[bytes], bytes]
 """Alters bytes anywhere, without knowing what they mean."""
 
@@ -24,6 +26,7 @@ class Target:
     ``seeds``: makes inputs to begin with, by name. ``suffix``: that of their files.
     ``kind``: the kind of an input, in a word, under which it is counted.
     ``share``: its part of the executions of a run of all targets.
+    ``warns``: whether Python's warnings are part of it, as of libraries; otherwise one is a find.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Target:
     suffix: str
     kind: Callable[[bytes], str]
     share: float
+    warns: bool = False
 
 
 class Find(AssertionError):
@@ -46,11 +50,13 @@ def judge(target: Target, data: bytes) -> str:
     """
     begin = time.perf_counter()
     try:
-        outcome = target.check(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if target.warns else "error")
+            outcome = target.check(data)
     except UigcError as error:
         outcome = type(error).__name__
-        if "\n" in str(error) or type(error) is UigcError:
-            raise Find(f"{outcome} with the message {str(error)!r}") from error
+        if not str(error).isprintable() or len(str(error)) > LONGEST or type(error) is UigcError:
+            raise Find(f"{outcome} with the message {str(error)[:LONGEST]!r}") from error
     except Exception as error:
         raise Find(f"{type(error).__name__}: {error}") from error
     if (taken := time.perf_counter() - begin) > SLOWEST:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from uigc.fuzz import files
+from uigc.fuzz import bundles, coding, files, pictures
 from uigc.fuzz.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in (files.HEADER, files.FILE)}
+_ALL = (
+    files.HEADER, files.FILE, coding.MASK, coding.TOKENS, coding.TEXT, bundles.MANIFESTS, bundles.WEIGHT_FILES,
+    pictures.PICTURES,
+)  # fmt: skip
+TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
