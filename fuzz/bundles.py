@@ -14,7 +14,7 @@ from uigc.fuzz import small_bundle
 from uigc.fuzz.changes import altered
 from uigc.fuzz.target import Change, Target, always
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.bundle.manifest import MANIFEST, MASK_TABLE, WEIGHTS
+from uigc.runtime.bundle.manifest import CODEWORDS, MANIFEST, MASK_TABLE, WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError
 from uigc.runtime.token_codec import staged_prior
@@ -91,6 +91,8 @@ def _mutate_weights(data: bytes, rng: random.Random, change: Change) -> bytes:
     if header is None or way < 0.1:
         return change(data)
     content = data[8 + length :]
+    if way < 0.15 and isinstance(header, dict):  # which changes nothing
+        return small_bundle.packed(dict(rng.sample([*header.items(), ("__metadata__", {})], len(header) + 1)), content)
     if way < 0.7:
         return small_bundle.packed(altered(header, rng), content)
     if way < 0.8:
@@ -110,12 +112,23 @@ def _other_number(content: bytes, rng: random.Random) -> bytes:
 @functools.cache
 def _manifests() -> dict[str, bytes]:
     text = json.dumps(small_bundle.manifest(small_bundle.weights()))
-    return {"valid": text.encode(), "deep": b"[" * 2000, "not-json": b"{", "list": b"[]"}
+    made = {"valid": text, "deep": "[" * 2000, "not-json": "{", "list": "[]"}
+    names = {"surrogate": "\ud800", "zero": "a\0"}
+    for fault, name in names.items():  # each went wrong once, or is like one that did
+        made[f"name-{fault}"] = text.replace('"stage3.onnx"', json.dumps(name))
+    made["version-line"] = text.replace('"version": 2', '"version": "a\\nb"')
+    made["precision-line"] = text.replace('"fp32"', '"a\\nb"')
+    return {name: content.encode() for name, content in made.items()}
 
 
 def _weights() -> dict[str, bytes]:
     data = small_bundle.weights()
-    return {"valid": data, "empty": b"", "length-largest": b"\xff" * 8 + data[8:], "cut": data[:100]}
+    made = {"valid": data, "empty": b"", "length-largest": b"\xff" * 8 + data[8:100], "cut": data[:100]}
+    made["table-of-floats"] = data.replace(b'"I32"', b'"F32"', 1)
+    place = len(data) - small_bundle.tensors()[CODEWORDS].nbytes  # where the last weight of the prior ends
+    for name, value in (("not-dyadic", 0.1), ("infinite", np.inf)):
+        made[name] = data[: place - 4] + np.float32(value).astype("<f4").tobytes() + data[place:]
+    return made
 
 
 MANIFESTS = Target("manifest", check_manifest, _mutate_manifest, _manifests, ".json", always("manifests"), 0.007)

@@ -1,14 +1,13 @@
 """One target under libFuzzer, in a process of its own: ``python -m uigc.fuzz.drive TARGET STATE RUNS FOLDERS FLAGS``.
 
-``STATE`` is a folder: ``counts.json`` there is rewritten twice a second, ``finds/`` holds the inputs that did what no
-input may do. Such an input does not end the run, unless it ends the process.
+``STATE`` is a folder. ``counts.json`` there is rewritten twice a second; its folder ``finds`` is for the inputs that do
+what no input may do. Such an input does not end the run, unless it ends the process.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import resource
 import sys
 import time
 from collections import Counter
@@ -32,6 +31,12 @@ MODULES = {
 """The modules of each target whose coverage is watched; they are those that are first imported with the targets."""
 
 
+def peak_memory() -> int:
+    """Return the most memory that this process has had, in bytes; what started it does not count."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
 class Recorder:
     """Judges inputs, counts what came of them, and keeps the finds."""
 
@@ -41,7 +46,6 @@ class Recorder:
         self.target, self.state, self.runs = TARGETS[name], state, runs
         self.done, self.written = 0, 0.0
         self.counts, self.finds = Counter[tuple[str, str]](), Counter[str]()
-        (state / "finds").mkdir(parents=True, exist_ok=True)
 
     def __call__(self, data: bytes) -> None:
         from uigc.fuzz.target import Find, judge
@@ -65,7 +69,7 @@ class Recorder:
         self.written = time.monotonic()
         state = {
             "done": self.done,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+            "peak_mb": peak_memory() >> 20,
             "counts": [[*key, count] for key, count in sorted(self.counts.items())],
         }
         new = self.state / "counts.new"

@@ -107,7 +107,8 @@ def _converted(colour: Image.Image, mode: str) -> Image.Image:
 
 def _kinds() -> dict[str, tuple[str, str, dict[str, Any]]]:
     """Return mode, format and options of each seed by name."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    dated = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = dated[:24] + bytes(12) + dated[36:]  # without its time
     exif = Image.Exif()
     exif[0x0112] = 6
     image._available()  # registers the plug-ins, which also write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -76,21 +77,22 @@ def run(target: Target, runs: int, seed: int, finds: Path, corpus: Path = CORPUS
 
 def _process(target: Target, runs: int, seed: int, folders: list[Path], finds: Path, result: Result) -> None:
     """Run one process, and add to the result what came of it."""
-    finds.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as state:
+        (Path(state) / "finds").mkdir()
         command = [sys.executable, "-m", "uigc.fuzz.drive", target.name, state, str(runs), *map(str, folders)]
         command += [f"-seed={seed}", f"-max_len={LARGEST}", f"-timeout={SLOWEST:.0f}", f"-rss_limit_mb={MEMORY}"]
-        command += [f"-artifact_prefix={finds}/{target.name}-"]
+        command += [f"-artifact_prefix={state}/finds/"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         counts = Path(state) / "counts.json"
         if counts.exists():
             result.add(json.loads(counts.read_text(encoding="utf-8")))
-        for path in (Path(state) / "finds").glob("*"):
-            path.replace(finds / f"{target.name}-{path.name}")
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace")
-        result.faults[next((fault for text, fault in _ENDS.items() if text in said), "crashes")] += 1
-        (finds / f"{target.name}-{seed}.log").write_text(said[-20_000:], encoding="utf-8")
+        if done.returncode != 0:
+            said = done.stderr.decode("utf-8", "replace")
+            result.faults[next((fault for text, fault in _ENDS.items() if text in said), "crashes")] += 1
+            (Path(state) / "finds" / f"{seed}.log").write_text(said[-20_000:], encoding="utf-8")
+        for path in (Path(state) / "finds").iterdir():
+            finds.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, finds / f"{target.name}-{path.name}")
 
 
 def table(results: list[dict[str, Any]]) -> str:

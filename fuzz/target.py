@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uigc.runtime.errors import UigcError
 
 SLOWEST = 10.0  # seconds that one input may take
-LONGEST = 5000  # characters of an error's sentence
+LONGEST = 40_000  # characters of an error's sentence
 Change = Callable[[bytes], bytes]
 """Alters bytes anywhere, without knowing what they mean."""
 

@@ -22,7 +22,7 @@ from uigc.runtime.format.block_choice import in_steps
 from uigc.runtime.format.schedule import Schedule
 
 PRIOR_PREFIX = "prior."
-MAX_FAULTS = 10  # that one error lists
+MAX_FAULTS = 100  # that one error lists
 
 
 def default_path() -> Path:
@@ -53,7 +53,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
-        """Read and validate a bundle (None: the default bundle); one error reports its faults, ten at most.
+        """Read and validate a bundle (None: the default bundle); one error reports its faults, a hundred at most.
 
         ``recompute``: whether to derive the prior's id from the weights again. A codec skips it to start sooner: the
         hashes of all files are checked in any case, so the id is the one that the exporter derived from them.
