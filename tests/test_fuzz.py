@@ -62,7 +62,9 @@ def failing(error: Exception) -> Target:
     return replace(TARGETS["header"], check=check)
 
 
-@pytest.mark.parametrize("error", [IndexError("x"), BundleError("two\nlines"), BundleError("a" * 40_001), UserWarning()])
+@pytest.mark.parametrize(
+    "error", [IndexError("x"), BundleError("two\nlines"), BundleError("a" * 40_001), UserWarning()]
+)
 def test_what_is_a_find(error: Exception) -> None:
     with pytest.raises(Find):
         judge(failing(error), b"")
