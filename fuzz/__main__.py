@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 if an input did what none may do."""
     options = _parser().parse_args(arguments)
     if options.command == "corpus":
-        corpus.write([TARGETS[name.partition("=")[0]] for name in options.targets or TARGETS])
+        corpus.write([TARGETS[name.partition("=")[0]] for name in options.targets or TARGETS], options.corpus)
         return 0
     if options.command == "table":
         print(table(json.loads(options.json.read_text(encoding="utf-8"))["results"]))
@@ -57,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="run targets, or each TARGET=RUNS as often as it says")
     running.add_argument("--runs", type=int, default=100_000, help="executions of all targets together")
-    running.add_argument("--corpus", type=Path, default=corpus.CORPUS, help="folder of the inputs to begin with")
     running.add_argument("--finds", type=Path, default=Path("finds"), help="folder for inputs that were not survived")
     running.add_argument("--seed", type=int, default=1, help="number that the choices depend on")
     running.add_argument("--json", type=Path, help="file for the counts")
     writing = commands.add_parser("corpus", help="write the inputs to begin with")
     for each in (running, writing):
+        each.add_argument("--corpus", type=Path, default=corpus.CORPUS, help="folder of the inputs to begin with")
         each.add_argument("targets", nargs="*", type=_target, metavar="TARGET", help=f"of {', '.join(TARGETS)}")
     showing = commands.add_parser("table", help="show a file of counts as a table")
     showing.add_argument("json", type=Path)

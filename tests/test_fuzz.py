@@ -55,6 +55,15 @@ def test_the_corpus_is_small_and_its_listing_true() -> None:
     assert sum(path.stat().st_size for path in corpus.CORPUS.rglob("*") if path.is_file()) < 100_000
 
 
+def test_the_corpus_is_written_as_it_is_kept(tmp_path: Path) -> None:
+    """Files of the default bundle and of the stand-in: the same bytes on every machine."""
+    assert main(["corpus", "file", "mask_text", "--corpus", str(tmp_path)]) == 0
+    written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert len(written) > 50
+    for name in written:
+        assert (tmp_path / name).read_bytes() == (corpus.CORPUS / name).read_bytes(), name
+
+
 def failing(error: Exception) -> Target:
     def check(data: bytes) -> str:
         raise error
