@@ -113,7 +113,15 @@ def table(results: list[dict[str, Any]]) -> str:
     head = "| inputs | tried | accepted | refused | other exceptions |\n|---|---|---|---|---|"
     said = ", ".join(f"{fault}: {faults[fault]}" for fault in FAULTS)
     peak = max(result["peak_mb"] for result in results)
-    return "\n".join([head, *lines, _line("all", total), "", f"In all, {said}; at most {peak} MB of memory."])
+    return "\n".join(
+        [
+            head,
+            *lines,
+            _line("all", total),
+            "",
+            f"In all, {said}; at most {peak} MB of memory, the fuzzer's own included.",
+        ]
+    )
 
 
 def _line(name: str, found: Counter[str]) -> str:
