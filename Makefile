@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: .venv/demo
 	.venv/demo/bin/uigc demo --force
@@ -19,6 +19,11 @@ lint: .venv/test
 	rm -rf build  # setuptools would take what older builds left there into the wheel
 	.venv/test/bin/python $(PIP) --no-deps --no-build-isolation --target build/tree .
 	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc
+
+# 100,000 altered inputs under coverage; docs/SECURITY.md says more.
+fuzz: .venv/test
+	.venv/test/bin/python $(PIP) --editable ".[fuzz]"
+	.venv/test/bin/python -m uigc.fuzz run --runs 100000 --finds build/finds
 
 .venv/demo: pyproject.toml
 	rm -rf $@

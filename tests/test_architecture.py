@@ -21,6 +21,7 @@ ARROWS = {
     "bench": {"runtime", "export", "engines"},
     "calibration": {"runtime", "bench.metrics", "export.editor"},
     "engines": {"runtime"},
+    "fuzz": {"runtime", "bench.result"},
     "training": {"runtime", "bench.metrics", "export.modules"},
 }
 # What each room of runtime/ may import of the others, from the ground up (docs/ARCHITECTURE.md draws it).

@@ -108,7 +108,16 @@ def test_blocks_that_would_be_missed_most() -> None:
 def test_a_mask_from_text() -> None:
     assert mask.Mask.parse("edge") == mask.Mask.parse(MaskMode.EDGE) == mask.Mask(MaskMode.EDGE)
     assert mask.Mask.parse("edge_more:0.25") == mask.Mask(MaskMode.EDGE_MORE, 0.25)
-    labels = "entire", "edge:0.5", "edge@gradient", "edge_more:0@gradient", "edge+draw", "edge:0.5@gradient+draw7"
+    labels = (
+        "entire",
+        "edge:0.5",
+        "edge@gradient",
+        "edge_more:0@gradient",
+        "edge+draw",
+        "edge:0.5@gradient+draw7",
+        "edge:0.1234567",
+        "edge:0.00001",
+    )
     for label in labels:
         assert mask.Mask.parse(mask.Mask.parse(label)).label == label
     assert mask.Mask.parse("edge+draw") == mask.Mask(MaskMode.EDGE, seed=0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from uigc.runtime.format.block_choice import in_steps
 from uigc.runtime.format.schedule import Schedule
 
 PRIOR_PREFIX = "prior."
+MAX_FAULTS = 100  # that one error lists
 
 
 def default_path() -> Path:
@@ -51,7 +53,7 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
-        """Read and validate a bundle (None: the default bundle); one error reports all faults.
+        """Read and validate a bundle (None: the default bundle); one error reports its faults, a hundred at most.
 
         ``recompute``: whether to derive the prior's id from the weights again. A codec skips it to start sooner: the
         hashes of all files are checked in any case, so the id is the one that the exporter derived from them.
@@ -60,9 +62,9 @@ class Bundle:
         manifest = layout.read(folder)
         stamps = {path: stamp for path in layout.files(folder, manifest) if (stamp := _stamp(path))}
         try:
-            faults = list(layout.faults(folder, manifest))
+            faults = [layout.shown(fault) for fault in islice(layout.faults(folder, manifest), MAX_FAULTS)]
         except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
-            faults = [f"the manifest is malformed ({type(error).__name__}: {error})"]
+            faults = [layout.shown(f"the manifest is malformed ({type(error).__name__}: {error})")]
         if faults:
             raise BundleError(f"The bundle {folder} is not usable: {'; '.join(faults)}; export it again.")
         schedule = Schedule.from_json(manifest["schedule"]["tile"], manifest["schedule"]["stages"])
@@ -174,12 +176,18 @@ class Bundle:
     def _check_prior_id(self) -> None:
         """Derive the prior's id from the weights again, and refuse a manifest that states another."""
         names = [name for name in self.weights if name.startswith(PRIOR_PREFIX)]
-        found = prior_id(
-            ((name, self.weights.read(name)) for name in names),
-            {name: self.table(name) for name in TABLES},
-            self.manifest["prior"]["config"],
-            self.manifest["schedule"],
-        )
+        try:
+            found = prior_id(
+                ((name, self.weights.read(name)) for name in names),
+                {name: self.table(name) for name in TABLES},
+                self.manifest["prior"]["config"],
+                self.manifest["schedule"],
+            )
+        except ValueError as error:
+            reason = layout.shown(str(error).rstrip("."))
+            raise BundleError(
+                f"The weights of {self.path} hold no prior ({reason}); export the bundle again."
+            ) from None
         if found != self.prior_id:
             raise BundleError(
                 f"The weights of {self.path} have the prior id {found.hex()[:16]} and its manifest states "

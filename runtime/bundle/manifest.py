@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError, UigcError
 from uigc.runtime.format.bitstream import PATCH
@@ -27,6 +29,7 @@ TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS
 # Nothing in a manifest is larger than these, and nothing is allocated before they are checked (docs/SECURITY.md).
 MAX_MANIFEST = 1 << 24  # bytes
 MAX_NAME = 200  # bytes of a file's name
+MAX_SHOWN = 300  # characters of a manifest that a fault shows
 MAX_WINDOW = 256  # tokens each way
 MAX_HALO = 1 << 12  # tokens
 SIZES = {"layers": 1 << 10, "heads": 1 << 8, "width": 1 << 14}
@@ -35,6 +38,16 @@ PRECISIONS = ("fp32", "fp16", "int8")
 INT8_WEIGHT_MAX = 63
 """Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
 16 bits, and saturate where both operands have 8."""
+
+
+def is_plain_name(name: object) -> TypeGuard[str]:
+    """Return True for the name of a file in the bundle's own folder that a terminal can show."""
+    return isinstance(name, str) and name.isprintable() and Path(name).name == name and len(name.encode()) <= MAX_NAME
+
+
+def shown(text: object) -> str:
+    """Return text from a manifest as an error may show it: in one line, and not at length."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:MAX_SHOWN])
 
 
 def sha256(path: Path) -> str:
@@ -60,7 +73,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
     if manifest.get("version") != VERSION:
         raise BundleError(
-            f"The bundle {folder} has version {manifest.get('version')} and this runtime reads {VERSION}; update uigc."
+            f"The bundle {folder} has version {shown(manifest.get('version'))} and this runtime reads {VERSION}; "
+            "update uigc."
         )
     return manifest
 
@@ -94,7 +108,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     if isinstance(weights, dict) and weights.get("file") != WEIGHTS:
         yield f"weights.file is not {WEIGHTS!r}"
     elif not any(fault.startswith(WEIGHTS) for fault in found):
-        yield from _table_faults(folder)
+        yield from _table_faults(folder, prior.get("codebook"))
 
 
 def graph_names(schedule: Schedule) -> list[str]:
@@ -118,7 +132,7 @@ def files(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     for graph in graphs.values() if isinstance(graphs, dict) else ():
         entries += _variants(graph).values() if isinstance(graph, dict) else ()
     for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("file"), str):
+        if isinstance(entry, dict) and is_plain_name(entry.get("file")):
             yield folder / entry["file"]
 
 
@@ -195,11 +209,12 @@ def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
     if not isinstance(entry, dict) or not all(key in entry for key in ("file", "bytes", "sha256")):
         yield "an entry of the manifest lacks 'file', 'bytes' or 'sha256'"
         return
-    name = str(entry["file"])
+    name = entry["file"]
+    if not is_plain_name(name):
+        yield f"{name!r:.{MAX_NAME}} is not a plain file name of at most {MAX_NAME} bytes"
+        return
     path = folder / name
-    if Path(name).name != name or len(name.encode()) > MAX_NAME:
-        yield f"{name[:MAX_NAME]!r} is not a plain file name of at most {MAX_NAME} bytes"
-    elif not path.is_file():
+    if not path.is_file():
         yield f"{name} is missing"
     elif path.stat().st_size != entry["bytes"]:
         yield f"{name} has {path.stat().st_size} bytes and the manifest states {entry['bytes']}"
@@ -207,14 +222,15 @@ def _file_faults(folder: Path, entry: Any) -> Iterator[str]:
         yield f"{name} does not have the hash that the manifest states"
 
 
-def _table_faults(folder: Path) -> Iterator[str]:
+def _table_faults(folder: Path, codebook: object) -> Iterator[str]:
     try:
         tensors = TensorFile(folder / WEIGHTS)
         for name, (length, largest) in TABLES.items():
             table = tensors.read(name)
-            if table.shape != (length,) or table.min() < 1 or table.max() > largest:
+            if table.dtype.kind not in "iu" or table.shape != (length,) or table.min() < 1 or table.max() > largest:
                 yield f"the table {name!r} is not {length} integers from 1 to {largest}"
-        if tensors.read(CODEWORDS).ndim != 2:
+        words = tensors.read(CODEWORDS)
+        if words.ndim != 2 or len(words) != codebook or not (np.isfinite(words).all() and words.any()):
             yield f"{CODEWORDS!r} is not a codebook"
     except (UigcError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         yield f"{WEIGHTS} is unreadable ({error})"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 # Weights are dyadic, multiples of 2^-24: times this number, each is an integer.
 STEPS = 1 << 24
+_INTEGERS = 2.0**63  # what an int64 stays below
 
 
 def prior_id(
@@ -31,9 +32,10 @@ def prior_id(
     digest = hashlib.sha256()
     digest.update(json.dumps([config, schedule], sort_keys=True, separators=(",", ":")).encode())
     for name, array in weights:
-        scaled = array.astype(np.float64) * STEPS
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            scaled = array.astype(np.float64) * STEPS
         integers = np.rint(scaled)
-        if not np.array_equal(scaled, integers):
+        if not np.array_equal(scaled, integers) or (np.abs(integers) >= _INTEGERS).any():
             raise ValueError(f"{name} is not dyadic: it holds values that are not multiples of 2^-24.")
         _add(digest, name, integers.astype("<i8"))
     for name in sorted(tables):

@@ -142,7 +142,10 @@ class SymbolWriter:
         self.write(np.array(divmod(value, CHECK_VALUES), dtype=np.int32), _uniform(2, CHECK_VALUES))
 
     def finish(self) -> bytes:
-        """Return the shortest bytes that decode to the symbols written; past their end, a decoder reads zeros."""
+        """Return bytes that decode to the symbols written; past their end, a decoder reads zeros.
+
+        They are the shortest ones, unless those need a carry beyond the coder's window, as one of many thousands does.
+        """
         words = self._encoder.get_compressed()
         if len(words) == 0:
             return b""

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 from uigc.runtime.arrays import Bits
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format.regeneration import SEEDS
@@ -88,7 +90,7 @@ class Mask:
     @property
     def label(self) -> str:
         """The text that :meth:`parse` reads as this mask."""
-        share = "" if self.share is None else f":{self.share:g}"
+        share = "" if self.share is None else f":{np.format_float_positional(self.share, trim='-')}"
         by = "" if self.by == "loss" else f"@{self.by}"
         draw = "" if self.seed is None else f"+draw{self.seed or ''}"
         return f"{self.mode.label}{share}{by}{draw}"

@@ -16,6 +16,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.errors import InputError, UigcError
 from uigc.runtime.io.colour import SIXTEEN_BIT, check_png, to_rgb
+from uigc.runtime.io.extents import stated_sizes
 
 _LIMIT_LOCK = Lock()
 _unlimited_readers, _limit = 0, Image.MAX_IMAGE_PIXELS
@@ -53,13 +54,16 @@ def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int,
     """
     if not data:
         raise InputError("The input is empty, and an image was expected; check how it was written.")
+    check = check_size or (lambda width, height: None)
     try:
+        for size in stated_sizes(data):
+            check(*size)
         with _unlimited(), Image.open(io.BytesIO(data), formats=_available()) as image:
-            if check_size is not None:
-                check_size(*image.size)
+            check(*image.size)
             check_png(data)
             _turn_to(image, reading or Reading())
-            image.load()
+            check(*image.size)  # a page has a size of its own
+            _load(image)
             return to_srgb(image, reading)
     except (UigcError, MemoryError):
         raise
@@ -68,6 +72,17 @@ def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int,
     except Exception as error:  # decoders of damaged images raise whatever they stumble on
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"The image cannot be read ({reason}); check that it is complete.") from error
+
+
+def _load(image: Image.Image) -> None:
+    """Decode an image, and refuse one that holds another size than the one that it stated and that was checked."""
+    stated = image.size
+    image.load()
+    if sorted(image.size) != sorted(stated):  # a reader that turns the image on decoding exchanges its sides
+        raise InputError(
+            f"The image states {stated[0]}x{stated[1]} pixels and holds {image.size[0]}x{image.size[1]}; "
+            "check that it is complete."
+        )
 
 
 def _available() -> list[str]:
