@@ -1,9 +1,9 @@
 """An image codec for ultra-low bitrates, with files that decode bit-exactly on every machine.
 
->>> from uigc import Codec
->>> codec = Codec()
->>> data = codec.compress(image, mask="edge")
->>> image = codec.decompress(data)
+>>> import uigc
+>>> data = uigc.compress("photo.jpg", mask="edge")
+>>> image = uigc.decompress(data)
+>>> codec = uigc.Codec(provider="cpu", threads=1)
 
 These names are the public interface (``docs/API.md``); everything else lives in the packages below ``uigc``. Each is
 loaded on first use, so that ``import uigc`` and ``uigc --help`` wait for neither numpy nor the range coder.
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from uigc.runtime.bundle import Bundle
     from uigc.runtime.codec import Codec
     from uigc.runtime.errors import ExitCode, UigcError
+    from uigc.runtime.format.bitstream import read_header
     from uigc.runtime.format.mask import Mask
+    from uigc.runtime.shortcuts import compress, decompress, info
 
     __version__: str
 
-__all__ = ["Bundle", "Codec", "ExitCode", "Mask", "UigcError", "__version__"]
+__all__ = [
+    "Bundle", "Codec", "ExitCode", "Mask", "UigcError", "__version__", "compress", "decompress", "info", "read_header",
+]  # fmt: skip
 
 _HOMES = {
     "Bundle": "uigc.runtime.bundle",
@@ -30,6 +34,10 @@ _HOMES = {
     "ExitCode": "uigc.runtime.errors",
     "Mask": "uigc.runtime.format.mask",
     "UigcError": "uigc.runtime.errors",
+    "compress": "uigc.runtime.shortcuts",
+    "decompress": "uigc.runtime.shortcuts",
+    "info": "uigc.runtime.shortcuts",
+    "read_header": "uigc.runtime.format.bitstream",
 }
 
 

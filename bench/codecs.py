@@ -20,7 +20,8 @@ from uigc.runtime.arrays import Pixels
 from uigc.runtime.codec import Codec
 from uigc.runtime.environment import package_version
 from uigc.runtime.errors import DependencyError, UsageError
-from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
 
 
 @dataclass(frozen=True)

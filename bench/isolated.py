@@ -46,9 +46,3 @@ def codec_arguments(argv: list[str], own: Iterable[str], lists: Iterable[str] = 
     for name in lists:
         parser.add_argument(name, nargs="+")
     return parser.parse_known_args(argv)[1]
-
-
-def size(text: str) -> tuple[int, int]:
-    """Read an argument WIDTHxHEIGHT."""
-    width, _, height = text.partition("x")
-    return int(width), int(height)

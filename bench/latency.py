@@ -17,13 +17,13 @@ import torch
 
 from uigc.bench.compressai_peer import MODELS, Peer
 from uigc.bench.interleaved import Times, time_interleaved
-from uigc.bench.isolated import size
 from uigc.bench.profile import sample
 from uigc.bench.report import fill, table
 from uigc.bench.result import machine, write
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.arguments import size
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InexactError, UigcError
 from uigc.runtime.outcomes import unwrap

@@ -14,10 +14,10 @@ from typing import Any
 
 import onnx
 
-from uigc.bench.isolated import size
 from uigc.bench.result import machine, write
 from uigc.runtime.bundle import default_path
 from uigc.runtime.bundle.manifest import MANIFEST
+from uigc.runtime.cli.arguments import size
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.grid import grid_shape, padded_shape
 from uigc.runtime.providers.library import import_onnxruntime

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from uigc.bench.interleaved import time_interleaved
-from uigc.bench.isolated import codec_arguments, peak_bytes, run_isolated, size
+from uigc.bench.isolated import codec_arguments, peak_bytes, run_isolated
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
-from uigc.runtime.cli.arguments import add_codec_arguments, make_codec
+from uigc.runtime.cli.arguments import add_codec_arguments, make_codec, size
 from uigc.runtime.codec import Codec
 
 SCHEMA = 1

@@ -13,6 +13,7 @@ import onnx
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle import manifest as layout
+from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.errors import OutputError
 from uigc.runtime.io import files
 from uigc.runtime.providers.library import import_onnxruntime
@@ -61,8 +62,7 @@ class Store:
         return {"file": name, "bytes": len(content), "sha256": layout.sha256(path)}
 
     def _write_manifest(self) -> None:
-        text = json.dumps(self._manifest, indent=1) + "\n"
-        files.write(self._path / layout.MANIFEST, text.encode(), force=True)
+        files.write(self._path / layout.MANIFEST, sealed(self._manifest), force=True)
 
 
 def integer_convolutions(path: Path) -> int:

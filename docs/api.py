@@ -9,20 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime import errors, providers, spans
+from uigc.runtime import errors, providers, shortcuts, spans
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
-from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.format import bitstream
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.token_codec import Encoded
 
 PAGE = Path(__file__).parent / "API.md"
 INTRODUCTION = """# Python interface
 
-This page is the reference of the public names, made from their docstrings by `python docs/api.py`. `from uigc import
-Codec, Bundle, ExitCode, Mask, UigcError, __version__` loads each on first use; the other names are imported from the
-modules that are stated with them. Arrays are numpy arrays; their names are those of `runtime/arrays.py`.
+This page is the reference of the public names, made from their docstrings by `python docs/api.py`. Those that
+`uigc` itself has (`compress`, `decompress`, `info`, `read_header`, `Codec`, `Bundle`, `Mask`, `ExitCode`, `UigcError`,
+`__version__`) are loaded on first use; the others are imported from the modules that are stated with them. Arrays are
+numpy arrays; their names are those of `runtime/arrays.py`.
 """
 SECTIONS: dict[str, list[Any]] = {
+    "In one call": [shortcuts.compress, shortcuts.decompress, shortcuts.info, bitstream.read_header, bitstream.Header],
     "The codec": [Codec, Encoded],
     "Bundles and masks": [Bundle, Mask, MaskMode],
     "Providers": [providers.Provider, providers.Graph, providers.ProviderOptions, providers.find, providers.available],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.bundle.prior_id import prior_id
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import weight_table
@@ -143,7 +143,7 @@ class _Export:
             self.prior.schedule.to_json(),
         )
         manifest = _manifest(self.tokenizer, self.prior, identity, entries, weights)
-        (self.folder / layout.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        (self.folder / layout.MANIFEST).write_bytes(sealed(manifest))
         return Bundle.load(self.folder).prior_id  # the runtime checks the bundle as it would for a user
 
     def _trace(self, spec: Spec) -> dict[str, onnx.ModelProto]:

@@ -16,6 +16,7 @@ from uigc.fuzz.target import Change, Target, always
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODEWORDS, MANIFEST, MASK_TABLE, WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.bundle.seal import resealed, sealed
 from uigc.runtime.errors import BundleError
 from uigc.runtime.token_codec import staged_prior
 
@@ -49,8 +50,8 @@ def check_manifest(data: bytes) -> str:
 
 def check_weights(data: bytes) -> str:
     """Read every tensor of a file, and open a bundle with these weights."""
-    path, manifest = small_bundle.folder(), json.dumps(small_bundle.manifest(data))
-    (path / MANIFEST).write_text(manifest)
+    path = small_bundle.folder()
+    (path / MANIFEST).write_bytes(sealed(small_bundle.manifest(data)))
     (path / WEIGHTS).write_bytes(data)
     try:
         tensors = TensorFile(path / WEIGHTS)
@@ -72,7 +73,8 @@ def _mutate_manifest(data: bytes, rng: random.Random, change: Change) -> bytes:
     manifest = _parsed(data if rng.random() < 0.6 else _manifests()["valid"])
     if manifest is None or rng.random() < 0.1:
         return change(data)
-    return json.dumps(altered(manifest if rng.random() < 0.7 else altered(manifest, rng), rng)).encode()
+    data = json.dumps(altered(manifest if rng.random() < 0.7 else altered(manifest, rng), rng)).encode()
+    return resealed(data) if rng.random() < 0.95 else data
 
 
 def _parsed(data: bytes) -> Any:
@@ -111,14 +113,16 @@ def _other_number(content: bytes, rng: random.Random) -> bytes:
 
 @functools.cache
 def _manifests() -> dict[str, bytes]:
-    text = json.dumps(small_bundle.manifest(small_bundle.weights()))
+    text = json.dumps(json.loads(sealed(small_bundle.manifest(small_bundle.weights()))))
     made = {"valid": text, "deep": "[" * 2000, "not-json": "{", "list": "[]"}
     names = {"surrogate": "\ud800", "zero": "a\0"}
     for fault, name in names.items():  # each went wrong once, or is like one that did
         made[f"name-{fault}"] = text.replace('"stage3.onnx"', json.dumps(name))
     made["version-line"] = text.replace('"version": 2', '"version": "a\\nb"')
     made["precision-line"] = text.replace('"fp32"', '"a\\nb"')
-    return {name: content.encode() for name, content in made.items()}
+    made["no-seal"] = text.replace('"seal"', '"other"')
+    contents = {name: resealed(content.encode()) for name, content in made.items()}
+    return contents | {"changed": contents["valid"].replace(b'"halo": 3', b'"halo": 0', 1)}
 
 
 def _weights() -> dict[str, bytes]:

@@ -19,7 +19,8 @@ from uigc.fuzz.target import Target
 from uigc.runtime.codec import Codec
 from uigc.runtime.format import bitstream, mask
 from uigc.runtime.format.grid import grid_shape
-from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.outcomes import capture
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from uigc.runtime.arrays import Bits, Pixels, Tokens
 from uigc.runtime.batching import check_counts, in_batches
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import UigcError, UsageError
+from uigc.runtime.format.bitstream import MAX_FILE
 from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.grid import grid_shape
-from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.io.inputs import AnyImage, Data, as_pixels, read_data
 from uigc.runtime.limits import Limits
 from uigc.runtime.networks.graph_loader import GraphLoader
-from uigc.runtime.networks.pixel_networks import PixelNetworks, as_pixels, pad_to_patches
+from uigc.runtime.networks.pixel_networks import PixelNetworks, pad_to_patches
 from uigc.runtime.networks.tiling import DEFAULT_MEMORY, tokens_within
 from uigc.runtime.outcomes import map_ok, unwrap
 from uigc.runtime.progress import Progress, silent
@@ -31,9 +34,6 @@ from uigc.runtime.providers import OPTIMIZATIONS, Graph, Provider, ProviderOptio
 from uigc.runtime.spans import span
 from uigc.runtime.token_codec import Encoded, File, TokenCodec, reference_reader, staged_prior
 from uigc.runtime.tuning_cache import preferred
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
@@ -74,7 +74,7 @@ class Codec:
     * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
       --tune``).
     * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
-    * ``max_pixels``: refuse larger images; None for 2^25, or 2^22 if the tokenizer looks at the whole image.
+    * ``max_pixels``: refuse larger images; None for 2^28, or 2^22 if the tokenizer looks at the whole image.
     * ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
       identical symbols.
 
@@ -146,8 +146,11 @@ class Codec:
         chosen = self.precision if name.startswith("stage") else self.pixel_precision
         return runner.load(self.bundle.graph(name, chosen), options)
 
-    def compress(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:
-        """Return the bytes of a .uigc file for an image: uint8 (H, W, 3) sRGB, or a PIL image.
+    def compress(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:
+        """Return the bytes of a .uigc file for an image.
+
+        ``image``: uint8 (H, W, 3) sRGB or grey (H, W), as a numpy array or whatever numpy reads as one; a PIL image; or
+        an encoded image as a path, a buffer of bytes or a binary file.
 
         ``mask``: which tokens are sent, ``entire``, ``edge`` or ``edge_more`` (see ``docs/FORMAT.md``). After a colon,
         the share of the image that is sent whole, as in ``edge_more:0.2``, makes files of any size in between. After
@@ -155,14 +158,16 @@ class Codec:
         """
         return self.encode(image, mask, progress=progress).data
 
-    def decompress(self, data: bytes, *, progress: Progress = silent) -> Pixels:
-        """Return the image uint8 (H, W, 3) sRGB of a .uigc file; raises a :class:`UigcError` rather than return a wrong
-        image."""
-        return unwrap(self._decode_batch([self.token_codec.parse(data)], progress)[0])
+    def decompress(self, file: Data, *, progress: Progress = silent) -> Pixels:
+        """Return the image uint8 (H, W, 3) sRGB of a .uigc file: a buffer of bytes, a path or a binary file.
+
+        Raises a :class:`UigcError` rather than return a wrong image.
+        """
+        return unwrap(self._decode_batch([self._parsed(file)], progress)[0])
 
     def compress_many(
         self,
-        images: Iterable[Pixels | Image | UigcError],
+        images: Iterable[AnyImage | UigcError],
         mask: Mask | str = DEFAULT_MASK,
         *,
         batch: int | None = None,
@@ -181,7 +186,7 @@ class Codec:
         )
 
     def decompress_many(
-        self, files: Iterable[bytes | UigcError], *, batch: int | None = None, jobs: int = DEFAULT_JOBS
+        self, files: Iterable[Data | UigcError], *, batch: int | None = None, jobs: int = DEFAULT_JOBS
     ) -> Iterator[Pixels | UigcError]:
         """Decompress many files, lazily and in order; see :meth:`decompress`.
 
@@ -194,14 +199,14 @@ class Codec:
         check_counts(batch, jobs)
         return in_batches(
             files,
-            prepare=lambda data: self.token_codec.parse(unwrap(data)),
+            prepare=self._parsed,
             key=lambda file: grid_shape(file[0].height, file[0].width, self.bundle.patch),
             work=lambda group: self._decode_batch(group, silent),
             batch=lambda file: self._batch_size(batch, file[0].height, file[0].width),
             jobs=jobs,
         )
 
-    def encode(self, image: Pixels | Image, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> Encoded:
+    def encode(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> Encoded:
         """Compress an image as :meth:`compress` does, and return the file with the token grid of its decoder."""
         return self._encode_batch([self._validated(image)], Mask.parse(mask), progress)[0]
 
@@ -215,9 +220,9 @@ class Codec:
         self._check_grid(tokens, self._validated(pixels))
         return self._encode_grids([tokens], [pixels], Mask.parse(mask), progress)[0]
 
-    def decode_tokens(self, data: bytes, *, progress: Progress = silent) -> Tokens:
+    def decode_tokens(self, file: Data, *, progress: Progress = silent) -> Tokens:
         """Return the token grid int32 (h, w) of a file, lost tokens regenerated, without decoding it to pixels."""
-        return unwrap(self.token_codec.decode([self.token_codec.parse(data)], progress)[0])
+        return unwrap(self.token_codec.decode([self._parsed(file)], progress)[0])
 
     def tokenize(self, pixels: Pixels) -> Tokens:
         """Return the token grid int32 (ceil(H/16), ceil(W/16)) of an image uint8 (H, W, 3).
@@ -231,7 +236,12 @@ class Codec:
         """Return the image uint8 (16h, 16w, 3) of a token grid int32 (h, w)."""
         return self.pixel_networks.detokenize([grid])[0]
 
-    def _validated(self, image: Pixels | Image | UigcError) -> Pixels:
+    def _parsed(self, file: Data | UigcError) -> File:
+        if isinstance(file, UigcError):
+            raise file
+        return self.token_codec.parse(read_data(file, MAX_FILE))
+
+    def _validated(self, image: AnyImage | UigcError) -> Pixels:
         """Return the pixels of an image that may be compressed; raises the error in its place."""
         if isinstance(image, UigcError):
             raise image

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from uigc.runtime.format.bitstream import check_size
+from uigc.runtime.format.bitstream import MAX_SIDE, check_size
 
-MAX_PIXELS = 1 << 25
-"""Pixels of the largest image, unless the user sets another limit: an 8K image. Memory grows with them."""
+MAX_PIXELS = MAX_SIDE**2
+"""Pixels of the largest image, unless the user sets another limit: as many as the format allows, 2^28. Time grows with
+them, and so does memory by a few bytes each, since the networks work in tiles."""
 WHOLE_PIXELS = 1 << 22
 """The same for tokenizers that look at the whole image, whose memory grows with the square of its pixels."""
 BATCH_PIXELS = 1 << 23

@@ -22,7 +22,8 @@ from uigc.runtime.format.bitstream import Header
 from uigc.runtime.format.block_choice import lost_blocks
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import grid_shape
-from uigc.runtime.format.mask import Mask, MaskMode
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.limits import Limits
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.staged_prior import StagedPrior

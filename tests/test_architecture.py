@@ -41,14 +41,15 @@ ROOMS: dict[str, set[str]] = {
     "providers": {"bundle", "entry_points", "errors", "format", "spans"},
     "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
-    "networks": {"arrays", "errors", "format", "io", "outcomes", "progress", "providers", "spans"},
+    "networks": {"arrays", "errors", "format", "outcomes", "progress", "providers", "spans"},
     "token_codec": {
         "arrays", "bundle", "errors", "format", "limits", "networks", "outcomes", "progress", "providers", "spans",
     },
     "codec": {
-        "arrays", "batching", "bundle", "errors", "format", "limits", "networks", "outcomes", "progress", "providers",
-        "spans", "token_codec", "tuning_cache",
+        "arrays", "batching", "bundle", "errors", "format", "io", "limits", "networks", "outcomes", "progress",
+        "providers", "spans", "token_codec", "tuning_cache",
     },
+    "shortcuts": {"arrays", "codec", "format", "io"},
     "cli": {
         "arrays", "bundle", "codec", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
         "outcomes", "progress", "providers", "tuning_cache",

@@ -15,7 +15,7 @@ from uigc.runtime.errors import (
 )
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.bitstream import Header
-from uigc.runtime.format.mask import MaskMode
+from uigc.runtime.format.mask_mode import MaskMode
 
 PRIOR = bytes.fromhex("0badcafe")
 HEADER = Header(768, 512, MaskMode.EDGE, PRIOR)

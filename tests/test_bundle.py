@@ -11,6 +11,7 @@ import pytest
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
+from uigc.runtime.bundle.seal import resealed, sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import BundleError, ProviderError
 
@@ -23,7 +24,7 @@ def copied(tiny_path: Path, tmp_path: Path) -> Path:
 def change(path: Path, **entries: object) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     manifest.update(entries)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_bytes(sealed(manifest))
 
 
 def test_a_whole_bundle(tiny_path: Path) -> None:
@@ -107,6 +108,25 @@ def test_another_id_than_the_weights_have(copied: Path) -> None:
     change(copied, prior={**prior, "id": "00" * 32})
     with pytest.raises(BundleError, match="prior id"):
         Bundle.load(copied)
+
+
+def test_a_manifest_that_was_changed_is_refused(copied: Path) -> None:
+    """Whatever byte was changed, and although the bundle that results may be valid."""
+    path = copied / "manifest.json"
+    data = path.read_bytes()
+    assert resealed(data) == data == sealed(json.loads(data))
+    halo = json.loads(data)["graphs"]["decoder"]["halo"]
+    changes = [data.replace(b'"halo": %d' % halo, b'"halo": 0'), data.replace(b'"opset": ', b'"opset":  ')]
+    digit = data.index(b'"id": "') + len('"id": "')
+    changes += [data[:digit] + bytes([data[digit] ^ 1]) + data[digit + 1 :], data.replace(b'"seal": "', b'"seal": "0')]
+    changes += [data.replace(b'"seal"', b'"other"'), data.replace(b'"opset"', b'"seal": "' + b"0" * 64 + b'", "opset"')]
+    for changed in changes:
+        assert changed != data
+        path.write_bytes(changed)
+        with pytest.raises(BundleError, match="seal"):
+            Bundle.load(copied)
+    path.write_bytes(resealed(changes[1]))
+    assert Bundle.load(copied).manifest == json.loads(changes[1]) | {"seal": json.loads(resealed(changes[1]))["seal"]}
 
 
 def test_pytorch_reads_the_same_weights(tiny_path: Path) -> None:

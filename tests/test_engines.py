@@ -16,6 +16,7 @@ from uigc.engines.profile import Profile
 from uigc.engines.provider import FOLDER, TensorRT
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import (
     BundleError,
@@ -172,10 +173,10 @@ def test_wrong_graph(folder: Path, tiny_path: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_path, tmp_path / "other")
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["graphs"]["stage0"]["precisions"]["int8"]["sha256"] = "0" * 64
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    (other / "manifest.json").write_bytes(sealed(manifest))
     assert "was built from another graph or other weights" in refused(folder, other)
     manifest["weights"]["sha256"] = "0" * 64
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    (other / "manifest.json").write_bytes(sealed(manifest))
     assert "was built from another graph or other weights" in refused(folder, other, "decoder.fp16")
     for suffix in (".engine", ".json"):
         shutil.copy(folder / f"stage1.int8{suffix}", folder / f"stage0.int8{suffix}")

@@ -16,6 +16,7 @@ import pytest
 from uigc.fuzz.changes import altered, changed
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import MAX_MANIFEST
+from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import BundleError, InexactError, ProviderError, UigcError
 from uigc.runtime.outcomes import capture
@@ -47,7 +48,7 @@ def test_manifests(copied: Path) -> None:
     rng, kinds = random.Random(0), Counter[str]()
     manifest = json.loads((copied / "manifest.json").read_text())
     for _ in range(120):
-        (copied / "manifest.json").write_text(json.dumps(altered(manifest, rng)))
+        (copied / "manifest.json").write_bytes(sealed(altered(manifest, rng)))
         kinds[kind_of(copied)] += 1
     assert min(kinds["works"], kinds["BundleError"]) > 25
 
@@ -66,7 +67,7 @@ def test_headers_of_weights(copied: Path) -> None:
         (copied / "weights.safetensors").write_bytes(data)
         manifest = json.loads(text.replace(old, hashlib.sha256(data).hexdigest()))
         manifest["weights"]["bytes"] = len(data)
-        (copied / "manifest.json").write_text(json.dumps(manifest))
+        (copied / "manifest.json").write_bytes(sealed(manifest))
         outcome = capture(lambda: Bundle.load(copied))
         assert isinstance(outcome, Bundle | BundleError), repr(outcome.__cause__ or outcome)
         kinds[type(outcome).__name__] += 1
@@ -120,7 +121,7 @@ def test_graphs(copied: Path) -> None:
             graph["precisions"] = {"fp32": graph["precisions"]["fp32"]}
         manifest["graphs"][path.name.split(".")[0]]["precisions"]["fp32"]["bytes"] = len(data)
         path.write_bytes(data)
-        (copied / "manifest.json").write_text(json.dumps(manifest))
+        (copied / "manifest.json").write_bytes(sealed(manifest))
         outcome = capture(lambda: use(copied))
         assert outcome == "works" or isinstance(outcome, ProviderError | InexactError), repr(outcome)
         kinds["works" if outcome == "works" else "error"] += 1

@@ -208,3 +208,35 @@ def test_threads_leave_the_limit_of_pillow_alone() -> None:
 def test_unreadable_inputs(data: bytes) -> None:
     with pytest.raises(InputError):
         image.read(data)
+
+
+def test_larger_images_are_scaled_down_to_fit() -> None:
+    made = Image.new("RGB", (300, 100), "red")
+    sizes = {(100, 100): (100, 33), (300, 50): (150, 50), (300, 100): (300, 100), (4000, 4000): (300, 100)}
+    for fit, expected in sizes.items():
+        pixels = image.to_srgb(made, image.Reading(fit=fit))
+        assert (pixels.shape[1], pixels.shape[0]) == expected
+    assert made.size == (300, 100)
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    made.save(turned, "JPEG", exif=exif)
+    assert image.read(turned.getvalue(), image.Reading(fit=(100, 100))).shape == (100, 33, 3)
+
+
+def test_metadata_is_dropped_and_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a place"
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG", exif=exif, comment=b"mine")
+    with caplog.at_level("INFO", "uigc"):
+        image.read(buffer.getvalue())
+    assert "metadata of the image (EXIF, comment) is not kept" in caplog.text
+
+
+def test_an_image_that_needs_nothing_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph of 200 megapixels takes 600 MB a copy."""
+    made = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(Image.Image, "copy", lambda image: pytest.fail("copied"))
+    monkeypatch.setattr(Image.Image, "convert", lambda image, mode: pytest.fail("converted"))
+    assert image.to_srgb(made).shape == (8, 8, 3)

@@ -8,7 +8,8 @@ import pytest
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format import block_choice, mask, mask_coding
 from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter
-from uigc.runtime.format.mask import MaskMode
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.format.schedule import quincunx
 
 RNG = np.random.default_rng(3)
@@ -125,3 +126,25 @@ def test_a_mask_from_text() -> None:
     for text in (*wrong, "entire+draw", "edge+draw256", "edge+draw-1", "edge+drawn"):
         with pytest.raises(UsageError, match="mask"):
             mask.Mask.parse(text)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("edge",), (1,), (None,), (MaskMode.EDGE, 1.5), (MaskMode.EDGE, -0.1), (MaskMode.EDGE, float("nan")),
+        (MaskMode.EDGE, True), (MaskMode.EDGE, "0.5"), (MaskMode.EDGE, None, "size"),
+        (MaskMode.EDGE, None, "loss", 256),
+        (MaskMode.EDGE, None, "loss", -1), (MaskMode.EDGE, None, "loss", 1.0), (MaskMode.EDGE, None, "loss", True),
+        (MaskMode.ENTIRE, 0.5), (MaskMode.ENTIRE, None, "gradient"), (MaskMode.ENTIRE, None, "loss", 0),
+    ],
+)  # fmt: skip
+def test_a_mask_checks_itself(fields: tuple[object, ...]) -> None:
+    """A mask that no decoder reads cannot be made, neither from text nor directly."""
+    with pytest.raises(UsageError, match="The mask is not valid with mode"):
+        Mask(*fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", [None, 3, b"edge", ["edge"]])
+def test_what_is_no_mask(choice: object) -> None:
+    with pytest.raises(UsageError, match="There is no mask"):
+        Mask.parse(choice)  # type: ignore[arg-type]

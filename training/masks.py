@@ -13,8 +13,9 @@ from uigc.export.modules.prior import Prior
 from uigc.runtime.format import regeneration
 from uigc.runtime.format.block_choice import in_steps, lost_blocks
 from uigc.runtime.format.entropy_coder import weight_table
-from uigc.runtime.format.mask import BLOCK, Mask, MaskMode, block_shape, sent_tokens
+from uigc.runtime.format.mask import BLOCK, Mask, block_shape, sent_tokens
 from uigc.runtime.format.mask_coding import count_table
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.format.schedule import Schedule
 
 LOSSY = [mode for mode in MaskMode if mode is not MaskMode.ENTIRE]

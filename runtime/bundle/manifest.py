@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.bundle.seal import check_seal
 from uigc.runtime.errors import BundleError, UigcError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import FARTHEST
@@ -66,7 +67,8 @@ def read(folder: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_MANIFEST:
         raise BundleError(f"{path} has more than {MAX_MANIFEST} bytes, and no manifest has; export the bundle again.")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        manifest = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -76,6 +78,7 @@ def read(folder: Path) -> dict[str, Any]:
             f"The bundle {folder} has version {shown(manifest.get('version'))} and this runtime reads {VERSION}; "
             "update uigc."
         )
+    check_seal(data, path)
     return manifest
 
 

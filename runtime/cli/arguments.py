@@ -35,13 +35,15 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page", metavar="N", type=int, help=text)
     text = "refuse a colour profile that cannot be applied (default: warn, and take the colours for sRGB)"
     parser.add_argument("--strict", action="store_true", help=text)
+    text = "scale a larger image down to fit into this size, keeping its proportions, as in 2048x2048"
+    parser.add_argument("--resize", metavar="WIDTHxHEIGHT", type=size, help=text)
 
 
 def reading(arguments: argparse.Namespace) -> Reading:
     """Return how images are read, as the options of :func:`add_reading` say."""
     from uigc.runtime.io.image import Reading
 
-    return Reading(arguments.background, arguments.page, arguments.strict)
+    return Reading(arguments.background, arguments.page, arguments.strict, arguments.resize)
 
 
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     text = "precision of encoder and pixel decoder; changes pixels (default: the provider's choice)"
     parser.add_argument("--pixel-precision", choices=PRECISIONS, help=text)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for each graph (default: all cores)")
-    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 2^25)")
+    parser.add_argument("--max-pixels", type=int, metavar="N", help="refuse larger images (default: 2^28)")
     text = "megabytes that the networks may use; larger images are processed in tiles (default: 2048)"
     parser.add_argument("--max-memory", type=int, metavar="MB", help=text)
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
@@ -135,6 +137,14 @@ def count(text: str) -> int:
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
     return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read an argument such as 768x512: width and height."""
+    width, separator, height = text.partition("x")
+    if not separator or not 1 <= int(width) <= 1 << 14 or not 1 <= int(height) <= 1 << 14:
+        raise argparse.ArgumentTypeError(f"{text} is not a size such as 768x512, of 1 to {1 << 14} pixels a side")
+    return int(width), int(height)
 
 
 def percent(text: str) -> int:

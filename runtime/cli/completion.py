@@ -44,7 +44,7 @@ def _providers() -> Iterable[str]:
 
 
 def _masks() -> Iterable[str]:
-    from uigc.runtime.format.mask import MaskMode
+    from uigc.runtime.format.mask_mode import MaskMode
 
     return [mode.label for mode in MaskMode]
 

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 from uigc.runtime.errors import CorruptFileError, TooLargeError, UnrecognizedFileError, UnsupportedVersionError
-from uigc.runtime.format.mask import MaskMode
+from uigc.runtime.format.mask_mode import MaskMode
 
 MAGIC = b"UIG"
 VERSION = 1
@@ -132,6 +132,14 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise CorruptFileError("The file is damaged: its checksum does not match its contents; fetch it again.")
     prior_id = data[5 : 5 + PRIOR_ID_BYTES]
     return Header(width, height, MaskMode(setting & ~SAMPLED), prior_id, version, seed), data[cursor.position :]
+
+
+def read_header(data: bytes | bytearray | memoryview) -> Header:
+    """Return the header of a file, after checking the whole file as :func:`unpack` does.
+
+    Needs neither numpy nor a bundle.
+    """
+    return unpack(bytes(memoryview(data)[: MAX_FILE + 1]))[0]
 
 
 def _checksum_holds(data: bytes) -> bool:

@@ -10,37 +10,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
+from numbers import Real
 
 import numpy as np
 
 from uigc.runtime.arrays import Bits
 from uigc.runtime.errors import UsageError
+from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.format.regeneration import SEEDS
 from uigc.runtime.format.schedule import Schedule
 
 BLOCK = 2  # side of a block in tokens
 
 
-class MaskMode(IntEnum):
-    """The rule for the tokens off the edges; the value is the one in the file."""
-
-    ENTIRE = 0
-    EDGE = 1
-    EDGE_MORE = 2
-
-    @property
-    def label(self) -> str:
-        """The mode's name on the command line."""
-        return self.name.lower()
-
-    @property
-    def share_off_edges(self) -> float:
-        """The share of the tokens that is sent off the edges."""
-        return {MaskMode.ENTIRE: 1.0, MaskMode.EDGE: 0.5, MaskMode.EDGE_MORE: 0.25}[self]
-
-
 MODES = {mode.label: mode for mode in MaskMode}
+RANKINGS = ("loss", "gradient")
 _CHOICE = re.compile(r"(?P<mode>\w+)(:(?P<share>\d*\.?\d+))?(@(?P<by>loss|gradient))?(\+draw(?P<seed>\d{0,3}))?")
 
 
@@ -71,7 +55,7 @@ class Mask:
             return choice
         if isinstance(choice, MaskMode):
             return cls(choice)
-        match = _CHOICE.fullmatch(choice)
+        match = _CHOICE.fullmatch(choice) if isinstance(choice, str) else None
         if not match or match["mode"] not in MODES:
             raise UsageError(
                 f"There is no mask {choice!r}; choose one of: {', '.join(MODES)}; 'edge' and 'edge_more' may be "
@@ -79,13 +63,23 @@ class Mask:
             )
         share = float(match["share"]) if match["share"] else None
         seed = None if match["seed"] is None else int(match["seed"] or 0)
-        mask = cls(MODES[match["mode"]], share, match["by"] or "loss", seed)
-        if (share or 0) > 1 or (seed or 0) >= SEEDS or (mask.mode is MaskMode.ENTIRE and mask != cls(MaskMode.ENTIRE)):
+        return cls(MODES[match["mode"]], share, match["by"] or "loss", seed)
+
+    def __post_init__(self) -> None:
+        is_entire = self.mode is MaskMode.ENTIRE
+        valid = (
+            isinstance(self.mode, MaskMode)
+            and (self.share is None or (_is_number(self.share, Real) and 0 <= self.share <= 1))
+            and self.by in RANKINGS
+            and (self.seed is None or (_is_number(self.seed, int) and 0 <= self.seed < SEEDS))
+            and not (is_entire and (self.share, self.by, self.seed) != (None, "loss", None))
+        )
+        if not valid:
             raise UsageError(
-                f"The mask {choice!r} is not valid: a share is at most 1, a seed at most {SEEDS - 1}, and 'entire' "
-                "takes neither; give another."
+                f"The mask is not valid with mode {self.mode!r}, share {self.share!r}, by {self.by!r} and seed "
+                f"{self.seed!r}: a share is from 0 to 1, blocks are ranked by {' or '.join(RANKINGS)}, a seed is a "
+                f"whole number from 0 to {SEEDS - 1}, and 'entire' takes none of them; give another."
             )
-        return mask
 
     @property
     def label(self) -> str:
@@ -94,6 +88,10 @@ class Mask:
         by = "" if self.by == "loss" else f"@{self.by}"
         draw = "" if self.seed is None else f"+draw{self.seed or ''}"
         return f"{self.mode.label}{share}{by}{draw}"
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def block_shape(height: int, width: int) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def to_rgb(image: Image.Image, strict: bool = False) -> Image.Image:
     image = eight_bit(image)
     if profile:
         return _by_profile(image, profile, strict)
-    converted = image.convert("RGB")
+    converted = image if image.mode == "RGB" else image.convert("RGB")
     if isinstance(gamma, float) and gamma > 0 and "srgb" not in image.info:
         return _by_gamma(converted, gamma)
     return converted

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.errors import InputError, UigcError
-from uigc.runtime.io.colour import SIXTEEN_BIT, check_png, to_rgb
+from uigc.runtime.io.colour import LOG, SIXTEEN_BIT, check_png, to_rgb
 from uigc.runtime.io.extents import stated_sizes
 
 _LIMIT_LOCK = Lock()
@@ -26,6 +26,8 @@ FORMATS = (
 """Pillow's names of the formats that are opened: none starts another program, or hides an image in an image."""
 _PLUGINS = (("pillow_heif", "register_heif_opener"), ("pillow_jxl", ""))  # modules, and what registers them
 _REGISTERED: set[str] = set()
+_ORIENTATION = 0x0112  # tag of EXIF
+_METADATA = {"EXIF": ("exif",), "XMP": ("xmp", "XML:com.adobe.xmp"), "comment": ("comment", "Comment")}
 _NEED_PLUGINS = (
     (rb"....ftyp(heic|heix|hevc|hevx|mif1|msf1)", "HEIC", "pillow-heif"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", "pillow-jxl-plugin"),
@@ -39,11 +41,14 @@ class Reading:
     ``background``: the sRGB colour, by name or as ``#rrggbb``, that transparency is flattened onto; None refuses it.
     ``page``: the page or frame of an image that has several, from 0 on; None refuses such an image.
     ``strict``: refuse a colour profile that cannot be applied, instead of passing over it with a warning.
+    ``fit``: width and height in pixels that a larger image is scaled down to fit into, keeping its proportions; None
+    leaves it as it is.
     """
 
     background: str | None = None
     page: int | None = None
     strict: bool = False
+    fit: tuple[int, int] | None = None
 
 
 def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int, int], None] | None = None) -> Pixels:
@@ -64,6 +69,8 @@ def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int,
             _turn_to(image, reading or Reading())
             check(*image.size)  # a page has a size of its own
             _load(image)
+            if dropped := [name for name, keys in _METADATA.items() if any(key in image.info for key in keys)]:
+                LOG.info("metadata of the image (%s) is not kept", ", ".join(dropped))
             return to_srgb(image, reading)
     except (UigcError, MemoryError):
         raise
@@ -136,17 +143,20 @@ def _turn_to(image: Image.Image, reading: Reading) -> None:
 def to_srgb(image: Image.Image, reading: Reading | None = None) -> Pixels:
     """Convert a PIL image of any mode to uint8 (H, W, 3) sRGB.
 
-    Orientation is applied, colours are converted (``colour.py``), and transparency is flattened onto the background, or
-    refused without one.
+    Orientation is applied, colours are converted (``colour.py``), transparency is flattened onto the background, or
+    refused without one, and an image that is larger than asked for is scaled down.
     """
     reading = reading or Reading()
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # exif_transpose copies what it need not turn
+        image = ImageOps.exif_transpose(image)
     alpha = _alpha(image, reading.background)
     image = to_rgb(image, reading.strict)
     if alpha is not None:
         flat = Image.new("RGB", image.size, _colour(reading.background or "black"))
         flat.paste(image, mask=alpha)
         image = flat
+    if reading.fit and (image.width > reading.fit[0] or image.height > reading.fit[1]):
+        image = ImageOps.contain(image, reading.fit, Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Pixels, Tokens
-from uigc.runtime.errors import InputError
 from uigc.runtime.networks.outputs import planes_of, tokens_of
 from uigc.runtime.networks.tiling import Band, tiles
 from uigc.runtime.progress import Progress, silent
@@ -21,7 +20,7 @@ from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 SMALLEST_TILE = 8  # tokens each way, without the halo
 
@@ -118,31 +117,6 @@ class PixelNetworks:
 
 def _parts(items: list[Any], size: int) -> list[list[Any]]:
     return [items[begin : begin + size] for begin in range(0, len(items), size)]
-
-
-def as_pixels(image: Pixels | Image, check_size: Callable[[int, int], None]) -> Pixels:
-    """Return an image as uint8 (H, W, 3) sRGB; ``image`` is such an array, or a PIL image.
-
-    ``check_size`` is called with width and height before any work, and raises an error if they are too large.
-    """
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(
-                f"An array of {image.dtype} {image.shape} is not an image; give uint8 (height, width, 3) in sRGB."
-            )
-        check_size(image.shape[1], image.shape[0])
-        return image
-    from PIL.Image import Image
-
-    from uigc.runtime.io.image import to_srgb
-
-    if not isinstance(image, Image):
-        raise InputError(
-            f"An object of type {type(image).__name__} is not an image; give a PIL image, or a numpy array uint8 "
-            "(height, width, 3) in sRGB."
-        )
-    check_size(*image.size)
-    return to_srgb(image)
 
 
 def pad_to_patches(pixels: Pixels, patch: int) -> Pixels:

@@ -12,6 +12,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from uigc.runtime.bundle.manifest import MANIFEST, sha256
+from uigc.runtime.bundle.seal import sealed
 
 Edit = Callable[[onnx.ModelProto], None]
 
@@ -68,5 +69,5 @@ def spoil(bundle: Path, out: Path, edit: Edit, graph: str = "stage5", precision:
     onnx.save(model, path)
     entry["sha256"] = entry["proof"]["graph"] = sha256(path)
     entry["bytes"] = path.stat().st_size
-    (out / MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_bytes(sealed(manifest))
     return out

@@ -1,0 +1,32 @@
+"""The codec in one call each, with the default bundle on the CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from uigc.runtime.arrays import Pixels
+from uigc.runtime.codec import DEFAULT_MASK, Codec
+from uigc.runtime.format.bitstream import MAX_FILE, Header, read_header
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.io.inputs import AnyImage, Data, read_data
+
+
+@cache
+def _codec() -> Codec:
+    """The one codec of these functions, made when it is first needed; its graphs stay in memory."""
+    return Codec()
+
+
+def compress(image: AnyImage, mask: Mask | str = DEFAULT_MASK) -> bytes:
+    """Return the bytes of a .uigc file for an image, as :meth:`Codec.compress` of a default codec does."""
+    return _codec().compress(image, mask)
+
+
+def decompress(file: Data) -> Pixels:
+    """Return the image uint8 (H, W, 3) sRGB of a .uigc file, as :meth:`Codec.decompress` of a default codec does."""
+    return _codec().decompress(file)
+
+
+def info(file: Data) -> Header:
+    """Return the header of a .uigc file: a path, bytes, or a file that is open for reading bytes."""
+    return read_header(read_data(file, MAX_FILE))
