@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from uigc.runtime.bundle import strict_json
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError, UigcError
 from uigc.runtime.format.bitstream import PATCH
@@ -29,6 +30,7 @@ TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS
 # Nothing in a manifest is larger than these, and nothing is allocated before they are checked (docs/SECURITY.md).
 MAX_MANIFEST = 1 << 24  # bytes
 MAX_NAME = 200  # bytes of a file's name
+_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 MAX_SHOWN = 300  # characters of a manifest that a fault shows
 MAX_WINDOW = 256  # tokens each way
 MAX_HALO = 1 << 12  # tokens
@@ -41,8 +43,8 @@ INT8_WEIGHT_MAX = 63
 
 
 def is_plain_name(name: object) -> TypeGuard[str]:
-    """Return True for the name of a file in the bundle's own folder that a terminal can show."""
-    return isinstance(name, str) and name.isprintable() and Path(name).name == name and len(name.encode()) <= MAX_NAME
+    """Return True for a file in the bundle's own folder, by a name that every file system and terminal can hold."""
+    return isinstance(name, str) and len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def shown(text: object) -> str:
@@ -66,8 +68,8 @@ def read(folder: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_MANIFEST:
         raise BundleError(f"{path} has more than {MAX_MANIFEST} bytes, and no manifest has; export the bundle again.")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        manifest = strict_json.loads(path.read_bytes())
+    except ValueError as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
