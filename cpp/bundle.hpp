@@ -45,7 +45,7 @@ class Bundle {
         model.pad = model.codebook + 1;
         model.tile = static_cast<int>(manifest_["schedule"]["tile"].integer);
         detail::Weights weights(detail::path_of(folder, manifest_["weights"]));
-        detail::expect(weights.at("tokenizer.quantizer.words").shape.size() == 2, "the weights hold no codebook");
+        weights.expect_codebook("tokenizer.quantizer.words", model.codebook);
         model.weights = weights.table("coder.weights", limits::farthest + 1, limits::weight);
         model.mask = weights.table("mask.table", limits::contexts, limits::probability);
         detail::expect_sound(model);

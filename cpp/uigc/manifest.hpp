@@ -108,10 +108,14 @@ inline void expect_proofs(const std::string& name, const Json& graph, const Json
 // Returns the path of a file of the bundle: a plain name, so that it lies in the bundle's folder.
 inline std::filesystem::path path_of(const std::filesystem::path& folder, const Json& entry) {
     const std::string& name = entry["file"].text;
-    const bool plain = !name.empty() && name != "." && name != ".." && name.size() <= limits::name &&
-                       name.find_first_of(std::string("/\\:\0", 4)) == std::string::npos;
-    expect(plain, "an entry of the manifest has no plain file name of at most 200 bytes");
-    return folder / std::filesystem::u8path(name);
+    const auto is_plain = [](char each) {
+        return ('a' <= each && each <= 'z') || ('A' <= each && each <= 'Z') || ('0' <= each && each <= '9') ||
+               each == '_' || each == '-' || each == '.';
+    };
+    expect(!name.empty() && name[0] != '.' && name.size() <= limits::name &&
+               std::all_of(name.begin(), name.end(), is_plain),
+           "an entry of the manifest has no plain file name of at most 200 bytes");
+    return folder / name;
 }
 
 inline void expect_file(const std::filesystem::path& folder, const Json& entry) {

@@ -49,6 +49,7 @@ class Weights {
         expect_no_gaps();
     }
 
+    // Returns the entry of a tensor.
     const Tensor& at(const std::string& name) const {
         const auto found = tensors_.find(name);
         if (found == tensors_.end()) file_.fail("has no tensor '" + name + "'");
@@ -70,6 +71,27 @@ class Weights {
             entries.push_back(static_cast<std::int32_t>(entry));
         }
         return entries;
+    }
+
+    // Refuses a codebook that is not one row of finite numbers for each codeword, or is all zeros.
+    void expect_codebook(const std::string& name, int codewords) {
+        const Tensor& found = at(name);
+        const std::uint64_t size = item_size(found.dtype);
+        // The bits of an exponent; a number that has them all is infinite or none.
+        const std::uint64_t exponent = found.dtype == "F16"   ? 0x7C00u
+                                       : found.dtype == "F32" ? 0x7F800000u
+                                       : found.dtype == "F64" ? 0x7FF0000000000000u
+                                                              : 0u;
+        const std::uint64_t sign = exponent ? std::uint64_t{1} << (8 * size - 1) : 0;
+        bool finite = true, zeros = true;
+        const std::string raw = file_.read(start_ + found.begin, found.end - found.begin);
+        for (std::size_t begin = 0; begin < raw.size(); begin += size) {
+            const std::uint64_t bits = integer(raw, begin, size);
+            finite = finite && (exponent == 0 || (bits & exponent) != exponent);
+            zeros = zeros && (bits & ~sign) == 0;
+        }
+        if (found.shape.size() != 2 || found.shape[0] != codewords || !finite || zeros)
+            file_.fail("has a table '" + name + "' that is not a codebook");
     }
 
    private:

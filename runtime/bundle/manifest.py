@@ -30,12 +30,12 @@ TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS
 # Nothing in a manifest is larger than these, and nothing is allocated before they are checked (docs/SECURITY.md).
 MAX_MANIFEST = 1 << 24  # bytes
 MAX_NAME = 200  # bytes of a file's name
-_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 MAX_SHOWN = 300  # characters of a manifest that a fault shows
 MAX_WINDOW = 256  # tokens each way
 MAX_HALO = 1 << 12  # tokens
 SIZES = {"layers": 1 << 10, "heads": 1 << 8, "width": 1 << 14}
 """The largest sizes of a prior, by their names in ``prior.config``."""
+_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_WEIGHT_MAX = 63
 """Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
