@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 
 namespace uigc::detail {
@@ -16,8 +17,7 @@ class Sha256 {
         length_ += size;
         while (size > 0) {
             const std::size_t taken = std::min(size, block_.size() - filled_);
-            for (std::size_t index = 0; index < taken; ++index)
-                block_[filled_ + index] = static_cast<std::uint8_t>(data[index]);
+            std::memcpy(block_.data() + filled_, data, taken);
             data += taken;
             size -= taken;
             filled_ += taken;
