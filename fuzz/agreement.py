@@ -180,6 +180,17 @@ def _judge(code: int, out: str, said: str, wanted: dict[Path, Outcome], result: 
     return disagreeing
 
 
+def table(counts: dict[str, Any]) -> str:
+    """Return the Markdown table of a result file."""
+    lines = ["| inputs | tried | accepted | refused | disagreements | crashes |", "|---|---|---|---|---|---|"]
+    for name, kind in (("files", ".uigc files"), ("bundles", "bundles")):
+        found = counts[name]
+        columns = [found["inputs"], found["accepted"], sum(found["refused"].values())]
+        columns += [found["disagreements"], found["crashes"]]
+        lines.append(f"| {kind} | {' | '.join(f'{number:,}' for number in columns)} |")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 1 if the two disagree on an input."""
     parser = argparse.ArgumentParser(prog="python -m uigc.fuzz.agreement", description=__doc__)
@@ -196,13 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "files": compare_files(program, options.files, random.Random(options.seed), options.finds),
             "bundles": compare_bundles(program, options.bundles, random.Random(options.seed), options.finds),
         }
-    for name, result in results.items():
-        print(f"{name}: {result.to_json()}")
-        for text in result.disagreements[:KEPT]:
-            print(text, file=sys.stderr)
+    for text in (text for result in results.values() for text in result.disagreements[:KEPT]):
+        print(text, file=sys.stderr)
+    counts = {name: result.to_json() for name, result in results.items()}
+    print(table(counts))
     if options.json:
-        flags = f"{options.optimization} {SANITIZERS}"
-        write(options.json, {**machine(), "flags": flags, **{name: each.to_json() for name, each in results.items()}})
+        write(options.json, {**machine(), "flags": f"{options.optimization} {SANITIZERS}", **counts})
     return int(any(result.disagreements for result in results.values()))
 
 
