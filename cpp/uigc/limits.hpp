@@ -33,7 +33,7 @@ constexpr std::size_t weights_header = 1 << 24;      // bytes
 constexpr std::size_t name = 200;                    // bytes of a file's name
 constexpr std::size_t dimensions = 8;                // of a tensor
 constexpr std::size_t json_depth = 64;               // arrays and objects inside each other
-constexpr std::size_t json_values = 1 << 20;         // values in one text
+constexpr std::size_t json_values = 1 << 18;         // values in one text
 constexpr std::size_t json_number = 40;              // characters of one number
 
 }  // namespace uigc::limits

@@ -10,7 +10,7 @@ import json
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64  # arrays and objects inside each other
-MAX_VALUES = 1 << 20  # in one text
+MAX_VALUES = 1 << 18  # in one text
 MAX_NUMBER = 40  # characters of one number
 
 
