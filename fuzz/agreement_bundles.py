@@ -37,7 +37,7 @@ def bundles(count: int, rng: random.Random) -> Iterator[Contents]:
     """Make bundles: an intact one, one with each fault of JSON, then altered ones whose hashes hold in most cases."""
     made = [_with_manifest(_manifest()), *map(_with_manifest, _texts())]
     yield from made[:count]
-    ways = (_other_manifest, _other_manifest, _other_weights, _other_weights, _other_number, _other_file)
+    ways = (_other_manifest, _other_field, _other_weights, _other_layout, _other_number, _other_file)
     for _ in range(count - len(made)):
         yield rng.choice(ways)(rng)
 
@@ -76,6 +76,64 @@ def _with_manifest(manifest: bytes, weights: bytes | None = None) -> Contents:
 
 def _other_manifest(rng: random.Random) -> Contents:
     return _with_manifest(MANIFESTS.mutate(_manifest(), rng, changer(rng)))
+
+
+FIELDS = (
+    "version", "patch", "prior.codebook", "prior.window", "prior.unknown", "prior.pad", "prior.id", "schedule.tile",
+    "prior.config.codebook", "prior.config.window", "prior.config.layers", "prior.config.heads", "prior.config.width",
+    "schedule.stages.2.1.0", "schedule.stages.5.3", "schedule.stages.1", "schedule.stages", "tokenizer",
+    "tokenizer.local", "graphs.encoder.halo", "graphs.decoder.halo", "graphs.encoder.precisions.fp32.bytes",
+    "graphs.stage3.precisions.fp32.file", "graphs.stage3.precisions.fp32.sha256", "graphs.stage0.inputs.0.name",
+    "graphs.stage0.outputs.0.dtype", "graphs.stage4.precisions.fp32.proof.slack_bits", "graphs.stage4.precisions.fp32",
+    "graphs.stage4.precisions.fp32.proof.inputs.tokens.1", "graphs.stage4.precisions.fp32.proof.inputs.tokens.0",
+    "graphs.stage4.precisions.fp32.proof.inputs", "graphs.stage4.precisions.fp32.proof.graph", "weights.bytes",
+    "graphs.stage4.precisions.fp32.proof.weights", "weights.file", "calibration", "calibration.report",
+)  # fmt: skip
+"""Values of a manifest that are read, as the keys and places that lead to them."""
+NUMBERS = (0, 1, 2, 3, 4, 8, 15, 16, 17, 24, 63, 64, 65, 256, 257, 1024, 1025, 4096, 4097, 16384, 16385, 2**63)
+
+
+def _other_field(rng: random.Random) -> Contents:
+    """Replace a value that is read by another at the edge of what may stand there, or add one beside it."""
+    manifest = json.loads(_manifest())
+    *way, last = rng.choice(FIELDS).split(".")
+    around: Any = manifest
+    for key in way:
+        around = around[int(key) if isinstance(around, list) else key]
+    place: Any = int(last) if isinstance(around, list) else last
+    number, old = rng.choice(NUMBERS), around[place]
+    others: tuple[Any, ...] = (
+        number,
+        number,
+        -number,
+        float(number),
+        number + 0.5,
+        str(number),
+        [number],
+        {},
+        [],
+        None,
+        True,
+        False,
+    )
+    beside = ([*old, number] if isinstance(old, list) else old, {**old, "a": number} if isinstance(old, dict) else old)
+    around[place] = rng.choice((*others, *beside))
+    return _with_manifest(json.dumps(manifest).encode())
+
+
+def _other_layout(rng: random.Random) -> Contents:
+    """Move a tensor to another place in the file: over others, beyond the end, or with a gap before or behind it."""
+    weights = small_bundle.weights()
+    length = int.from_bytes(weights[:8], "little")
+    header, content = json.loads(weights[8 : 8 + length]), weights[8 + length :]
+    names = sorted(header, key=lambda name: int(header[name]["data_offsets"][0]))
+    moved = names[rng.randrange(len(names)) :] if rng.random() < 0.5 else [rng.choice(names)]
+    by = rng.choice((-4, 0, 4, 64, len(content)))
+    for name in moved:
+        header[name]["data_offsets"] = [offset + by for offset in header[name]["data_offsets"]]
+    content += bytes(rng.choice((0, 0, 4, 64)))
+    weights = small_bundle.packed(header, content)
+    return _with_manifest(_manifest(weights), weights)
 
 
 def _other_weights(rng: random.Random) -> Contents:
