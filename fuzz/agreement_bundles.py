@@ -103,19 +103,8 @@ def _other_field(rng: random.Random) -> Contents:
     place: Any = int(last) if isinstance(around, list) else last
     number, old = rng.choice(NUMBERS), around[place]
     others: tuple[Any, ...] = (
-        number,
-        number,
-        -number,
-        float(number),
-        number + 0.5,
-        str(number),
-        [number],
-        {},
-        [],
-        None,
-        True,
-        False,
-    )
+        number, number, -number, float(number), number + 0.5, str(number), [number], {}, [], None, True, False,
+    )  # fmt: skip
     beside = ([*old, number] if isinstance(old, list) else old, {**old, "a": number} if isinstance(old, dict) else old)
     around[place] = rng.choice((*others, *beside))
     return _with_manifest(json.dumps(manifest).encode())
