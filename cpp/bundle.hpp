@@ -1,160 +1,116 @@
-// Reads the parts of a bundle that the decoder needs: manifest.json and two tables of weights.safetensors.
+// Reads what a decoder needs of a bundle (docs/BUNDLE.md), and checks all of it, as the Python package does.
 //
-// It contains a minimal JSON reader, just enough for these two files, so that the example builds with nothing but a
-// compiler. If your program has a JSON library, use that instead.
+// A bundle's graphs are programs that your backend runs: open bundles that you trust. Every other part of a hostile
+// bundle is refused with a BundleError, before anything of a size that it states is allocated (docs/SECURITY.md).
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-#include <map>
+#include <filesystem>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "uigc.hpp"
+#include "uigc/files.hpp"
+#include "uigc/json.hpp"
+#include "uigc/manifest.hpp"
+#include "uigc/seal.hpp"
+#include "uigc/sha256.hpp"
+#include "uigc/weights.hpp"
 
 namespace uigc {
 
-struct Json {  // a value: text, an integer, an array or an object
-    std::string text;
-    std::int64_t number = 0;
-    std::vector<Json> items;
-    std::map<std::string, Json> members;
-
-    const Json& at(const std::string& key) const {
-        const auto found = members.find(key);
-        if (found == members.end()) throw Error("The bundle lacks '" + key + "'; export it again.");
-        return found->second;
-    }
-};
-
-class JsonReader {
+class Bundle {
    public:
-    explicit JsonReader(const std::string& text) : next_(text.c_str()) {}
+    Model model;
 
-    Json value() {
-        Json found;
-        const char first = skip();
-        if (first == '{') {
-            for (++next_; skip() != '}'; comma('}')) {
-                const std::string key = string();
-                expect(':');
-                found.members[key] = value();
-            }
-            ++next_;
-        } else if (first == '[') {
-            for (++next_; skip() != ']'; comma(']')) found.items.push_back(value());
-            ++next_;
-        } else if (first == '"') {
-            found.text = string();
-        } else {
-            while (*next_ && !std::strchr(",]} \n\r\t", *next_)) found.text += *next_++;
-            found.number = std::strtoll(found.text.c_str(), nullptr, 10);
+    // Reads a bundle, and compares all its files with the hashes of the manifest.
+    explicit Bundle(const std::filesystem::path& folder) : folder_(folder), manifest_(read_manifest(folder)) {
+        using detail::Json;
+        model.stages = detail::stages_of(manifest_["schedule"]);
+        detail::expect_manifest(manifest_, model.stages.size());
+        for (const Json* entry : detail::entries_of(manifest_)) {
+            stamps_.push_back(stamp(detail::path_of(folder, *entry)));
+            detail::expect_file(folder, *entry);
         }
-        return found;
+        const Json& prior = manifest_["prior"];
+        for (std::size_t index = 0; index < model.prior_id.size(); ++index)
+            model.prior_id[index] =
+                static_cast<std::uint8_t>(std::stoi(prior["id"].text.substr(2 * index, 2), nullptr, 16));
+        model.codebook = static_cast<int>(prior["codebook"].integer);
+        model.window = static_cast<int>(prior["window"].integer);
+        model.unknown = model.codebook;
+        model.pad = model.codebook + 1;
+        model.tile = static_cast<int>(manifest_["schedule"]["tile"].integer);
+        detail::Weights weights(detail::path_of(folder, manifest_["weights"]));
+        weights.expect_codebook("tokenizer.quantizer.words", model.codebook);
+        model.weights = weights.table("coder.weights", limits::farthest + 1, limits::weight);
+        model.mask = weights.table("mask.table", limits::contexts, limits::probability);
+        detail::expect_sound(model);
+    }
+
+    // Returns the largest number of pixels of an image, unless you set another limit.
+    std::int64_t max_pixels() const {
+        const detail::Json& tokenizer = manifest_["tokenizer"];
+        return !tokenizer.has("local") || tokenizer["local"].integer ? limits::pixels : limits::whole_pixels;
+    }
+
+    // Returns the number of stages of the prior, whose graphs are "stage0", "stage1" ...
+    std::size_t stages() const noexcept { return model.stages.size(); }
+
+    // Returns whether a graph, such as "stage0" or "decoder", exists in a precision: "fp32", "fp16" or "int8".
+    bool has(const std::string& name, const std::string& precision) const {
+        return manifest_["graphs"][name]["precisions"].has(precision);
+    }
+
+    // Returns the path of a graph in a precision that the bundle has.
+    std::filesystem::path graph(const std::string& name, const std::string& precision) const {
+        if (!has(name, precision))
+            throw BundleError("The bundle has no '" + name + "' in '" + precision + "'; choose another precision.");
+        return detail::path_of(folder_, manifest_["graphs"][name]["precisions"][precision]);
+    }
+
+    // Throws a BundleError if a file was changed or replaced since its hash was checked. Your backend opens the graphs
+    // by their names, and may read the weights whenever it runs one: call this before you keep a result.
+    void check_unchanged() const {
+        const auto entries = detail::entries_of(manifest_);
+        for (std::size_t index = 0; index < entries.size(); ++index)
+            if (stamp(detail::path_of(folder_, *entries[index])) != stamps_[index])
+                throw BundleError(entries[index]->operator[]("file").text +
+                                  " was changed while the bundle was in use, so the results are thrown away; open the "
+                                  "bundle again, and install new bundles in folders of their own.");
     }
 
    private:
-    char skip() {  // to the next character that is not white space
-        while (*next_ && std::strchr(" \n\r\t", *next_)) ++next_;
-        if (!*next_) throw Error("The bundle's JSON is cut off; copy the bundle again.");
-        return *next_;
+    // What tells the content of a file without reading it: its size and the time of its last change.
+    using Stamp = std::pair<std::uintmax_t, std::filesystem::file_time_type>;
+
+    static Stamp stamp(const std::filesystem::path& path) noexcept {
+        std::error_code error;
+        const std::uintmax_t size = std::filesystem::file_size(path, error);
+        return {size, std::filesystem::last_write_time(path, error)};
     }
 
-    void expect(char wanted) {
-        if (skip() != wanted) throw Error(std::string("The bundle's JSON lacks a '") + wanted + "'; copy it again.");
-        ++next_;
+    static detail::Json read_manifest(const std::filesystem::path& folder) {
+        detail::BundleFile file(folder / "manifest.json");
+        if (file.size() > limits::manifest) file.fail("has more bytes than a manifest can have");
+        const std::string text = file.read(0, file.size());
+        detail::Json manifest = detail::JsonReader::read(text);
+        detail::expect(manifest["format"].is("uigc-bundle"), "manifest.json does not describe a uigc-bundle");
+        detail::expect(manifest["version"].is(2), "its version is not 2, which this decoder reads");
+        detail::expect(detail::is_sealed(text), "manifest.json was changed after it was written: its seal does not fit");
+        return manifest;
     }
 
-    void comma(char end) {
-        if (skip() != end) expect(',');
-    }
-
-    std::string string() {  // the only escapes in a bundle's keys and file names are those of quotes and backslashes
-        std::string found;
-        for (expect('"'); *next_ && *next_ != '"'; ++next_) {
-            if (*next_ == '\\' && next_[1]) ++next_;
-            found += *next_;
-        }
-        expect('"');
-        return found;
-    }
-
-    const char* next_;
+    std::filesystem::path folder_;
+    detail::Json manifest_;
+    std::vector<Stamp> stamps_;
 };
 
-// Returns the bytes of a file.
-inline std::string contents(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw Error("Cannot read " + path + "; check its name.");
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-
-struct Bundle {
-    std::string folder;
-    Json manifest;
-    Model model;
-
-    // Returns the path of a graph, such as "stage0", in a precision that the bundle has.
-    std::string graph(const std::string& name, const std::string& precision) const {
-        const Json& kinds = manifest.at("graphs").at(name).at("precisions");
-        return folder + "/" + kinds.at(precision).at("file").text;
-    }
-};
-
-// Loads a bundle from its folder. Hashes are not checked here; `uigc doctor` checks them.
-inline Bundle load(const std::string& folder) {
-    Bundle bundle{folder, JsonReader(contents(folder + "/manifest.json")).value(), {}};
-    const Json& manifest = bundle.manifest;
-    if (manifest.at("format").text != "uigc-bundle" || manifest.at("version").number != 2)
-        throw Error("The folder is not a bundle of version 2, which this decoder reads; export it again.");
-    const Json &prior = manifest.at("prior"), &schedule = manifest.at("schedule");
-    Model& model = bundle.model;
-    for (std::size_t index = 0; index < model.prior_id.size(); ++index)
-        model.prior_id[index] =
-            static_cast<std::uint8_t>(std::stoi(prior.at("id").text.substr(2 * index, 2), nullptr, 16));
-    const auto integer = [](const Json& from, const char* key) { return static_cast<int>(from.at(key).number); };
-    model.codebook = integer(prior, "codebook");
-    model.window = integer(prior, "window");
-    model.unknown = integer(prior, "unknown");
-    model.pad = integer(prior, "pad");
-    model.tile = integer(schedule, "tile");
-    for (const Json& stage : schedule.at("stages").items) {
-        model.stages.emplace_back();
-        for (const Json& position : stage.items)
-            model.stages.back().emplace_back(position.items.at(0).number, position.items.at(1).number);
-    }
-
-    // A safetensors file holds 8 little-endian bytes with the length of its JSON, the JSON, and the tensors. Only two
-    // of them are read here; the networks read the rest.
-    std::ifstream weights(folder + "/" + manifest.at("weights").at("file").text, std::ios::binary);
-    const auto bytes = [&](std::int64_t begin, std::int64_t end) {
-        std::string found(static_cast<std::size_t>(end - begin), '\0');
-        if (!weights.seekg(begin).read(found.data(), end - begin))
-            throw Error("The bundle's weights are cut off, or cannot be read; copy the bundle again.");
-        return found;
-    };
-    const auto little_endian = [](const std::string& from, std::size_t begin, int count) {
-        std::uint64_t value = 0;
-        while (count--) value = value << 8 | static_cast<std::uint8_t>(from[begin + count]);
-        return value;
-    };
-    const auto data = static_cast<std::int64_t>(8 + little_endian(bytes(0, 8), 0, 8));
-    const Json tensors = JsonReader(bytes(8, data)).value();
-    const auto table = [&](const char* name) {
-        const auto& offsets = tensors.at(name).at("data_offsets").items;
-        const std::string raw = bytes(data + offsets.at(0).number, data + offsets.at(1).number);
-        Tokens entries;
-        for (std::size_t begin = 0; begin < raw.size(); begin += 4)
-            entries.push_back(static_cast<std::int32_t>(little_endian(raw, begin, 4)));
-        return entries;
-    };
-    model.weights = table("coder.weights");
-    model.mask = table("mask.table");
-    return bundle;
-}
+// Reads a bundle from its folder.
+inline Bundle load(const std::filesystem::path& folder) { return Bundle(folder); }
 
 }  // namespace uigc

@@ -91,6 +91,7 @@ class Recorder:
 def main() -> None:
     """Run until libFuzzer has made all executions, or one of them ends the process."""
     name, state, runs, *rest = sys.argv[1:]
+    logging.getLogger("uigc").setLevel(logging.ERROR)  # warnings of a hundred thousand images are read by nobody
     with atheris.instrument_imports(include=MODULES[name], enable_loader_override=False):
         recorder = Recorder(name, Path(state), int(runs))
     atheris.Setup([sys.argv[0], f"-runs={runs}", *rest], recorder, custom_mutator=recorder.mutate)

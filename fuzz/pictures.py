@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import logging
 import random
 import re
 import zlib
@@ -37,7 +36,6 @@ def kind(data: bytes) -> str:
 
 def check(data: bytes) -> str:
     """Read an image twice: uint8 (H, W, 3) of the size that was checked last, and the same each time."""
-    logging.getLogger("uigc").setLevel(logging.ERROR)
     checked: list[tuple[int, int]] = []
 
     def look(width: int, height: int) -> None:

@@ -18,12 +18,16 @@ from uigc.runtime.bundle.bundle import PRIOR_PREFIX
 from uigc.runtime.bundle.manifest import CODER_TABLE, CODEWORDS, MASK_TABLE, WEIGHTS
 from uigc.runtime.bundle.prior_id import prior_id
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.bundle.seal import resealed
 from uigc.runtime.format.entropy_coder import weight_table
 from uigc.runtime.format.schedule import quincunx
 
 CODEBOOK = 16
 CONFIG = {"codebook": CODEBOOK, "width": 8, "layers": 2, "heads": 2, "expansion": 2, "window": 8, "arithmetic": 3}
-_TYPES = {"<f4": "F32", "<i4": "I32"}
+_TYPES = {
+    "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8", "|u1": "U8",
+    "|b1": "BOOL",
+}  # fmt: skip
 
 
 def sha256(data: bytes) -> str:
@@ -52,8 +56,13 @@ def packed(header: Any, content: bytes) -> bytes:
 @cache
 def weights() -> bytes:
     """Return the file of its weights."""
+    return stored(tensors())
+
+
+def stored(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """Return the file of tensors by name."""
     header, content = {}, b""
-    for name, array in sorted(tensors().items()):
+    for name, array in sorted(arrays.items()):
         offsets = [len(content), len(content) + array.nbytes]
         header[name] = {"dtype": _TYPES[array.dtype.str], "shape": list(array.shape), "data_offsets": offsets}
         content += array.tobytes()
@@ -80,6 +89,11 @@ def manifest(data: bytes) -> dict[str, Any]:
         "weights": entry,
         "graphs": graphs,
     }  # fmt: skip
+
+
+def manifest_file(data: bytes) -> bytes:
+    """Return the file of its manifest, sealed, on one line."""
+    return resealed(json.dumps({**manifest(data), "seal": "0" * 64}).encode())
 
 
 def _graph(name: str, weights: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from uigc.runtime.bundle import strict_json
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.bundle.seal import check_seal
 from uigc.runtime.errors import BundleError, UigcError
@@ -35,6 +36,7 @@ MAX_WINDOW = 256  # tokens each way
 MAX_HALO = 1 << 12  # tokens
 SIZES = {"layers": 1 << 10, "heads": 1 << 8, "width": 1 << 14}
 """The largest sizes of a prior, by their names in ``prior.config``."""
+_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_WEIGHT_MAX = 63
 """Largest magnitude of a weight in an int8 graph: 7 bits, because int8 kernels of CPUs without VNNI add two products in
@@ -42,8 +44,8 @@ INT8_WEIGHT_MAX = 63
 
 
 def is_plain_name(name: object) -> TypeGuard[str]:
-    """Return True for the name of a file in the bundle's own folder that a terminal can show."""
-    return isinstance(name, str) and name.isprintable() and Path(name).name == name and len(name.encode()) <= MAX_NAME
+    """Return True for a file in the bundle's own folder, by a name that every file system and terminal can hold."""
+    return isinstance(name, str) and len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def shown(text: object) -> str:
@@ -68,8 +70,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} has more than {MAX_MANIFEST} bytes, and no manifest has; export the bundle again.")
     try:
         data = path.read_bytes()
-        manifest = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        manifest = strict_json.loads(data)
+    except ValueError as error:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")

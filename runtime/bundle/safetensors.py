@@ -6,7 +6,6 @@ A file is an 8-byte little-endian header length, a JSON header, and flat bytes a
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,6 +13,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.bundle import strict_json
 from uigc.runtime.errors import BundleError
 
 _DTYPES = {
@@ -44,13 +44,14 @@ class TensorFile:
                     f"{path.name} is not a safetensors file: its header has {length} bytes; export the bundle again."
                 )
             try:
-                header = json.loads(file.read(length))
-            except (ValueError, RecursionError):
+                header = strict_json.loads(file.read(length))
+            except ValueError:
                 raise BundleError(f"{path.name} has an unreadable header; export the bundle again.") from None
         self._start = 8 + length
         if not isinstance(header, dict):
             raise BundleError(f"{path.name} has a header that lists no tensors; export the bundle again.")
         self._entries: dict[str, Any] = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        self._expect_no_gaps()
 
     def __iter__(self) -> Any:
         return iter(sorted(self._entries))
@@ -75,6 +76,16 @@ class TensorFile:
             data = file.read(end - begin)
         return np.frombuffer(data, dtype=dtype).reshape(shape)
 
+    def _expect_no_gaps(self) -> None:
+        """Refuse tensors that overlap or do not fit the file, and bytes that belong to none."""
+        end = 0
+        for begin, after in sorted(self._entry(name)[2:] for name in self):
+            if begin != end:
+                raise BundleError(f"{self.path.name} has tensors that overlap, or gaps; export the bundle again.")
+            end = after
+        if end != self._size - self._start:
+            raise BundleError(f"{self.path.name} has bytes behind its tensors; export the bundle again.")
+
     def _entry(self, name: str) -> tuple[np.dtype[Any], list[int], int, int]:
         """Return type, shape, begin and end of a tensor, which fit each other and the file."""
         if name not in self._entries:
@@ -83,18 +94,18 @@ class TensorFile:
         dtype, shape, offsets = (
             (entry.get(key) for key in ("dtype", "shape", "data_offsets")) if isinstance(entry, dict) else (None,) * 3
         )
-        if isinstance(dtype, str) and dtype in _DTYPES and _are_sizes(shape) and _are_sizes(offsets, 2):
+        if isinstance(dtype, str) and dtype in _DTYPES and _are_sizes(shape, 1) and _are_sizes(offsets, 0, 2):
             found, (begin, end) = np.dtype(_DTYPES[dtype]), offsets
             if begin <= end <= self._size - self._start and end - begin == found.itemsize * math.prod(shape):
                 return found, shape, begin, end
         raise BundleError(f"{self.path.name} has a malformed entry of the tensor {name!r}; export the bundle again.")
 
 
-def _are_sizes(value: Any, count: int | None = None) -> TypeGuard[list[int]]:
-    """Return True for a list of ``count`` numbers (None: any few) that are not negative."""
+def _are_sizes(value: Any, least: int, count: int | None = None) -> TypeGuard[list[int]]:
+    """Return True for a list of ``count`` integers (None: any few) from ``least`` on."""
     return (
         isinstance(value, list)
         and len(value) <= _MAX_DIMENSIONS
         and count in (None, len(value))
-        and all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in value)
+        and all(isinstance(each, int) and not isinstance(each, bool) and each >= least for each in value)
     )

@@ -6,9 +6,8 @@ modules, the exporter and the staged loop all use this class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class Schedule:
     stages: tuple[tuple[Position, ...], ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.tile, int) or not 1 <= self.tile <= MAX_TILE:
+        if type(self.tile) is not int or not 1 <= self.tile <= MAX_TILE:
             raise BundleError(
                 f"The schedule's tile is {self.tile!r}, and 1 to {MAX_TILE} is needed; use the manifest that the "
                 "exporter wrote."
@@ -46,9 +45,11 @@ class Schedule:
             )
 
     @classmethod
-    def from_json(cls, tile: int, stages: Sequence[Sequence[Sequence[int]]]) -> Schedule:
-        """Read a schedule from the entries of a manifest."""
-        return cls(tile, tuple(tuple((int(row), int(column)) for row, column in stage) for stage in stages))
+    def from_json(cls, tile: Any, stages: Any) -> Schedule:
+        """Read a schedule from the entries of a manifest: an integer, and a list of lists of [row, column]."""
+        if not _is_list(stages) or not all(_is_list(stage) and all(map(_is_position, stage)) for stage in stages):
+            raise BundleError("The schedule's stages are not lists of positions; use the manifest of the exporter.")
+        return cls(tile, tuple(tuple((row, column) for row, column in stage) for stage in stages))
 
     def to_json(self) -> dict[str, object]:
         """Return the schedule as a manifest holds it."""
@@ -95,6 +96,14 @@ class Schedule:
         tiles = values.reshape(tall, wide, len(self.stages[stage]))
         for index, (row, column) in enumerate(self.stages[stage]):
             grid[row::tile, column::tile] = tiles[:, :, index]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_position(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value)
 
 
 def quincunx() -> Schedule:

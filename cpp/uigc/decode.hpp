@@ -1,0 +1,161 @@
+// From the bytes of a file to the grid of tokens: the staged loop (docs/FORMAT.md, section 4).
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bitstream.hpp"
+#include "entropy_coder.hpp"
+#include "errors.hpp"
+#include "limits.hpp"
+#include "mask.hpp"
+#include "model.hpp"
+#include "regeneration.hpp"
+
+namespace uigc {
+
+struct Grid {
+    int width = 0, height = 0;  // of the image, in pixels
+    int rows = 0, columns = 0;  // of the grid, in tokens
+    Tokens tokens;              // rows x columns, in raster order
+};
+
+// Your function that runs a stage of the prior. It takes tokens (rows x columns, multiples of the window) and returns
+// the logits of all positions of the stage in coding order, `codebook` per position: the unchanged output of the graph.
+using Prior = std::function<Tokens(int stage, const Tokens& tokens, int rows, int columns)>;
+
+namespace detail {
+
+constexpr std::size_t at(int row, int columns, int column) {
+    return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns) + static_cast<std::size_t>(column);
+}
+
+constexpr int rounded_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Refuses logits that no exact prior returns: the arithmetic of the coder is defined for those in range alone.
+inline void expect_logits(int stage, const Tokens& logits, std::size_t wanted) {
+    const std::string graph = "The graph 'stage" + std::to_string(stage) + "' returned ";
+    if (logits.size() != wanted)
+        throw ProviderError(graph + std::to_string(logits.size()) + " logits, and " + std::to_string(wanted) +
+                            " were expected; pass on the output of the graph as it is.");
+    const auto fits = [](std::int32_t logit) { return -limits::logit <= logit && logit <= limits::logit; };
+    const auto found = std::find_if_not(logits.begin(), logits.end(), fits);
+    if (found != logits.end())
+        throw ProviderError(graph + "the logit " + std::to_string(*found) +
+                            ", and -2047 to 2047 was expected; check the bundle and the backend.");
+}
+
+// One file on its way through the stages.
+class Decoding {
+   public:
+    Decoding(const Bytes& file, const Model& model, const Header& head)
+        : model_(model), head_(head), decoder_(file, head.payload),
+          grid_{head.width, head.height, rounded_up(head.height, limits::patch) / limits::patch,
+                rounded_up(head.width, limits::patch) / limits::patch, {}},
+          edges_(grid_.rows, grid_.columns), sent_stages_(sent_stages(model, head.mode)) {
+        grid_.tokens.resize(at(grid_.rows, grid_.columns, 0));
+        if (head.mode != 0) edges_.read(decoder_, model);
+        // The input of the prior: nothing is known inside the image, and there is padding up to whole windows.
+        tall_ = rounded_up(grid_.rows, model.window);
+        wide_ = rounded_up(grid_.columns, model.window);
+        context_.assign(at(tall_, wide_, 0), model.pad);
+        for (int row = 0; row < grid_.rows; ++row)
+            std::fill_n(context_.data() + at(row, wide_, 0), grid_.columns, model.unknown);
+    }
+
+    // Takes the file through a stage: the lost tokens are regenerated, the sent ones read.
+    void stage(int number, const Prior& prior) {
+        const auto& positions = model_.stages[static_cast<std::size_t>(number)];
+        const auto codebook = static_cast<std::size_t>(model_.codebook);
+        const Tokens logits = prior(number, context_, tall_, wide_);
+        expect_logits(number, logits, context_.size() / at(model_.tile, model_.tile, 0) * positions.size() * codebook);
+        const std::int32_t* own = logits.data();
+        std::vector<const std::int32_t*> rows;
+        std::vector<std::size_t> sent, places;  // of the sent tokens in the grid, and in the context
+        for (int top = 0; top < tall_; top += model_.tile) {
+            for (int left = 0; left < wide_; left += model_.tile) {
+                for (const auto& [down, right] : positions) {
+                    const int row = top + down, column = left + right;
+                    const std::int32_t* const these = own;
+                    own += codebook;
+                    if (row >= grid_.rows || column >= grid_.columns) continue;  // padding
+                    const std::size_t place = at(row, grid_.columns, column);
+                    if (static_cast<std::size_t>(number) < sent_stages_ || edges_.of_token(row, column)) {
+                        rows.push_back(these);
+                        sent.push_back(place);
+                        places.push_back(at(row, wide_, column));
+                    } else {
+                        grid_.tokens[place] = regenerated(these, place, head_, model_);
+                    }
+                }
+            }
+        }
+        // Only tokens that are sent become context of later stages.
+        const Tokens tokens = read(decoder_, rows, model_);
+        for (std::size_t index = 0; index < tokens.size(); ++index)
+            grid_.tokens[sent[index]] = context_[places[index]] = tokens[index];
+    }
+
+    // Returns the grid if it is that of the encoder.
+    Grid finish() {
+        expect_check(decoder_, grid_.tokens);
+        return std::move(grid_);
+    }
+
+   private:
+    const Model& model_;
+    const Header& head_;
+    RangeDecoder decoder_;
+    Grid grid_;
+    Edges edges_;
+    std::size_t sent_stages_;
+    int tall_ = 0, wide_ = 0;  // of the padded grid
+    Tokens context_;
+};
+
+}  // namespace detail
+
+// Decodes a file to its grid of tokens, sent and regenerated. Throws an Error for a file that must not be decoded, for
+// a model that is not sound, and for logits out of range; `max_pixels` is the largest number of pixels of an image.
+inline Grid decode(const Bytes& file, const Model& model, const Prior& prior,
+                   std::int64_t max_pixels = limits::pixels) {
+    detail::expect_sound(model);
+    const Header head = detail::accepted_header(file, model.prior_id, max_pixels);
+    detail::Decoding decoding(file, model, head);
+    for (int stage = 0; stage < static_cast<int>(model.stages.size()); ++stage) decoding.stage(stage, prior);
+    return decoding.finish();
+}
+
+// Converts the `count` values of the decoder graph, float32 (3, 16 rows, 16 columns) in [0, 1], to the image's bytes,
+// (height, width, 3). Values outside are clamped, those that are not finite are refused. Values are rounded in the
+// current rounding mode, which is half to even unless the program changed it.
+inline Bytes pixels(const Grid& grid, const float* planes, std::size_t count) {
+    const std::size_t wide = detail::at(grid.columns, limits::patch, 0);
+    const std::size_t plane = detail::at(grid.rows, limits::patch, 0) * wide;
+    const auto height = static_cast<std::size_t>(grid.height), width = static_cast<std::size_t>(grid.width);
+    if (count != 3 * plane || height * wide > plane || width > wide)
+        throw ProviderError("The graph 'decoder' returned " + std::to_string(count) + " values, and " +
+                            std::to_string(3 * plane) + " were expected; pass on the output of the graph as it is.");
+    if (!std::all_of(planes, planes + count, [](float value) { return std::isfinite(value); }))
+        throw ProviderError(
+            "The graph 'decoder' returned values that are not finite, and numbers in [0, 1] were expected; check the "
+            "bundle and the backend.");
+    Bytes image;
+    image.reserve(3 * width * height);
+    for (std::size_t y = 0; y < height; ++y)
+        for (std::size_t x = 0; x < width; ++x)
+            for (std::size_t channel = 0; channel < 3; ++channel) {
+                const float value = std::clamp(planes[channel * plane + y * wide + x], 0.0f, 1.0f);
+                image.push_back(static_cast<std::uint8_t>(std::nearbyint(value * 255.0f)));
+            }
+    return image;
+}
+
+}  // namespace uigc
