@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tests.support.paths import outside
 from tests.support.tiny import tiny_modules
@@ -22,10 +23,28 @@ from uigc.runtime.io.samples import SAMPLE
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+# Files whose tests take longest, in the order in which they start: none may begin when all others are done.
+SLOWEST = ("test_kodak.py", "test_vqgan.py", "test_training.py", "test_readme.py", "test_verify.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle exported by the command from a checkpoint, as users do it."""
-    folder = tmp_path_factory.mktemp("tiny")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A bundle exported by the command from a checkpoint, as users do it; once for all processes of pytest-xdist."""
+    if not hasattr(request.config, "workerinput"):
+        return _export_tiny(tmp_path_factory.mktemp("tiny"))
+    folder = tmp_path_factory.getbasetemp().parent / "tiny"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            _export_tiny(folder)
+    return folder / "bundle"
+
+
+def _export_tiny(folder: Path) -> Path:
     tokenizer, trained = tiny_modules(0)
     save_tokenizer(folder, tokenizer.state_dict(), tokenizer.config)
     save_prior(folder, trained.prior.state_dict(), trained.prior, trained.mask_table)

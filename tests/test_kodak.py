@@ -39,7 +39,8 @@ def test_any_variant_decodes_what_any_other_encoded(kodak: list[Path], codecs: d
         assert 0.005 < 8 * len(encoded.data) / (pixels.shape[0] * pixels.shape[1]) < 0.04
         assert np.array_equal(encoded.grid[encoded.sent], grid[encoded.sent])
         for setting, codec in codecs.items():
-            assert codec.encode_tokens(grid, pixels, mode).data == encoded.data, (path.name, setting)
+            if setting != FASTEST:  # which wrote the file
+                assert codec.encode_tokens(grid, pixels, mode).data == encoded.data, (path.name, setting)
             assert np.array_equal(codec.decode_tokens(encoded.data), encoded.grid), (path.name, setting)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.image_sources import is_held_out
+from uigc.training.__main__ import main
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
 from uigc.training.prior import augmented, prior_for, stage_loss
@@ -48,15 +50,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
+    """What a recipe prints. On one thread: with several, sums may be taken in another order, and then no two runs are
+    alike to the last bit."""
     tiny = [] if recipe == "decoder" else ["--tiny"]
-    command = [sys.executable, "-m", "uigc.training", recipe, "--images", str(photos), "--output", str(out), *tiny]
-    # One thread: with several, sums may be taken in another order, and then no two runs are alike to the last bit.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--steps", str(steps), *more], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    printed, threads = io.StringIO(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            main([recipe, "--images", str(photos), "--output", str(out), *tiny, "--steps", str(steps), *more])
+    finally:
+        torch.set_num_threads(threads)
+    return printed.getvalue()
 
 
 def log(out: Path, name: str) -> list[dict[str, float]]:

@@ -115,10 +115,10 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("edit", UNSAFE)
-def test_unsafe_forms_are_caught(uigc: Run, tmp_path: Path, edit: inexact_bundles.Edit) -> None:
+def test_unsafe_forms_are_caught(uigc: Run, tiny_path: Path, tmp_path: Path, edit: inexact_bundles.Edit) -> None:
     """ONNX Runtime rewrites them into other logits: verify fails with exit code 16, and the proof refuses them."""
     levels, text = UNSAFE[edit]
-    path = inexact_bundles.spoil(Bundle.load().path, tmp_path / "spoiled", edit)
+    path = inexact_bundles.spoil(tiny_path, tmp_path / "spoiled", edit)
     bundle = Bundle.load(path)
     with pytest.raises(ProofError, match=text):
         prove_file(bundle.graph("stage5", "int8"), token_domain(bundle.pad))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,9 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a recipe; ``arguments``: those behind the program's name, or None for this process's own."""
     try:
-        _run(_parser().parse_args())
+        _run(_parser().parse_args(arguments))
     except UigcError as error:
         print(f"uigc.training: {error}", file=sys.stderr)
         raise SystemExit(int(error.exit_code)) from None
