@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint fuzz clean
+.PHONY: demo test test-lowest lint fuzz audit release clean
 
 demo: .venv/demo
 	.venv/demo/bin/uigc demo --force
@@ -22,6 +22,19 @@ lint: .venv/test
 	.venv/test/bin/python $(PIP) --no-deps --no-build-isolation --target build/tree .
 	cd build/tree && ../../.venv/test/bin/mypy --config-file ../../pyproject.toml -p uigc
 
+# With the lowest versions that pyproject.toml admits, and without what needs the newest ones (engines).
+test-lowest: .venv/lowest
+	OMP_NUM_THREADS=1 .venv/lowest/bin/python -m pytest --numprocesses auto --dist loadfile
+
+# Known vulnerabilities of what the tests install; needs the network.
+audit: .venv/test
+	.venv/test/bin/python $(PIP) pip-audit
+	.venv/test/bin/python -m pip_audit --skip-editable
+
+# VERSION=0.1.0; docs/VERSIONING.md says what a version promises. FLAGS=--dry-run makes everything but the tag.
+release: .venv/test
+	.venv/test/bin/python .ci/release $(VERSION) $(FLAGS)
+
 # 100,000 altered inputs under coverage; docs/SECURITY.md says more.
 fuzz: .venv/test
 	.venv/test/bin/python $(PIP) --editable ".[fuzz]"
@@ -38,6 +51,14 @@ fuzz: .venv/test
 	$(PYTHON) -m venv $@
 	$@/bin/python $(PIP) "setuptools>=77" "$(TORCH)" || { rm -rf $@; exit 1; }
 	$@/bin/python $(PIP) --editable ".[test]" || { rm -rf $@; exit 1; }
+	touch $@
+
+.venv/lowest: pyproject.toml tests/lowest.txt
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/python $(PIP) "setuptools>=77" "$(TORCH)" || { rm -rf $@; exit 1; }
+	$@/bin/python $(PIP) --constraint tests/lowest.txt --editable ".[cpu,export,calibrate,train,completion]" \
+		pytest pytest-xdist filelock hypothesis || { rm -rf $@; exit 1; }
 	touch $@
 
 clean:

@@ -7,6 +7,7 @@ what no input may do. Such an input does not end the run, unless it ends the pro
 from __future__ import annotations
 
 import json
+import logging
 import random
 import sys
 import time
@@ -91,7 +92,7 @@ class Recorder:
 def main() -> None:
     """Run until libFuzzer has made all executions, or one of them ends the process."""
     name, state, runs, *rest = sys.argv[1:]
-    logging.getLogger("uigc").setLevel(logging.ERROR)  # warnings of a hundred thousand images are read by nobody
+    logging.getLogger("uigc").setLevel(logging.ERROR)  # nobody reads the warnings of 100,000 images
     with atheris.instrument_imports(include=MODULES[name], enable_loader_override=False):
         recorder = Recorder(name, Path(state), int(runs))
     atheris.Setup([sys.argv[0], f"-runs={runs}", *rest], recorder, custom_mutator=recorder.mutate)

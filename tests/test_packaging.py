@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import runpy
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,15 +18,56 @@ import pytest
 from tests.support.paths import ROOT
 
 BUNDLE_LIMIT = 48e6
+LOWEST_EXTRAS = ("cpu", "export", "calibrate", "train", "completion")
+
+
+release = runpy.run_path(str(ROOT / ".ci" / "release"))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run(pip, check=True, cwd=folder)
-    (path,) = folder.glob("*.whl")
-    return path
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The wheel, which was built from the source distribution, and that distribution."""
+    made: list[Path] = release["build"](tmp_path_factory.mktemp("dist"))
+    return sorted(made, key=lambda path: path.suffix, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(built: list[Path]) -> Path:
+    return built[0]
+
+
+def test_what_the_source_distribution_holds(built: list[Path]) -> None:
+    """Everything that the tests need, and what a reader looks for."""
+    with tarfile.open(built[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    kept = set(subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split())
+    if not kept:
+        pytest.skip("not in a repository")
+    assert {name for name in kept - names if not name.startswith(".")} == set()
+
+
+def test_what_keeps_a_release_from_being_made(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## 1.2.3 ({date.today().isoformat()})\n")
+    faults = release["faults"]
+    assert faults("1.2.3", tmp_path, "", ["v1.2.2"]) == []
+    assert faults("1.2.3", tmp_path, " M x", ["v1.2.3"]) == [
+        "the working tree has changes that are not committed", "the tag v1.2.3 exists"
+    ]  # fmt: skip
+    texts = " ".join(faults("1.3", tmp_path, "", []))
+    assert all(text in texts for text in ("is not MAJOR.MINOR.PATCH", "states version 1.2.3", "no heading '## 1.3 ("))
+
+
+def test_the_lowest_versions_are_those_that_are_stated() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *(project["optional-dependencies"][name] for name in LOWEST_EXTRAS)]
+    stated = {requirement for group in groups for requirement in group}
+    lowest = dict(re.findall(r"(?m)^(\w+)==([\d.]+)$", (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8")))
+    found = dict(re.match(r"(\w+)>=([\d.]+)", requirement).groups() for requirement in stated)  # type: ignore[union-attr]
+    assert found.pop("torch")
+    assert {name: [int(part) for part in version.split(".")] for name, version in lowest.items()} == {
+        name: [int(part) for part in (version + ".0.0").split(".")[:3]] for name, version in found.items()
+    }
 
 
 def test_what_the_wheel_holds(wheel: Path) -> None:
