@@ -7,11 +7,14 @@ import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from uigc.bench import soak
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import UsageError
 from uigc.runtime.io.samples import SAMPLE
@@ -23,6 +26,7 @@ SUPPORT = Path(__file__).parent / "support"
 FORKING = """
 import os, sys
 import numpy as np
+from uigc.bench import soak
 from uigc.runtime.codec import Codec
 
 codec = Codec(sys.argv[1], threads=2)
@@ -102,3 +106,28 @@ def sample_pixels() -> np.ndarray:
     from uigc.runtime.io import image
 
     return image.read(SAMPLE.read_bytes())
+
+
+def test_one_codec_in_eight_threads(tiny_path: Path) -> None:
+    """Compressing and decompressing at once, what each thread gets is what it would get alone."""
+    rng = np.random.default_rng(7)
+    images = [rng.integers(0, 256, (*rng.integers(1, 90, 2), 3), np.uint8) for _ in range(24)]
+    masks = ("entire", "edge", "edge_more:0.3+draw9")
+
+    def work(codec: Codec, index: int) -> tuple[bytes, bytes]:
+        data = codec.compress(images[index], masks[index % 3])
+        return data, codec.decompress(data).tobytes()
+
+    with Codec(tiny_path, threads=1) as alone:
+        expected = [work(alone, index) for index in range(len(images))]
+    with Codec(tiny_path, threads=1) as codec, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(partial(work, codec), range(len(images)))) == expected
+
+
+@LINUX
+def test_memory_does_not_grow_with_the_number_of_images(tiny_path: Path) -> None:
+    with Codec(tiny_path, threads=1) as codec:
+        found = soak.run(codec, images=6, decodes=300, threads=8, largest=80, seed=0)
+    assert found["different"] == 0
+    first, _, last = found["resident_bytes"]
+    assert last < first + (8 << 20)
