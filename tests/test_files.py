@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from uigc.runtime.errors import InputError, OutputError
-from uigc.runtime.io import files
+from uigc.runtime.io import atomic, files
 
 
 def test_existing_outputs_are_kept(tmp_path: Path) -> None:
@@ -147,3 +147,44 @@ def test_folders(tmp_path: Path) -> None:
         files.write(tmp_path / "absent" / "out.bin", b"", force=False)
     with pytest.raises(InputError, match="cannot be read"):
         files.read(str(tmp_path / "absent"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked by POSIX's means")
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files cannot be written without a name; what another one is writing right now is left alone."""
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    code = """
+import pathlib, sys
+from uigc.runtime.io import atomic
+
+def fill(part):
+    part.write_bytes(b"half")
+    print(part, flush=True)
+    sys.stdin.read()
+
+atomic.replace(pathlib.Path("out"), fill)
+"""
+    parts = []
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as living:
+        assert living.stdout is not None
+        parts.append(tmp_path / living.stdout.readline().strip())
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as killed:
+            assert killed.stdout is not None
+            parts.append(tmp_path / killed.stdout.readline().strip())
+            killed.kill()
+        parts.append(tmp_path / ".uigc-0123456789abcdef.part")
+        parts[2].write_bytes(b"young")
+        for part in parts[:2]:
+            os.utime(part, (0, 0))
+        atomic._remove_left_parts.cache_clear()
+        files.write(tmp_path / "x", b"whole", force=False)
+        assert [part.exists() for part in parts] == [True, False, True]
+        living.communicate("")
+    assert living.returncode == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "out": b"half", "x": b"whole", parts[2].name: b"young"
+    }  # fmt: skip

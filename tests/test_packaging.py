@@ -6,14 +6,15 @@ import os
 import re
 import runpy
 import subprocess
-import sys
 import tarfile
 import tomllib
+import venv
 import zipfile
 from datetime import date
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.support.paths import ROOT
 
@@ -84,11 +85,14 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, wheel]
-    subprocess.run(pip, check=True)
-    return folder
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel and what its extra `cpu` brings, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", f"{wheel}[cpu]"]
+    subprocess.run(pip, check=True, cwd=folder)
+    return python
 
 
 CODE = """
@@ -99,17 +103,24 @@ print(uigc.__file__, codec.decompress(codec.compress(image)).shape, uigc.__versi
 
 
 @pytest.mark.parametrize("place", ["empty", "beside a folder called uigc", "checkout"])
-def test_the_wheel_runs_wherever_it_is_called(site: Path, tmp_path: Path, place: str) -> None:
+def test_the_wheel_runs_wherever_it_is_called(python: Path, tmp_path: Path, place: str) -> None:
     """A folder of that name beside the caller, such as a checkout, is not taken for the package."""
     if place == "beside a folder called uigc":
         (tmp_path / "uigc" / "runtime").mkdir(parents=True)
     done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        cwd=ROOT if place == "checkout" else tmp_path,
+        [python, "-c", CODE], capture_output=True, text=True, cwd=ROOT if place == "checkout" else tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(site))
+    assert done.stdout.startswith(str(python.parent.parent))
     assert "(20, 30, 3)" in done.stdout
+
+
+def test_the_command_of_the_wheel(python: Path, tmp_path: Path) -> None:
+    """In an empty environment it decodes a file that was written long ago, and its installation is sound."""
+    golden = ROOT / "tests" / "golden" / "coffee-edge.uigc"
+    program = python.parent / "uigc"
+    for arguments in (("doctor",), ("decompress", golden, "out.png"), ("--version",)):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (600, 400)

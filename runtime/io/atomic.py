@@ -6,11 +6,20 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PREFIX = ".uigc-"  # of the names that files have while they are written; short, whatever the file is called
+SUFFIX = ".part"  # of those that are not complete; PyTorch wants a name with a suffix
+YOUNGEST = 60  # seconds after which an unlocked one is taken for left behind
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # errors that another way of writing would meet, too
 
 
@@ -33,14 +42,10 @@ def put(path: Path, data: bytes, force: bool) -> None:
 
 def replace(path: Path, fill: Callable[[Path], object]) -> None:
     """Let ``fill`` write a temporary file beside ``path``, then rename it to ``path``."""
-    part = _named_part(path.parent)
-    try:
+    with _named_part(path.parent) as part:
         fill(part)
         _inherit(part, path)
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _put_unnamed(path: Path, data: bytes, force: bool) -> None:
@@ -71,8 +76,7 @@ def _put_named(path: Path, data: bytes, force: bool) -> None:
     if force:
         replace(path, lambda part: part.write_bytes(data))
         return
-    part = _named_part(path.parent)
-    try:
+    with _named_part(path.parent) as part:
         part.write_bytes(data)
         try:
             os.link(part, path)
@@ -81,15 +85,45 @@ def _put_named(path: Path, data: bytes, force: bool) -> None:
         except OSError:  # a file system without hard links: take the name first, then fill it
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             os.replace(part, path)
+
+
+@contextmanager
+def _named_part(folder: Path) -> Iterator[Path]:
+    """Create an empty file with a temporary name and the permissions that new files have here; removed at the end.
+
+    It is locked as long as it is needed, so that others know those that a killed process left behind.
+    """
+    _remove_left_parts(folder)
+    part = folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        if fcntl is None:  # Windows does not rename a file that is open
+            os.close(handle)
+        else:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield part
     finally:
         part.unlink(missing_ok=True)
+        if fcntl is not None:
+            os.close(handle)
 
 
-def _named_part(folder: Path) -> Path:
-    """Create an empty file with a temporary name and the permissions that new files have here."""
-    part = folder / f"{PREFIX}{secrets.token_hex(8)}.part"  # PyTorch wants a name with a suffix
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return part
+@cache
+def _remove_left_parts(folder: Path) -> None:
+    """Remove files that killed processes left in a folder while they wrote; looked for once in a process."""
+    if fcntl is None:
+        return
+    for part in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        with suppress(OSError):
+            if part.stat().st_mtime > time.time() - YOUNGEST:
+                continue
+            handle = os.open(part, os.O_WRONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error while its writer lives
+                part.unlink()
+            finally:
+                os.close(handle)
 
 
 def _write(handle: int, data: bytes) -> None:
