@@ -75,7 +75,7 @@ def test_a_bad_file_stops_no_other(tiny: Codec, files: list[bytes]) -> None:
     assert kinds == [UnrecognizedFileError, None, InexactError, CorruptFileError, InputError, None]
     for index in (1, 5):
         assert np.array_equal(unwrap(found[index]), tiny.decompress(unwrap(given[index])))
-    refused = list(tiny.compress_many([IMAGES[0], np.zeros((0, 3, 3), np.uint8), IMAGES[1][:, :, :1]]))
+    refused = list(tiny.compress_many([IMAGES[0], np.zeros((0, 3, 3), np.uint8), IMAGES[1][:, :, :2]]))
     assert [isinstance(outcome, bytes) for outcome in refused] == [True, False, False]
 
 

@@ -119,7 +119,10 @@ def test_a_manifest_that_was_changed_is_refused(copied: Path) -> None:
     changes = [data.replace(b'"halo": %d' % halo, b'"halo": 0'), data.replace(b'"opset": ', b'"opset":  ')]
     digit = data.index(b'"id": "') + len('"id": "')
     changes += [data[:digit] + bytes([data[digit] ^ 1]) + data[digit + 1 :], data.replace(b'"seal": "', b'"seal": "0')]
-    changes += [data.replace(b'"seal"', b'"other"'), data.replace(b'"opset"', b'"seal": "' + b"0" * 64 + b'", "opset"')]
+    changes += [
+        data.replace(b'"seal"', b'"other"'),
+        data.replace(b'"made_with": {', b'"made_with": {"seal": "%s",' % (b"0" * 64)),
+    ]
     for changed in changes:
         assert changed != data
         path.write_bytes(changed)

@@ -104,12 +104,21 @@ def test_files_that_must_not_be_decoded(decode: Decode, tiny: Codec, tiny_path: 
         resealed(data[:4] + b"\3" + data[5:]): (6, "mask mode 3"),
         resealed(data[:5] + b"\0\0\0\0" + data[9:]): (7, "another prior"),
         resealed(data[:13] + b"\x80" + data[13:]): (8, "malformed number"),
-        resealed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]): (9, "16384x16384 pixels"),
         resealed(data[:-9] + bytes(9)): (13, "was not computed exactly"),
     }
     for changed, (code, text) in broken.items():
         found = decode(tiny_path, changed)
         assert (found.code, text in found.message) == (code, True), (text, found.message)
+
+
+def test_images_that_are_too_large(decode: Decode, tiny: Codec, copied: Path) -> None:
+    """For a tokenizer that looks at the whole image; for others, only the format sets a limit."""
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["tokenizer"]["local"] = False
+    (copied / "manifest.json").write_bytes(sealed(manifest))
+    data = tiny.compress(PIXELS, "edge")
+    found = decode(copied, resealed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]))
+    assert (found.code, "16384x16384 pixels" in found.message) == (9, True), found.message
 
 
 def with_one(name: str, number: float) -> Change:

@@ -53,13 +53,14 @@ def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
     """What a recipe prints. On one thread: with several, sums may be taken in another order, and then no two runs are
     alike to the last bit."""
     tiny = [] if recipe == "decoder" else ["--tiny"]
-    printed, threads = io.StringIO(), torch.get_num_threads()
+    printed, threads, precision = io.StringIO(), torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(1)
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
             main([recipe, "--images", str(photos), "--output", str(out), *tiny, "--steps", str(steps), *more])
     finally:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
     return printed.getvalue()
 
 
