@@ -85,6 +85,7 @@ def test_half_operands_reach_every_product(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(2, 3, 5), torch.randn(4, 5), torch.randn(4)
     short_x, short_weight = x.to(dtype).float(), weight.to(dtype).float()
+    before = torch.get_float32_matmul_precision()
     with computing(Mode("half", operands=dtype)):
         products = [F.linear(x, weight, bias), x @ x.transpose(1, 2), F.linear(x, weight)]
     wanted = [F.linear(short_x, short_weight, bias), short_x @ short_x.transpose(1, 2), F.linear(short_x, short_weight)]
@@ -92,7 +93,7 @@ def test_half_operands_reach_every_product(dtype: torch.dtype) -> None:
         assert torch.allclose(product, value, atol=1e-6)
         assert product.dtype == torch.float32
     assert not torch.allclose(products[0], F.linear(x, weight, bias), atol=1e-4)
-    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_results_name_the_machine(tmp_path: Path) -> None:

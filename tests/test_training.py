@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from tests.support.paths import outside
+from tests.support.tiny import tiny_modules
 from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
@@ -30,7 +31,7 @@ from uigc.runtime.io.image_sources import is_held_out
 from uigc.training.__main__ import main
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
-from uigc.training.prior import augmented, prior_for, stage_loss
+from uigc.training.prior import augmented, batch_loss, prior_for, short_products, stage_loss
 from uigc.training.tokenizer import at_any_phase
 
 
@@ -53,14 +54,13 @@ def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
     """What a recipe prints. On one thread: with several, sums may be taken in another order, and then no two runs are
     alike to the last bit."""
     tiny = [] if recipe == "decoder" else ["--tiny"]
-    printed, threads, precision = io.StringIO(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+    printed, threads = io.StringIO(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with redirect_stdout(printed), redirect_stderr(printed):
             main([recipe, "--images", str(photos), "--output", str(out), *tiny, "--steps", str(steps), *more])
     finally:
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)
     return printed.getvalue()
 
 
@@ -287,3 +287,20 @@ def test_padding_is_never_asked_for() -> None:
     nothing = torch.zeros_like(tokens, dtype=torch.bool)
     counts = [stage_loss(prior, tokens, nothing, stage)[1] for stage in range(6)]
     assert sum(counts) == 5 * 8
+
+
+def test_short_products_change_no_loss_and_end() -> None:
+    """What a dyadic prior multiplies fits bfloat16, in training too; nothing else of the process is shortened."""
+    prior = tiny_modules(4)[1].prior.train()
+    grids = [torch.randint(prior.config.codebook, (20, 21)) for _ in range(4)]
+    losses = []
+    before = torch.get_float32_matmul_precision()
+    for products in (nullcontext, short_products):
+        with products():
+            torch.manual_seed(0)
+            losses.append(batch_loss(prior, grids, 4, random.Random(0)).detach())
+    assert torch.equal(*losses)
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(KeyboardInterrupt), short_products():
+        raise KeyboardInterrupt
+    assert torch.get_float32_matmul_precision() == before
