@@ -133,7 +133,9 @@ def _turn_to(image: Image.Image, reading: Reading) -> None:
     count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # an MPO's first frame is the photograph
     if reading.page is None and count > 1:
         kind = "pages" if image.format == "TIFF" else "frames of an animation"
-        raise InputError(f"The image has {count} {kind}, and the format holds one image; choose one with --page.")
+        raise InputError(
+            f"The image has {count} {kind}, and the format holds one image; choose one (uigc compress --page N)."
+        )
     if reading.page is not None:
         if not 0 <= reading.page < count:
             raise InputError(f"The image has no page {reading.page}, and 0 to {count - 1} are there; choose another.")
