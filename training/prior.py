@@ -28,6 +28,7 @@ from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.masks import count_mask_bits, draw_lost, gathered, pad_to_windows, stage_grid
+from uigc.training.optimizers import Optimizers, adamw
 from uigc.training.photos import Photos
 
 LEARNING_RATE = 2e-3
@@ -186,15 +187,16 @@ def train(
     # TF32 is exact for dyadic operands, so there is nothing to lose.
     torch.set_float32_matmul_precision("high")
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
-    run = Run(name, options, prior, WARM_LEARNING_RATE if start else LEARNING_RATE, subject)
-    for _ in run.reporting(options.batch, "windows", lambda final: _report(run, held_out[: 64 if final else 16])):
+    optimizer = adamw(prior.parameters(), WARM_LEARNING_RATE if start else LEARNING_RATE)
+    run = Run(name, options, prior, Optimizers(adamw=optimizer), subject)
+    for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
         total, count = torch.zeros((), device=device), 0
         for stage in range(len(prior.schedule)):
             tokens = batch_of(grids, prior, options.batch, run.rng)
             nats, asked = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
             total, count = total + nats, count + asked
         loss = total / count
-        run.optimize(loss, bits_per_token=loss / math.log(2))
+        run.optimize(loss, options.batch, bits_per_token=loss / math.log(2))
     if run.completed:
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
