@@ -94,9 +94,22 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
     text = "token grids of each photograph: as it is, and augmented (default: 1)"
     prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
+    shape = PriorConfig()
+    text = f"channels, in heads of {shape.width // shape.heads} (default: {shape.width})"
+    prior.add_argument("--width", type=_power_of_two, default=shape.width, help=text)
+    prior.add_argument("--layers", type=int, default=shape.layers, help=f"blocks (default: {shape.layers})")
+    text = f"width of the MLP, times that of the blocks (default: {shape.expansion})"
+    prior.add_argument("--expansion", type=int, default=shape.expansion, help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
+
+
+def _prior_config(arguments: argparse.Namespace) -> PriorConfig:
+    shape = PriorConfig()
+    heads = max(1, arguments.width * shape.heads // shape.width)
+    given = replace(shape, width=arguments.width, heads=heads, layers=arguments.layers, expansion=arguments.expansion)
+    return TINY_PRIOR if arguments.tiny else given
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,8 +137,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        config = TINY_PRIOR if arguments.tiny else PriorConfig()
-        prior.train(options, config, arguments.twin, arguments.start, arguments.variants)
+        prior.train(options, _prior_config(arguments), arguments.twin, arguments.start, arguments.variants)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer
