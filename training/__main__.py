@@ -17,7 +17,7 @@ from uigc.runtime.errors import UigcError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.training.loop import RunOptions
 
-TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
+TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (8, 16, 16, 32), (1, 1, 1, 1))
 TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 
 
