@@ -178,7 +178,7 @@ def test_a_prior_of_other_arithmetic_is_a_start_and_nothing_else(
 
 def test_a_prior_of_other_dimensions_is_no_start(tiny_path: Path) -> None:
     with pytest.raises(InputError, match="have 4 dimensions and those of this run have 5"):
-        prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (1, 1, 1))), tiny_path)
+        prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (16, 16, 32), (1, 1, 1))), tiny_path)
 
 
 def test_what_was_frozen_can_go_on_and_freezes_to_the_same(tiny_path: Path) -> None:

@@ -18,7 +18,7 @@ from uigc.runtime.format.bitstream import PATCH
 from uigc.training.loop import RunOptions
 from uigc.training.objective import SMALLEST_CROP
 
-TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
+TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (8, 16, 16, 32), (1, 1, 1, 1))
 TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 
 
