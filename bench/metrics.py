@@ -8,6 +8,7 @@ LPIPS and DISTS read their network weights from one safetensors file with torchv
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,9 +42,18 @@ class Networks(nn.Module):
 
     def convolve(self, x: Tensor, network: str, index: int, stride: int = 1, padding: int = 1) -> Tensor:
         name = f"{network}.features.{index}"
-        return F.relu(
-            F.conv2d(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), stride=stride, padding=padding)
-        )
+        weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return F.relu(F.conv2d(x.to(weight.dtype), weight, bias, stride=stride, padding=padding))
+
+    def converted(self, dtype: torch.dtype) -> Networks:
+        """Return a copy whose convolutions are of ``dtype`` and lie channels-last: fast enough to train with, but not
+        exact enough to measure with."""
+        made = copy.deepcopy(self)
+        for name, tensor in made.named_buffers():
+            if "features" in name:
+                layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+                made.register_buffer(name, tensor.to(dtype, memory_format=layout))
+        return made
 
     def vgg16(self, x: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         features = []

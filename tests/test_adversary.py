@@ -1,17 +1,16 @@
-"""The discriminator learns, resumes, and leaves the features' networks alone."""
+"""The adversaries learn, resume, and leave the features' networks alone."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.support.paths import outside
-from uigc.bench.metrics import Networks
-from uigc.training.adversary import LEVELS, Adversary
-from uigc.training.tokenizer import WEIGHTS, Loss
+from uigc.runtime.errors import InputError
+from uigc.training.adversary import ADVERSARIES, LEVELS, Adversaries
 
 CPU = torch.device("cpu")
 
@@ -27,50 +26,51 @@ def features(seed: int, photograph: bool) -> list[Tensor]:
 
 
 @pytest.fixture
-def learned() -> Adversary:
+def learned() -> Adversaries:
     torch.manual_seed(0)
-    adversary = Adversary(CPU)
+    adversary = Adversaries(CPU)
     losses = [float(adversary.learn(features(step, True), features(-step - 1, False))) for step in range(60)]
     assert losses[-1] < 0.5 * losses[0]
     return adversary
 
 
-def test_it_tells_photographs_apart(learned: Adversary) -> None:
-    assert learned.generator_loss(features(100, True)) < learned.generator_loss(features(101, False)) - 0.5
+def test_they_tell_photographs_apart(learned: Adversaries) -> None:
+    photograph, made = (learned.generator_losses(features(100 + made, not made)) for made in (False, True))
+    for name in photograph:
+        assert photograph[name] < made[name] - 0.5, name
 
 
-def test_the_generator_gets_a_gradient_and_the_heads_none(learned: Adversary) -> None:
+def test_the_image_gets_a_gradient_and_the_adversaries_none(learned: Adversaries) -> None:
     made = [level.requires_grad_() for level in features(100, False)]
     learned.optimizer.zero_grad()
-    learned.generator_loss(made).backward()
-    assert all(float(made[level].grad.abs().sum()) > 0 for level in LEVELS)  # type: ignore[union-attr]
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in learned.heads.parameters())
+    judged = torch.stack([*learned.generator_losses(made).values()]).sum()
+    for gradient in torch.autograd.grad(judged, [made[level] for level in (0, *LEVELS)]):
+        assert float(gradient.abs().sum()) > 0
+    modules = learned.features, learned.pixels
+    assert all(weight.grad is None and weight.requires_grad for module in modules for weight in module.parameters())
 
 
-def test_it_resumes(learned: Adversary) -> None:
-    other = Adversary(CPU)
+def test_they_resume(learned: Adversaries) -> None:
+    other = Adversaries(CPU)
     other.load_state_dict(copy.deepcopy(learned.state_dict()))
     pair = features(200, True), features(201, False)
     assert learned.learn(*pair) == other.learn(*pair)
-    assert learned.generator_loss(pair[1]) == other.generator_loss(pair[1])
+    assert learned.generator_losses(pair[1]) == other.generator_losses(pair[1])
 
 
-def test_the_loss_uses_it(learned: Adversary) -> None:
-    networks = Networks(outside("perceptual") / "nets.safetensors")
-    loss = Loss(networks, WEIGHTS)
-    torch.manual_seed(0)
-    photographs = torch.rand(5, 3, 64, 64)
-    image = torch.rand(5, 3, 64, 64, requires_grad=True)
-    torch.manual_seed(1)  # both at the same phase
-    plain = loss(image, photographs)
-    torch.manual_seed(1)
-    judged = loss(image, photographs, adversary=learned)
-    assert set(judged.figures) == {"l1", "lpips", "dists", "adversarial"}
-    assert len(judged.made[0]) == len(judged.real[0]) == 1  # a fifth of the batch
-    expected = plain.total + WEIGHTS.adversarial * judged.figures["adversarial"]
-    assert torch.allclose(judged.total, expected, atol=1e-6)
-    judged.total.backward()
-    assert image.grad is not None
-    assert bool((image.grad.flatten(1).abs().sum(1) > 0).all())
-    assert not any(parameter.requires_grad for parameter in networks.parameters())
-    assert set(loss(image, photographs, perceptual=False).figures) == {"l1"}
+def test_a_rate_of_zero_teaches_nothing(learned: Adversaries) -> None:
+    before = learned.generator_losses(features(1, False))["adversary_features"]
+    learned.learn(features(200, True), features(201, False), pace=0.0)
+    assert learned.generator_losses(features(1, False))["adversary_features"] == before
+
+
+def test_another_run_goes_on_from_them(learned: Adversaries, tmp_path: Path) -> None:
+    other, made = Adversaries(CPU), features(201, False)
+    learned.save(tmp_path)
+    other.start_from(tmp_path / ADVERSARIES)
+    assert other.warm
+    assert not learned.warm
+    assert learned.generator_losses(made) == other.generator_losses(made)
+    (tmp_path / ADVERSARIES).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="both adversaries"):
+        other.start_from(tmp_path / ADVERSARIES)

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from tests.support.paths import outside
 from tests.support.tiny import tiny_modules
 from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
+from uigc.export.modules.dyadic import Linear
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime.bundle import Bundle
@@ -29,10 +31,10 @@ from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.image_sources import is_held_out
 from uigc.training.__main__ import main
+from uigc.training.adversary import ADVERSARIES
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
-from uigc.training.prior import augmented, batch_loss, prior_for, short_products, stage_loss
-from uigc.training.tokenizer import at_any_phase
+from uigc.training.prior import RATES, augmented, batch_loss, optimizers_of, prior_for, short_products, stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def run(learned: tuple[Path, str], tmp_path: Path) -> Path:
 
 def test_the_tokenizer_learns(learned: tuple[Path, str]) -> None:
     out, text = learned
-    assert "images/s" in text
+    assert "crops/s" in text
     assert "l1=" in text
     lines = log(out, "tokenizer")
     assert lines[-1]["l1"] < lines[0]["l1"]
@@ -156,18 +158,6 @@ def test_a_codebook_of_another_size_is_fitted_and_its_prior_begins_as_the_neares
     assert load_prior(tmp_path).prior.config.codebook == 64
 
 
-def test_networks_see_both_images_at_the_same_phase_and_at_every_one() -> None:
-    image = torch.arange(2 * 3 * 32 * 48, dtype=torch.float32).view(2, 3, 32, 48)
-    phases = set()
-    for _ in range(200):
-        one, other = at_any_phase(image, image + 1)
-        assert torch.equal(one + 1, other)
-        down, right = one.shape[2] - 32, one.shape[3] - 48
-        assert torch.equal(one[:, :, down:, right:], image)
-        phases.add((down, right))
-    assert phases == {(down, right) for down in range(4) for right in range(4)}
-
-
 def test_a_prior_of_other_arithmetic_is_a_start_and_nothing_else(
     photos: Path, tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +178,7 @@ def test_a_prior_of_other_arithmetic_is_a_start_and_nothing_else(
 
 def test_a_prior_of_other_dimensions_is_no_start(tiny_path: Path) -> None:
     with pytest.raises(InputError, match="have 4 dimensions and those of this run have 5"):
-        prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (1, 1, 1))), tiny_path)
+        prior_for(Tokenizer(TokenizerConfig(16, 5, (16, 16, 32), (1, 1, 1), (16, 16, 32), (1, 1, 1))), tiny_path)
 
 
 def test_what_was_frozen_can_go_on_and_freezes_to_the_same(tiny_path: Path) -> None:
@@ -202,22 +192,28 @@ def test_what_was_frozen_can_go_on_and_freezes_to_the_same(tiny_path: Path) -> N
         assert torch.equal(value, frozen[name]), name
 
 
-def test_the_adversary_takes_part_and_a_run_goes_on_from_another(photos: Path, tmp_path: Path) -> None:
+def test_the_adversaries_take_part_and_a_run_goes_on_from_another(photos: Path, tmp_path: Path) -> None:
     networks = str(outside("perceptual") / "nets.safetensors")
-    options = ("--crop", "32", "--batch", "5", "--photo-limit", "20", "--networks", networks)
-    train("tokenizer", photos, tmp_path / "first", 6, *options)
-    assert log(tmp_path / "first", "tokenizer")[-1]["discriminator"] > 0
-    train("tokenizer", photos, tmp_path / "second", 4, *options, "--start", str(tmp_path / "first"))
-    first = log(tmp_path / "second", "tokenizer")[0]
-    assert first["commitment"] > 0  # quantized from the first step
-    train("decoder", photos, tmp_path / "second", 4, *options, "--vgg-share", "1", "--stop-after", "2")
-    train("decoder", photos, tmp_path / "second", 4, *options, "--vgg-share", "1")
-    assert {"adversarial", "discriminator"} <= set(log(tmp_path / "second", "decoder")[-1])
+    options = ("--crop", "48", "--batch", "4", "--photo-limit", "20", "--networks", networks)
+    first, second = tmp_path / "first", tmp_path / "second"
+    train("tokenizer", photos, first, 6, *options)
+    assert log(first, "tokenizer")[-1]["adversaries"] > 0
+    assert "adversaries go on" in train("tokenizer", photos, second, 4, *options, "--start", str(first))
+    line = log(second, "tokenizer")[0]
+    assert line["commitment"] > 0  # quantized from the first step
+    learned = load_file(second / ADVERSARIES)
+    train("decoder", photos, second, 4, *options, "--stop-after", "2")
+    train("decoder", photos, second, 4, *options)
+    names = {"l1", "colour", "pattern", "lpips_vgg", "lpips_alex", "dists", "adversary_features", "adversary_pixels"}
+    assert names | {"adversaries"} <= set(log(second, "decoder")[-1])
+    after = load_file(second / ADVERSARIES)
+    assert set(after) == set(learned)
+    assert any(not torch.equal(value, learned[name]) for name, value in after.items())
 
 
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(photos: Path, tmp_path: Path) -> None:
     """Resuming restores weights, averages, optimizer and random numbers: the same bits."""
-    options = ("--crop", "32", "--batch", "4", "--photo-limit", "20")
+    options = ("--crop", "48", "--batch", "4", "--photo-limit", "20")
     train("tokenizer", photos, tmp_path / "whole", 6, *options)
     train("tokenizer", photos, tmp_path / "parts", 6, *options, "--stop-after", "4")
     assert not (tmp_path / "parts" / "tokenizer.safetensors").exists()
@@ -228,7 +224,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(photos: Path, tmp_pat
 
 
 def test_a_finished_run_is_left_alone_and_another_is_not_resumed(photos: Path, tmp_path: Path) -> None:
-    options = ("--crop", "32", "--batch", "4", "--photo-limit", "20")
+    options = ("--crop", "48", "--batch", "4", "--photo-limit", "20")
     train("tokenizer", photos, tmp_path, 4, *options)
     written = (tmp_path / "tokenizer.safetensors").stat().st_mtime_ns
     train("tokenizer", photos, tmp_path, 4, *options)
@@ -304,3 +300,14 @@ def test_short_products_change_no_loss_and_end() -> None:
     with pytest.raises(KeyboardInterrupt), short_products():
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_muon_trains_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+    prior = Prior(PriorConfig(32, 64, 2, 2, 2), quincunx())
+    members = optimizers_of(prior, 0.5).members
+    trained = {name: [w for g in member.param_groups for w in g["params"]] for name, member in members.items()}
+    layers = [part.weight for part in prior.blocks.modules() if isinstance(part, Linear)]
+    assert {id(weight) for weight in trained["muon"]} == {id(weight) for weight in layers}
+    both = [id(weight) for weights in trained.values() for weight in weights]
+    assert sorted(both) == sorted(map(id, prior.parameters()))
+    assert members["muon"].param_groups[0]["highest"] == RATES.muon / 2

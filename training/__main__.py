@@ -16,8 +16,9 @@ from uigc.runtime.bundle.manifest import is_codebook_size
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.training.loop import RunOptions
+from uigc.training.objective import SMALLEST_CROP
 
-TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (1, 1, 1))
+TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (8, 16, 16, 32), (1, 1, 1, 1))
 TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
 
 
@@ -30,8 +31,8 @@ def _power_of_two(text: str) -> int:
 
 def _crop(text: str) -> int:
     value = int(text)
-    if value < PATCH or value % PATCH:
-        raise argparse.ArgumentTypeError(f"{value} is not a multiple of {PATCH}")
+    if value < SMALLEST_CROP or value % PATCH:
+        raise argparse.ArgumentTypeError(f"{value} is not a multiple of {PATCH} from {SMALLEST_CROP} up")
     return value
 
 
@@ -60,14 +61,14 @@ def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
 
 
 def _add_pixels(recipe: argparse.ArgumentParser) -> None:
-    recipe.add_argument("--crop", type=_crop, default=128, help="crop size in pixels, a multiple of 16")
+    text = "crop size in pixels, a multiple of 16; half as much again in the last part of a run (default: 128)"
+    recipe.add_argument("--crop", type=_crop, default=128, metavar="PIXELS", help=text)
     recipe.add_argument(
         "--networks",
         metavar="FILE",
         type=Path,
         help="safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md)",
     )
-    recipe.add_argument("--vgg-share", type=_share, help="share of the batch for DISTS and adversary (default: 0.2)")
     recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
 
 
@@ -77,14 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     tiny = "a configuration that trains in seconds, for trials"
 
     tokenizer = recipes.add_parser("tokenizer", help="encoder, codebook and pixel decoder")
-    _add_common(tokenizer, batch=12)
+    _add_common(tokenizer, batch=16)
     _add_pixels(tokenizer)
     tokenizer.add_argument("--codebook", type=_power_of_two, help="codebook size (default: 256, or that of --start)")
     tokenizer.add_argument("--start", type=Path, metavar="RUN", help="continue the tokenizer of this run or bundle")
     tokenizer.add_argument("--tiny", action="store_true", help=tiny)
 
     decoder = recipes.add_parser("decoder", help="fine-tune the pixel decoder alone; tokens stay as they are")
-    _add_common(decoder, batch=12)
+    _add_common(decoder, batch=16)
     _add_pixels(decoder)
     lossy = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
     decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
@@ -94,9 +95,22 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
     text = "token grids of each photograph: as it is, and augmented (default: 1)"
     prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
+    shape = PriorConfig()
+    text = f"channels, in heads of {shape.width // shape.heads} (default: {shape.width})"
+    prior.add_argument("--width", type=_power_of_two, default=shape.width, help=text)
+    prior.add_argument("--layers", type=int, default=shape.layers, help=f"blocks (default: {shape.layers})")
+    text = f"width of the MLP, times that of the blocks (default: {shape.expansion})"
+    prior.add_argument("--expansion", type=int, default=shape.expansion, help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
+
+
+def _prior_config(arguments: argparse.Namespace) -> PriorConfig:
+    shape = PriorConfig()
+    heads = max(1, arguments.width * shape.heads // shape.width)
+    given = replace(shape, width=arguments.width, heads=heads, layers=arguments.layers, expansion=arguments.expansion)
+    return TINY_PRIOR if arguments.tiny else given
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,21 +138,17 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        config = TINY_PRIOR if arguments.tiny else PriorConfig()
-        prior.train(options, config, arguments.twin, arguments.start, arguments.variants)
+        prior.train(options, _prior_config(arguments), arguments.twin, arguments.start, arguments.variants)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, tokenizer
 
     networks = Networks(arguments.networks) if arguments.networks else None
-    warm = arguments.recipe == "decoder" or arguments.start
-    weights = tokenizer.WARM_WEIGHTS if warm else tokenizer.WEIGHTS
-    weights = replace(weights, share=arguments.vgg_share or weights.share)
     if arguments.recipe == "decoder":
-        decoder.train(options, arguments.crop, networks, weights, arguments.regenerated)
+        decoder.train(options, arguments.crop, networks, arguments.regenerated)
     else:
         shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
-        tokenizer.train(options, shape, arguments.crop, networks, weights, arguments.start, arguments.codebook)
+        tokenizer.train(options, shape, arguments.crop, networks, arguments.start, arguments.codebook)
 
 
 if __name__ == "__main__":

@@ -13,65 +13,66 @@ from torch import Tensor
 from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
-from uigc.training.adversary import Adversary
-from uigc.training.loop import Run, RunOptions, mixed_precision
-from uigc.training.photos import Photos, crops
+from uigc.training.loop import Run, RunOptions
+from uigc.training.losses import LossWeights
+from uigc.training.objective import Objective, larger, plan
+from uigc.training.optimizers import mixed
+from uigc.training.photos import Photos, crops, flat
 from uigc.training.regenerated import Crop, crops_with_losses, draw
-from uigc.training.tokenizer import WARM_WEIGHTS, Loss, LossWeights, halves, report, teach
+from uigc.training.tokenizer import WARM_RATES, Network, halves, report
 
-LEARNING_RATE = 3e-4
-ADVERSARIAL_AFTER = 0.05
 REGENERATED = 800  # photographs at most whose lost tokens are regenerated, which takes about a second each on a CPU
 
 
-def train(
-    options: RunOptions,
-    size: int,
-    networks: Networks | None,
-    weights: LossWeights = WARM_WEIGHTS,
-    regenerated: float = 0.0,
-) -> None:
-    """Fine-tune the decoder of the tokenizer in ``options.output`` and write it back there; log to ``decoder.jsonl``.
+def train(options: RunOptions, size: int, networks: Networks | None, regenerated: float = 0.0) -> None:
+    """Train the decoder of the tokenizer in ``options.output`` further and write it back there; log to
+    ``decoder.jsonl``.
 
-    ``regenerated``: the share of a batch, 0..1 but never all of it, whose lost tokens the prior there regenerates.
+    Adversaries that another run left in that folder go on learning. ``regenerated``: the share of a batch's
+    photographs, 0..1 but never all of them, whose lost tokens the prior there regenerates.
     """
     torch.manual_seed(options.seed)
     device = options.device
-    photos = Photos(options.images, device, size, options.photo_limit)
+    photos = Photos(options.images, device, larger(size), options.photo_limit)
     tokenizer = load_tokenizer(options.output).requires_grad_(False)
     tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lossy = min(round(regenerated * options.batch), options.batch - 1)
-    made = _regenerated(options, tokenizer, photos) if lossy else []
+    made = _regenerated(options, tokenizer, photos) if regenerated else []
     tokenizer.decoder.requires_grad_(True)
-    loss = Loss(networks.to(device) if networks else None, weights)
-    adversary = Adversary(device)
+    networks = networks.to(device) if networks else None
+    objective = Objective(networks, options, LossWeights(), 0)
+    objective.start_from(options.output)
     subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer), "regenerated": regenerated}
-    run = Run("decoder", options, tokenizer.decoder, LEARNING_RATE, subject, {"adversary": adversary})
+    optimizers = mixed(WARM_RATES, (tokenizer.decoder, 1.0))
+    run = Run("decoder", options, tokenizer.decoder, optimizers, subject, {"adversaries": objective.adversaries})
     encode, decode = halves(tokenizer, options.compiled)
-    for _ in run.reporting(options.batch, "images", lambda final: report(run, tokenizer, photos, networks, size)):
-        images = crops(photos.training, options.batch - lossy, size, run.rng)
-        with torch.no_grad():  # in float32, as the exported encoder chooses them
-            tokens = tokenizer.quantizer.assign(encode(images.contiguous(memory_format=torch.channels_last)))
-        if lossy:
-            images, tokens = _mixed((images, tokens), draw(made, lossy, size, run.rng), run.rng)
-        batch = images.contiguous(memory_format=torch.channels_last)
-        codewords = tokenizer.quantizer.look_up(tokens)
-        with mixed_precision(device):
+    for _ in run.reporting("crops", lambda final: report(run, tokenizer, photos, networks, size)):
+        side, count, flats = plan(run.progress, size, options.batch)
+        lossy = min(round(regenerated * count), count - 1)
+        with run.timer("data"):
+            images = [crops(photos.training, count - lossy, side, run.rng), flat(flats, side, run.rng, device)]
+            others = [draw(made, lossy, side, run.rng)] if lossy else []
+        batch, codewords = _batch(tokenizer, encode, run, others, images)
+        with run.timer("decoder"), run.precision():
             back = decode(codewords).float()
-            judged = loss(back, batch, adversary=adversary if run.progress > ADVERSARIAL_AFTER else None)
-        run.optimize(judged.total, **judged.figures)
-        teach(adversary, judged, run)
+        gradient = objective.gradient(run, back, batch, flats)
+        with run.timer("decoder"):
+            back.backward(gradient)  # type: ignore[no-untyped-call]
+        run.descend(len(batch))
     if run.completed:
         averaged = {f"decoder.{name}": value for name, value in run.average.state.items()}
         save_tokenizer(options.output, tokenizer.state_dict() | averaged, tokenizer.config)
+        objective.save(options.output)
 
 
-def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], rng: random.Random) -> tuple[Tensor, Tensor]:
-    """Join two batches of images and tokens in random order, since the costly losses look at the first images only."""
-    count = len(one[0]) + len(other[0])
-    order = torch.tensor(rng.sample(range(count), count), device=one[0].device)
-    images, tokens = (torch.cat(pair)[order] for pair in zip(one, other, strict=True))
-    return images, tokens
+def _batch(
+    tokenizer: VQTokenizer, encode: Network, run: Run, lossy: list[tuple[Tensor, Tensor]], images: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Join crops and their tokens with ``images``, which are yet to be encoded: images and codewords."""
+    with run.timer("encoder"), torch.no_grad():  # in float32, as the exported encoder chooses tokens
+        plain = torch.cat(images).contiguous(memory_format=torch.channels_last)
+        tokens = tokenizer.quantizer.assign(encode(plain))
+        batch = torch.cat([*(crop for crop, _ in lossy), plain]).contiguous(memory_format=torch.channels_last)
+        return batch, tokenizer.quantizer.look_up(torch.cat([*(grid for _, grid in lossy), tokens]))
 
 
 def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Crop]:

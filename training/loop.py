@@ -19,7 +19,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from uigc.runtime.errors import InputError
 from uigc.runtime.io.atomic import replace as replace_file
+from uigc.training.optimizers import Optimizers
+from uigc.training.timing import Timer
+
+WARM_UP = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def save_image(path: Path, image: Tensor) -> None:
 
 
 class Run:
-    """One training run: iterate over :meth:`steps` and call :meth:`optimize` in each; it saves, logs and resumes.
+    """One training run: iterate over :meth:`steps` and call :meth:`optimize` or :meth:`descend` in each; it saves, logs
+    and resumes.
 
     To repeat, the module must have been made after ``torch.manual_seed(options.seed)``.
     """
@@ -82,7 +88,7 @@ class Run:
         name: str,
         options: RunOptions,
         module: nn.Module,
-        learning_rate: float,
+        optimizers: Optimizers,
         subject: dict[str, object],
         companions: Mapping[str, Stateful] | None = None,
     ) -> None:
@@ -94,11 +100,11 @@ class Run:
         """
         self.name, self.options, self.module = name, options, module
         self.subject = json.dumps(subject, sort_keys=True)
-        self.learning_rate, self.companions = learning_rate, dict(companions or {})
+        self.optimizers, self.companions = optimizers, dict(companions or {})
         self.rng = random.Random(options.seed)
-        self.optimizer = torch.optim.AdamW(module.parameters(), learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
         self.average = Average(module)
         self.step, self.elapsed = 0, 0.0
+        self.timer = Timer(options.device)
         self.figures: dict[str, float] = {}
         options.output.mkdir(parents=True, exist_ok=True)
         self.checkpoint = options.output / f"{name}.checkpoint"
@@ -119,15 +125,23 @@ class Run:
         """True if this call spent the last of the budget, so that results are due."""
         return self.progress >= 1 and not self.finished_before
 
+    @property
+    def pace(self) -> float:
+        """The learning rate of this step as a share of the highest: it rises at first and falls to 0 at the end."""
+        return min(1.0, (self.step + 1) / WARM_UP) * (1 - self.progress)
+
+    def precision(self) -> torch.autocast:
+        return mixed_precision(self.options.device)
+
     def interrupted(self, first: int) -> bool:
         limit = self.options.stop_after
         return limit is not None and self.step - first >= limit
 
-    def steps(self, per_step: int, unit: str) -> Iterator[int]:
-        """Yield step numbers until the budget is spent; ``per_step`` items of ``unit`` are counted a step."""
+    def steps(self, unit: str) -> Iterator[int]:
+        """Yield step numbers until the budget is spent; ``unit`` names what the steps count."""
         self.module.train()
         begun, before, saved = time.monotonic(), self.elapsed, time.monotonic()
-        first = self.step
+        first, self.timer = self.step, Timer(self.options.device)
         layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
         with tqdm(total=100, initial=100 * self.progress, unit="%", bar_format=layout) as bar:
             bar.set_description(self.name)
@@ -135,38 +149,46 @@ class Run:
                 yield self.step
                 self.step += 1
                 self.elapsed = before + time.monotonic() - begun
-                rate = (self.step - first) * per_step / (time.monotonic() - begun)
                 bar.n = round(100 * self.progress, 1)
                 shown = {key: f"{value:.4f}" for key, value in self.figures.items()}
-                bar.set_postfix({f"{unit}/s": f"{rate:.1f}", "step": self.step, **shown})
+                bar.set_postfix({f"{unit}/s": f"{self.timer.rate:.1f}", "step": self.step, **shown})
                 if time.monotonic() - saved > self.options.save_every:
                     self.save()
-                    self.log(**{f"{unit}_per_second": round(rate, 2)})
+                    rate = round(self.timer.rate, 2)
+                    self.report(**{f"{unit}_per_second": rate, "time": self.timer.take()})
                     saved = time.monotonic()
         self.save()
 
-    def reporting(self, per_step: int, unit: str, report: Callable[[bool], None]) -> Iterator[int]:
+    def reporting(self, unit: str, report: Callable[[bool], None]) -> Iterator[int]:
         """Iterate over :meth:`steps` and call ``report`` after every tenth of the budget, and with True at its end."""
         checked = self.progress
-        for step in self.steps(per_step, unit):
+        for step in self.steps(unit):
             yield step
             if self.progress - checked >= 0.1:
                 checked = self.progress
-                report(False)
+                with self.timer("report"):
+                    report(False)
         if self.completed:
             report(True)
 
-    def optimize(self, loss: Tensor, **figures: Tensor) -> None:
-        """Take one optimizer step; ``figures`` are averaged for the progress bar and the log."""
-        warm = min(1.0, (self.step + 1) / 100)
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress)) + 0.02
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * warm * cosine
-        self.optimizer.zero_grad(set_to_none=True)
+    def optimize(self, loss: Tensor, items: int, **figures: Tensor) -> None:
+        """Take one step down the gradient of ``loss``, for which ``items`` were looked at; see :meth:`descend`."""
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        self.optimizer.step()
-        self.average.update(self.module)
+        self.descend(items, **figures)
+
+    def descend(self, items: int, **figures: Tensor) -> None:
+        """Take one step down the gradients that the weights have, and drop them.
+
+        ``figures`` are averaged for the progress bar and the log. A gradient that is not finite is passed over.
+        """
+        with self.timer("optimizer"):
+            norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+            if torch.isfinite(norm):
+                self.optimizers.step(self.pace)
+                self.average.update(self.module)
+            else:
+                self.optimizers.zero_grad()
+        self.timer.count(items)
         self.note(**figures)
 
     def note(self, **figures: Tensor) -> None:
@@ -192,7 +214,7 @@ class Run:
             "module": self.module.state_dict(),
             "average": self.average.state,
             "updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
             "companions": {name: companion.state_dict() for name, companion in self.companions.items()},
             "step": self.step,
             "elapsed": self.elapsed,
@@ -210,9 +232,11 @@ class Run:
                 f"{self.checkpoint} belongs to another run (it trained {state['subject']}, this is {self.subject}); "
                 "remove it, or give another --output."
             )
+        if "optimizers" not in state:
+            raise InputError(f"{self.checkpoint} is of an earlier recipe; remove it, and begin anew.")
         self.module.load_state_dict(state["module"])
         self.average.state, self.average.updates = state["average"], state["updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizers.load_state_dict(state["optimizers"])
         for name, companion in self.companions.items():
             companion.load_state_dict(state["companions"][name])
         self.step, self.elapsed, self.figures = state["step"], state["elapsed"], state["figures"]
@@ -237,11 +261,14 @@ def averaged(run: Run) -> Iterator[nn.Module]:
         run.module.train()
 
 
+def uses_bfloat16(device: torch.device) -> bool:
+    """Whether networks train in bfloat16: on GPUs and on CPUs that multiply it (1.8 times faster there),
+    else in float32 (1.4 times faster on other CPUs)."""
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """Use bfloat16 on GPUs and on CPUs that multiply it (1.8 times faster there), else float32 (1.4 times faster
-    on other CPUs)."""
-    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device))
 
 
 def mean(values: list[float]) -> float:

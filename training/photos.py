@@ -48,19 +48,31 @@ class Photos:
 
 
 def crops(images: list[Tensor], count: int, size: int, rng: random.Random) -> Tensor:
-    """(count, 3, size, size) in [0, 1]: random crops, half of them at half scale where the image allows, flipped."""
+    """(count, 3, size, size) in [0, 1]: random crops, flipped or not, half of them scaled down by a random factor."""
     batch = []
     for _ in range(count):
         image = rng.choice(images)
         _, height, width = image.shape
-        zoom = 2 if rng.random() < 0.5 and min(height, width) >= 2 * size else 1
-        span = size * zoom
+        zoom = rng.uniform(1, min(height, width) / size) if rng.random() < 0.5 else 1
+        span = min(round(size * zoom), height, width)
         top, left = rng.randint(0, height - span), rng.randint(0, width - span)
         crop = image[:, top : top + span, left : left + span].float()
-        if zoom > 1:
-            crop = F.avg_pool2d(crop[None], zoom)[0]
+        if span > size:
+            crop = F.interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
         batch.append(crop.flip(2) if rng.random() < 0.5 else crop)
     return torch.stack(batch) / 255
+
+
+def flat(count: int, size: int, rng: random.Random, device: torch.device) -> Tensor:
+    """(count, 3, size, size) in [0, 1]: images of one colour, a third of them grey, many saturated, black or white.
+
+    Skies and walls are nearly flat, and a decoder that has not seen what is flat weaves patterns into them.
+    """
+    colours = []
+    for _ in range(count):
+        channels = [min(1.0, max(0.0, rng.uniform(-0.5, 1.5))) for _ in range(3)]
+        colours.append(channels[:1] * 3 if rng.random() < 1 / 3 else channels)
+    return torch.tensor(colours, device=device).view(count, 3, 1, 1).expand(count, 3, size, size)
 
 
 def centre(image: Tensor, size: int) -> Tensor:

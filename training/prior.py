@@ -30,10 +30,11 @@ from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.masks import count_mask_bits, draw_lost, gathered, pad_to_windows, stage_grid
+from uigc.training.optimizers import NARROWEST, Optimizers, Rates, adamw
 from uigc.training.photos import Photos
 
-LEARNING_RATE = 2e-3
-WARM_LEARNING_RATE = 1e-3  # of a run that goes on from trained weights
+RATES = Rates(muon=0.02, adamw=2e-3)
+WARM_SHARE = 0.5  # of these rates, for a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
 MASK_IMAGES = 400  # on which the table of the edge bits is counted
 SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
@@ -116,6 +117,18 @@ def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[
     target = torch.where(target == config.pad, -100, target)
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum", ignore_index=-100)
     return loss, int((target >= 0).sum())
+
+
+def optimizers_of(prior: Prior, share: float) -> Optimizers:
+    """Return Muon for the matrices of the blocks and AdamW for the head and the tables, with a share of ``RATES``."""
+    layers = [part for part in prior.blocks.modules() if isinstance(part, dyadic.Linear | floating.Linear)]
+    matrices = [layer.weight for layer in layers if min(layer.weight.shape) >= NARROWEST]
+    known = set(map(id, matrices))
+    rest = [weight for weight in prior.parameters() if id(weight) not in known]
+    members: dict[str, torch.optim.Optimizer] = {"adamw": adamw(rest, share * RATES.adamw)}
+    if matrices:
+        members["muon"] = torch.optim.Muon(matrices, share * RATES.muon, weight_decay=0.01)
+    return Optimizers(**members)
 
 
 def batch_loss(prior: Prior, grids: list[Tensor], count: int, rng: random.Random) -> Tensor:
@@ -211,11 +224,11 @@ def train(
     else:
         prior = started.to(device)
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
-    run = Run(name, options, prior, WARM_LEARNING_RATE if start else LEARNING_RATE, subject)
+    run = Run(name, options, prior, optimizers_of(prior, WARM_SHARE if start else 1.0), subject)
     with nullcontext() if twin else short_products():
-        for _ in run.reporting(options.batch, "windows", lambda final: _report(run, held_out[: 64 if final else 16])):
+        for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
             loss = batch_loss(prior, grids, options.batch, run.rng)
-            run.optimize(loss, bits_per_token=loss / math.log(2))
+            run.optimize(loss, options.batch, bits_per_token=loss / math.log(2))
     if run.completed:
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing

@@ -1,104 +1,33 @@
-"""Recipe of the tokenizer: autoencoder first, then k-means on its latents, then vector quantization.
-
-Losses: mean absolute error, LPIPS-Alex on the whole batch, and on a share of it DISTS and an adversary that looks at
-the same features, because their network is the most costly.
-"""
+"""Recipe of the tokenizer: autoencoder first, then k-means on its latents, then vector quantization."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
 from uigc.runtime.errors import InputError
-from uigc.training.adversary import Adversary
 from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_image
-from uigc.training.photos import Photos, centre, crops
+from uigc.training.losses import LossWeights
+from uigc.training.objective import Objective, larger, plan
+from uigc.training.optimizers import Rates, mixed
+from uigc.training.photos import Photos, centre, crops, flat
 
 Network = Callable[[Tensor], Tensor]
 
 QUANTIZE_AFTER = 0.3  # share of the budget
-PERCEPTUAL_AFTER = 0.03
 ADVERSARIAL_AFTER = 0.6
-WARM_ADVERSARIAL_AFTER = 0.05  # of a run that goes on from trained weights
-LEARNING_RATE = 5e-4
-WARM_LEARNING_RATE = 3e-4
+RATES = Rates(muon=0.02, adamw=1e-3)
+WARM_RATES = Rates(muon=0.012, adamw=1e-3)  # of a run that goes on from trained weights
+WARM_ENCODER_SHARE = 0.5  # of the rates, so that a decoder that is already good can follow the tokens
 COMMITMENT_WEIGHT = 0.1
-PHASES = 4  # each way: the stride of AlexNet's first convolution
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights beside that of the mean absolute error, 1; ``share`` of the batch goes through VGG16."""
-
-    lpips: float
-    dists: float
-    adversarial: float
-    share: float
-
-
-WEIGHTS = LossWeights(lpips=0.5, dists=0.25, adversarial=0.03, share=0.2)
-# Once the shapes are there, more of the gradient may go into how the image looks.
-WARM_WEIGHTS = LossWeights(lpips=1.0, dists=0.5, adversarial=0.05, share=0.3)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A loss to minimize, its parts for the log, and the VGG16 features of what was made and of the photographs."""
-
-    total: Tensor
-    figures: dict[str, Tensor]
-    made: list[Tensor]
-    real: list[Tensor]
-
-
-class Loss(nn.Module):
-    """Distance of a reconstruction; the perceptual terms are zero without ``networks``."""
-
-    def __init__(self, networks: Networks | None, weights: LossWeights) -> None:
-        super().__init__()
-        self.weights = weights
-        self.lpips = LPIPS(networks) if networks else None
-        self.dists = DISTS(networks) if networks else None
-
-    def forward(
-        self, image: Tensor, reference: Tensor, perceptual: bool = True, adversary: Adversary | None = None
-    ) -> Judgement:
-        absolute = (image - reference).abs().mean()
-        if not perceptual or self.lpips is None or self.dists is None:
-            return Judgement(absolute, {"l1": absolute}, [], [])
-        image, reference = at_any_phase(image, reference)
-        weights = self.weights
-        share = max(1, round(weights.share * len(image)))
-        made = self.dists.features(image[:share])
-        with torch.no_grad():
-            real = self.dists.features(reference[:share])
-        lpips, dists = self.lpips(image, reference).mean(), self.dists.distance(made, real).mean()
-        total = absolute + weights.lpips * lpips + weights.dists * dists
-        figures = {"l1": absolute, "lpips": lpips, "dists": dists}
-        if adversary is not None:
-            figures["adversarial"] = adversary.generator_loss(made)
-            total = total + weights.adversarial * figures["adversarial"]
-        return Judgement(total, figures, made, real)
-
-
-def at_any_phase(image: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift both images (B, 3, H, W) by the same random 0 to 3 mirrored rows and columns.
-
-    Otherwise the decoder learns patterns aligned with the loss networks' stride of 4, which these networks do not see
-    and people do.
-    """
-    down, right = torch.randint(PHASES, (2,)).tolist()
-    one, other = (F.pad(x, (right, 0, down, 0), mode="reflect") for x in (image, reference))
-    return one, other
 
 
 def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> None:
@@ -166,53 +95,67 @@ def _started(folder: Path, codebook: int | None) -> Tokenizer:
     return renewed
 
 
-def teach(adversary: Adversary, judged: Judgement, run: Run) -> None:
-    """Let the adversary learn from a batch that it judged."""
-    if "adversarial" in judged.figures:
-        run.note(discriminator=adversary.learn(judged.real, judged.made))
-
-
-PACE = LEARNING_RATE, ADVERSARIAL_AFTER
-WARM_PACE = WARM_LEARNING_RATE, WARM_ADVERSARIAL_AFTER  # of a run that continues another
-
-
 def train(
     options: RunOptions,
     config: TokenizerConfig,
     size: int,
     networks: Networks | None,
-    weights: LossWeights = WEIGHTS,
     start: Path | None = None,
     codebook: int | None = None,
 ) -> None:
     """Train a tokenizer; write ``tokenizer.safetensors``, ``.jsonl`` and ``.png`` to ``options.output``.
 
-    ``start``: folder of a run whose tokenizer and configuration this one continues. ``codebook``: another number of
-    codewords, which are then fitted anew.
+    ``start``: folder of a run whose tokenizer, adversaries and configuration this one continues. ``codebook``: another
+    number of codewords, which are then fitted anew.
     """
     torch.manual_seed(options.seed)
-    photos = Photos(options.images, options.device, size, options.photo_limit)
+    photos = Photos(options.images, options.device, larger(size), options.photo_limit)
     print(f"{len(photos.training)} photographs to train on, {len(photos.held_out)} held out")
     tokenizer = _started(start, codebook) if start else Tokenizer(replace(config, codebook=codebook or config.codebook))
     tokenizer.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = Loss(networks.to(options.device) if networks else None, weights)
-    adversary = Adversary(options.device)
+    networks = networks.to(options.device) if networks else None
+    objective = Objective(networks, options, LossWeights(), 0 if start else ADVERSARIAL_AFTER)
+    if start:
+        objective.start_from(start)
+    parts = (tokenizer.encoder, WARM_ENCODER_SHARE if start else 1.0), (tokenizer.decoder, 1.0)
+    optimizers = mixed(WARM_RATES if start else RATES, *parts)
     subject = {"tokenizer": tokenizer.config.to_json(), "seed": options.seed, "start": start is not None}
-    rate, adversarial_after = WARM_PACE if start else PACE
-    run = Run("tokenizer", options, tokenizer, rate, subject, {"adversary": adversary})
+    run = Run("tokenizer", options, tokenizer, optimizers, subject, {"adversaries": objective.adversaries})
     encode, decode = halves(tokenizer, options.compiled)
-    for _ in run.reporting(options.batch, "images", lambda final: report(run, tokenizer, photos, networks, size)):
-        if not bool(tokenizer.quantizer.fitted) and (start or run.progress > QUANTIZE_AFTER):
+    for _ in run.reporting("crops", lambda final: report(run, tokenizer, photos, networks, size)):
+        if not tokenizer.quantizer.ready and (start or run.progress > QUANTIZE_AFTER):
             _fit_codebook(tokenizer, photos, run, size)
-        batch = crops(photos.training, options.batch, size, run.rng).contiguous(memory_format=torch.channels_last)
-        with mixed_precision(options.device):
-            latents = encode(batch)
-        codewords, commitment = tokenizer.quantizer(latents.float())
-        with mixed_precision(options.device):
-            back = decode(codewords).float()
-            perceptual = start is not None or run.progress > PERCEPTUAL_AFTER
-            judged = loss(back, batch, perceptual, adversary if run.progress > adversarial_after else None)
-        run.optimize(judged.total + COMMITMENT_WEIGHT * commitment, commitment=commitment, **judged.figures)
-        teach(adversary, judged, run)
+        with run.timer("data"):
+            batch, flats = draw_batch(photos, run, size)
+        _learn(tokenizer, encode, decode, objective, run, batch, flats)
     if run.completed:
         save_tokenizer(options.output, run.average.state, tokenizer.config)
+        objective.save(options.output)
+
+
+def draw_batch(photos: Photos, run: Run, size: int) -> tuple[Tensor, int]:
+    """Return the crops (B, 3, S, S) of a step, those of single colours last, and their number."""
+    options = run.options
+    side, count, flats = plan(run.progress, size, options.batch)
+    batch = torch.cat([crops(photos.training, count, side, run.rng), flat(flats, side, run.rng, options.device)])
+    return batch.contiguous(memory_format=torch.channels_last), flats
+
+
+def _learn(
+    tokenizer: Tokenizer, encode: Network, decode: Network, objective: Objective, run: Run, batch: Tensor, flats: int
+) -> None:
+    """Take a step on a batch. The chain is cut between the networks, so that the time of each can be told."""
+    with run.timer("encoder"):
+        with run.precision():
+            latents = encode(batch)
+        codewords, commitment = tokenizer.quantizer(latents.float())
+    given = codewords.detach().requires_grad_()
+    with run.timer("decoder"), run.precision():
+        made = decode(given).float()
+    gradient = objective.gradient(run, made, batch, flats)
+    with run.timer("decoder"):
+        made.backward(gradient)  # type: ignore[no-untyped-call]
+    with run.timer("encoder"):
+        loss = (codewords * given.grad).sum() + COMMITMENT_WEIGHT * commitment
+        loss.backward()
+    run.descend(len(batch), commitment=commitment)

@@ -1,38 +1,73 @@
 """The tokenizer: a VQ image model of local operations only.
 
 It has convolutions and a channel norm for each pixel, but neither GroupNorm nor global attention, so that a tile with a
-halo gives the same pixels as the whole image. The finest convolutions run at a quarter of the resolution, between pixel
-unshuffle and pixel shuffle. Codewords have few dimensions and unit length (ViT-VQGAN, ICLR 2022), so that the whole
-codebook is used.
+halo gives the same pixels as the whole image. The finest convolutions of the encoder run at a quarter of the
+resolution, those of the decoder at half of it, between pixel unshuffle and pixel shuffle. Codewords have few dimensions
+and unit length (ViT-VQGAN, ICLR 2022), so that the whole codebook is used.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uigc.export.modules.interface import Codebook, Config, VQTokenizer, lost_score
+from uigc.runtime.errors import InputError
+from uigc.runtime.format.bitstream import PATCH
 
-SHUFFLE = 4
+UNSHUFFLE = 4  # pixels each way that enter the encoder as one position
+DECODER_STAGES = (3, 4)
 
 
 @dataclass(frozen=True)
 class TokenizerConfig(Config):
-    """The size of a tokenizer: ``codebook`` codewords of ``dim`` dimensions; at 1/4, 1/8 and 1/16 of the resolution
-    ``widths`` channels and ``encoder_blocks`` or ``decoder_blocks`` residual blocks."""
+    """The size of a tokenizer: ``codebook`` codewords of ``dim`` dimensions; channels and residual blocks of every
+    stage of the networks, the finest stage first.
+
+    ``encoder_widths``, ``encoder_blocks``: at 1/4, 1/8 and 1/16 of the resolution. ``decoder_widths``,
+    ``decoder_blocks``: of four stages, at 1/2, 1/4, 1/8 and 1/16, or of three, at 1/4, 1/8 and 1/16. Raises
+    :class:`InputError` for other numbers of stages.
+    """
 
     kind: ClassVar[str] = "uigc"
     local: ClassVar[bool] = True
 
     dim: int = 12
-    widths: tuple[int, int, int] = (96, 192, 256)
-    encoder_blocks: tuple[int, int, int] = (1, 2, 3)
-    decoder_blocks: tuple[int, int, int] = (2, 3, 4)
+    encoder_widths: tuple[int, ...] = (96, 192, 256)
+    encoder_blocks: tuple[int, ...] = (1, 2, 3)
+    decoder_widths: tuple[int, ...] = (32, 96, 192, 384)
+    decoder_blocks: tuple[int, ...] = (1, 2, 2, 4)
+
+    def __post_init__(self) -> None:
+        if not len(self.encoder_widths) == len(self.encoder_blocks) == 3:
+            raise InputError(
+                f"The encoder has {len(self.encoder_widths)} widths and {len(self.encoder_blocks)} numbers of blocks; "
+                "give three of each, for 1/4, 1/8 and 1/16 of the resolution."
+            )
+        if len(self.decoder_widths) not in DECODER_STAGES or len(self.decoder_widths) != len(self.decoder_blocks):
+            raise InputError(
+                f"The decoder has {len(self.decoder_widths)} widths and {len(self.decoder_blocks)} numbers of blocks; "
+                "give four of each, for 1/2, 1/4, 1/8 and 1/16 of the resolution, or three without 1/2."
+            )
+
+    @property
+    def shuffle(self) -> int:
+        """Pixels each way that leave the decoder's finest stage as one position: 2 or 4."""
+        return int(PATCH >> (len(self.decoder_widths) - 1))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the result of :meth:`to_json`; before decoders had widths of their own, ``widths`` were those of both
+        networks."""
+        if "widths" in data:
+            data = {**data, "encoder_widths": data["widths"], "decoder_widths": data["widths"]}
+        return super().from_json(data)
 
 
 class Residual(nn.Module):
@@ -59,10 +94,10 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        fine, middle, coarse = config.widths
+        fine, middle, coarse = config.encoder_widths
         self.layers = nn.Sequential(
-            nn.PixelUnshuffle(SHUFFLE),
-            nn.Conv2d(3 * SHUFFLE**2, fine, 3, padding=1),
+            nn.PixelUnshuffle(UNSHUFFLE),
+            nn.Conv2d(3 * UNSHUFFLE**2, fine, 3, padding=1),
             *_blocks(fine, config.encoder_blocks[0]),
             nn.Conv2d(fine, middle, 4, stride=2, padding=1),
             *_blocks(middle, config.encoder_blocks[1]),
@@ -81,19 +116,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        fine, middle, coarse = config.widths
-        self.layers = nn.Sequential(
-            nn.Conv2d(config.dim, coarse, 3, padding=1),
-            *_blocks(coarse, config.decoder_blocks[2]),
-            nn.Conv2d(coarse, middle * 4, 1),
-            nn.PixelShuffle(2),
-            *_blocks(middle, config.decoder_blocks[1]),
-            nn.Conv2d(middle, fine * 4, 1),
-            nn.PixelShuffle(2),
-            *_blocks(fine, config.decoder_blocks[0]),
-            nn.Conv2d(fine, 3 * SHUFFLE**2, 3, padding=1),
-            nn.PixelShuffle(SHUFFLE),
-        )
+        width, *finer = reversed(config.decoder_widths)
+        count, *counts = reversed(config.decoder_blocks)
+        layers = [nn.Conv2d(config.dim, width, 3, padding=1), *_blocks(width, count)]
+        for next_width, count in zip(finer, counts, strict=True):
+            layers += [nn.Conv2d(width, next_width * 4, 1), nn.PixelShuffle(2), *_blocks(next_width, count)]
+            width = next_width
+        layers += [nn.Conv2d(width, 3 * config.shuffle**2, 3, padding=1), nn.PixelShuffle(config.shuffle)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, codewords: Tensor) -> Tensor:
         image: Tensor = self.layers(codewords)

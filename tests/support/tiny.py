@@ -13,7 +13,7 @@ from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.codec import Codec
 from uigc.runtime.format.schedule import quincunx
 
-TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (1, 1, 1))
+TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 16), (1, 1, 1))
 TINY_PRIOR = PriorConfig(codebook=16, width=16, layers=2, heads=2, expansion=2, window=8)
 
 

@@ -1,0 +1,195 @@
+"""The losses see what they are for, and the optimizers are those of the papers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.paths import outside
+from uigc.bench.metrics import Networks
+from uigc.runtime.errors import InputError
+from uigc.training.loop import Run, RunOptions
+from uigc.training.losses import LossWeights, colour_distance, fixed_pattern, pattern_distance
+from uigc.training.objective import LARGER_AFTER, Objective, cut, larger, plan, window
+from uigc.training.optimizers import Muon, Optimizers, Rates, adamw, as_matrix, mixed
+from uigc.training.photos import crops, flat
+from uigc.training.timing import Timer
+
+CPU = torch.device("cpu")
+
+
+def images(seed: int, size: int = 128, count: int = 4) -> Tensor:
+    small = torch.rand(count, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed))
+    return nn.functional.interpolate(small, scale_factor=4.0, mode="bicubic").clamp(0, 1)
+
+
+def woven(period: int, size: int = 128) -> Tensor:
+    wave = torch.cos(2 * torch.pi * torch.arange(size) / period)
+    return 0.02 * wave[:, None] * wave[None, :].expand(3, size, size)
+
+
+@pytest.mark.parametrize("period", [2, 4, 8, 16])
+def test_a_pattern_in_every_token_is_seen_and_noise_is_not(period: int) -> None:
+    reference = images(0)
+    pattern = pattern_distance(reference + woven(period), reference)
+    assert torch.allclose(pattern, woven(period).square().mean().sqrt(), rtol=0.1)
+    noise = 0.02 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
+    assert pattern_distance(reference + noise, reference) < 0.2 * pattern
+    brighter = pattern_distance(reference + 0.1, reference)  # is colour, and no pattern
+    assert brighter < 0.01 * pattern
+    assert fixed_pattern(reference).shape == (3, 16, 16)
+
+
+def test_patterns_get_a_gradient_that_flattens_them() -> None:
+    reference = images(0)
+    made = (reference + woven(4)).requires_grad_()
+    (gradient,) = torch.autograd.grad(pattern_distance(made, reference), made)
+    inner = (slice(None), slice(None), slice(32, 96), slice(32, 96))
+    agreement = nn.functional.cosine_similarity(
+        gradient[inner].flatten(), woven(4).expand_as(reference)[inner].flatten(), dim=0
+    )
+    assert agreement > 0.95
+
+
+def test_colour_is_that_of_large_fields() -> None:
+    reference = images(0)
+    assert torch.allclose(colour_distance(reference + 0.1, reference), torch.tensor(0.1))
+    fine = torch.ones(128).view(64, 2) * torch.tensor([1.0, -1.0])
+    assert colour_distance(reference + fine.flatten(), reference) < 1e-6
+
+
+def test_every_weight_is_that_of_a_term() -> None:
+    names = [field.name for field in fields(LossWeights)]
+    terms = {name: torch.tensor(1.0) for name in names}
+    weights = LossWeights()
+    expected = 1 + sum(getattr(weights, name) for name in names)
+    assert torch.allclose(weights.total({"l1": torch.tensor(1.0), **terms}), torch.tensor(float(expected)))
+
+
+def test_windows_lie_anywhere_in_both_crops() -> None:
+    assert [window(size) for size in (48, 64, 128, 192)] == [32, 32, 96, 128]
+    assert [larger(size) for size in (48, 64, 128)] == [64, 96, 192]
+    image, rng, places = torch.arange(64.0 * 64).view(1, 1, 64, 64).expand(1, 3, 64, 64), random.Random(0), set()
+    for _ in range(400):
+        one, other = cut(image, image + 1, rng)
+        assert torch.equal(one + 1, other)
+        assert one.shape[-2:] == (32, 32)
+        top, left = divmod(int(one[0, 0, 0, 0]), 64)
+        places.add((top % 4, left % 4))
+    assert len(places) == 16  # every phase of AlexNet's stride
+
+
+def test_a_run_ends_with_fewer_but_larger_crops() -> None:
+    assert plan(0.0, 128, 16) == (128, 14, 2)
+    assert plan(LARGER_AFTER, 128, 16) == (192, 7, 1)
+    assert plan(0.0, 48, 1) == (48, 1, 0)
+
+
+def test_crops_are_scaled_and_some_are_of_one_colour() -> None:
+    photograph = torch.arange(300).view(1, 1, 300).expand(3, 260, 300).to(torch.uint8)
+    made = crops([photograph], 40, 128, random.Random(0))
+    slopes = (made[:, 0, 0, 60] - made[:, 0, 0, 59]).abs() * 255
+    assert made.shape == (40, 3, 128, 128)
+    assert int((slopes - 1 < 0.01).sum()) in range(10, 31)
+    assert float(slopes.max()) <= 2.1
+    colours = flat(400, 32, random.Random(1), CPU)
+    assert torch.equal(colours, colours[:, :, :1, :1].expand_as(colours))
+    corner = colours[:, :, 0, 0]
+    assert len({tuple(colour.tolist()) for colour in corner}) > 200
+    grey = (corner.amax(1) - corner.amin(1)) == 0
+    assert int(grey.sum()) in range(100, 180)
+    assert int((corner == 0).all(1).sum()) > 10
+
+
+def test_muon_trains_convolutions_in_place_as_matrices() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 48, 3), nn.Conv2d(48, 32, 1), nn.Conv2d(32, 12, 1))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizers = mixed(Rates(muon=0.1, adamw=0.01), (network, 0.5))
+    muon, rest = optimizers.members["muon0"], optimizers.members["adamw"]
+    assert isinstance(muon, Muon)
+    assert muon.weights == [network[1].weight, network[2].weight]
+    assert sum(len(group["params"]) for group in rest.param_groups) == 6
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for weight in network.parameters():
+        weight.grad = torch.randn_like(weight)
+    optimizers.step(0.5)
+    assert all(weight.grad is None for weight in network.parameters())
+    for index, (wide, tall) in {1: (48, 288), 2: (32, 48)}.items():
+        change = as_matrix(network[index].weight.detach() - before[f"{index}.weight"])
+        assert change.shape == (wide, tall)
+        values = torch.linalg.svdvals(change) / 0.025  # pace 0.5, share 0.5, rate 0.1
+        assert 0.5 < float(values.min()) <= float(values.max()) < 1.4  # an orthogonal matrix, about
+    assert not torch.equal(network[0].weight, before["0.weight"])
+    with pytest.raises(ValueError, match="channels_last"):
+        Muon([nn.Parameter(torch.rand(32, 32, 3, 3))], 0.1)
+
+
+def run_of(folder: Path, module: nn.Module, **options: int) -> Run:
+    settings = RunOptions(folder, folder, 200, None, 4, 0, CPU, **options)
+    return Run("tried", settings, module, Optimizers(adamw=adamw(module.parameters(), 0.1)), {})
+
+
+def test_the_rate_falls_to_zero_and_what_is_not_finite_is_passed_over(tmp_path: Path) -> None:
+    module = nn.Linear(2, 1)
+    run = run_of(tmp_path, module)
+    paces = []
+    for step in run.steps("crops"):
+        paces.append(run.pace)
+        before = module.weight.detach().clone()
+        (module.weight.sum() * (float("nan") if step == 7 else 1)).backward()
+        run.descend(4)
+        assert torch.equal(module.weight, before) == (step == 7)
+        assert module.weight.grad is None
+    assert max(paces) == pytest.approx(0.5, abs=0.02)  # after the warm-up of 100 of these 200 steps
+    assert paces[-1] == pytest.approx(0.005)
+
+
+def test_what_an_earlier_recipe_left_is_not_resumed(tmp_path: Path) -> None:
+    run = run_of(tmp_path, nn.Linear(2, 1))
+    run.save()
+    state = torch.load(run.checkpoint, weights_only=True)
+    state["optimizer"] = state.pop("optimizers")
+    torch.save(state, run.checkpoint)
+    with pytest.raises(InputError, match="earlier recipe"):
+        run_of(tmp_path, nn.Linear(2, 1))
+
+
+def test_the_time_of_each_part_is_told() -> None:
+    timer = Timer(CPU)
+    timer.count(3)
+    with timer("one"):
+        sum(range(100000))
+    with timer("other"):
+        pass
+    assert timer.rate > 0
+    shares = timer.take()
+    assert set(shares) == {"one", "other"}
+    assert 0 <= shares["other"] <= shares["one"] <= 1
+    assert timer.take() == {}
+
+
+def test_the_objective_looks_at_everything(tmp_path: Path) -> None:
+    networks = Networks(outside("perceptual") / "nets.safetensors")
+    options = RunOptions(tmp_path, tmp_path, 10, None, 4, 0, CPU)
+    objective = Objective(networks, options, LossWeights(), adversarial_after=0.5)
+    run = run_of(tmp_path, nn.Linear(2, 1))
+    photographs = torch.cat([images(1, 64, 3), flat(1, 64, random.Random(0), CPU)])
+    made = (photographs + woven(4, 64)).clamp(0, 1)
+    gradient = objective.gradient(run, made, photographs, 1)
+    assert gradient.shape == made.shape
+    assert bool((gradient.flatten(1).abs().sum(1) > 0).all())
+    assert not {"adversary_features", "adversaries"} & set(run.figures)
+    run.step = 150
+    objective.gradient(run, made, photographs, 1)
+    assert {"adversary_features", "adversary_pixels", "adversaries", "dists"} <= set(run.figures)
+    assert not any(parameter.requires_grad for parameter in networks.parameters())
+    blind = Objective(None, options, LossWeights(), adversarial_after=0.0)
+    run.figures.clear()
+    blind.gradient(run, made, photographs, 1)
+    assert set(run.figures) == {"l1", "colour", "pattern"}
