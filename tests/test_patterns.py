@@ -24,7 +24,7 @@ def with_pattern(image: NDArray[np.float64], period: int, rows: bool = True, col
 
 @pytest.fixture(scope="module")
 def soft(sample: Pixels) -> NDArray[np.float64]:
-    """A photograph as a decoder makes it: a little blurred, with other noise; and paler, so that nothing is clipped."""
+    """A photograph as a decoder makes it, a little blurred, with other noise; paler, so that nothing is clipped."""
     rng = np.random.default_rng(0)
     blurred = sum(np.roll(sample, shift, axis).astype(float) for shift in (-1, 0, 1) for axis in (0, 1)) / 6
     return np.asarray(16 + 0.88 * blurred + rng.normal(0, 2, sample.shape))
