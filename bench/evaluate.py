@@ -23,6 +23,7 @@ from torch import Tensor
 from uigc.bench import codecs
 from uigc.bench.codecs import BaselineCodec, Coded, Uigc
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.patterns import PERIODS, woven
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.failures import Failures
@@ -39,7 +40,7 @@ FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "dists")
 
 @dataclass(frozen=True)
 class Record:
-    """Figures of one image; ``bytes`` of the whole file."""
+    """Figures of one image; ``bytes`` of the whole file; ``patterns`` by period, None if the image is too small."""
 
     picture: str
     width: int
@@ -49,6 +50,7 @@ class Record:
     psnr: float
     lpips_alex: float | None
     dists: float | None
+    patterns: dict[str, float] | None
 
 
 class Yardstick:
@@ -72,6 +74,7 @@ class Yardstick:
         if coded.pixels.shape != pixels.shape:
             raise InputError(f"{picture} came back with the shape {coded.pixels.shape} instead of {pixels.shape}.")
         reference, back = to_tensor(pixels), to_tensor(coded.pixels)
+        patterns = woven(coded.pixels, pixels)
         return Record(
             picture,
             width,
@@ -81,6 +84,7 @@ class Yardstick:
             round(min(float(psnr(back, reference)), BEST_PSNR), 4),
             round(float(self._lpips(back, reference)), 5) if self._lpips else None,
             round(self._structure(self._dists, back, reference), 5) if self._dists else None,
+            {str(period): round(value, 4) for period, value in patterns.items()} if patterns else None,
         )
 
     def _structure(self, dists: DISTS, back: Tensor, reference: Tensor) -> float:
@@ -126,6 +130,7 @@ def measure(
             "version": coder.version,
             "setting": setting,
             "means": means(of_setting),
+            "patterns": median_patterns(of_setting),
             "pictures": [asdict(record) for record in of_setting],
         }
         for setting, of_setting in records.items()
@@ -138,13 +143,25 @@ def means(records: list[Record]) -> dict[str, float | None]:
     return {name: None if None in each else round(float(np.mean(each)), 6) for name, each in values.items()}
 
 
+def median_patterns(records: list[Record]) -> dict[str, float] | None:
+    """Return the median over the images at each period; None if all are too small."""
+    measured = [record.patterns for record in records if record.patterns is not None]
+    if not measured:
+        return None
+    return {str(period): round(float(np.median([each[str(period)] for each in measured])), 4) for period in PERIODS}
+
+
 def table(entries: list[dict[str, Any]]) -> str:
     """Return a table for the terminal, one row for each entry."""
-    lines = [f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'DISTS':>8}"]
+    head = f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'DISTS':>8}"
+    lines = [head + "".join(f"{f'weave {period}':>9}" for period in PERIODS)]
     for entry in entries:
         bpp, size, decibel, lpips, dists = (entry["means"][name] for name in FIGURES)
-        perceptual = (f"{value:8.4f}" if value is not None else f"{'-':>8}" for value in (lpips, dists))
-        lines.append(f"{entry['codec']:8}{entry['setting']:12}{bpp:8.4f}{size:9.0f}{decibel:9.2f}{''.join(perceptual)}")
+        row = f"{entry['codec']:8}{entry['setting']:12}{bpp:8.4f}{size:9.0f}{decibel:9.2f}"
+        row += "".join(f"{value:8.4f}" if value is not None else f"{'-':>8}" for value in (lpips, dists))
+        patterns = (entry["patterns"] or {}).get
+        row += "".join(f"{value:9.2f}" if (value := patterns(str(period))) else f"{'-':>9}" for period in PERIODS)
+        lines.append(row)
     return "\n".join(lines)
 
 

@@ -77,7 +77,7 @@ def test_other_codecs_share_the_schema(folder: Path, tmp_path: Path) -> None:
     result = evaluated(folder, "--codec", "webp", "--setting", 5, "--setting", 80, "--json", tmp_path / "out.json")
     low, high = result["entries"]
     assert result["prior"] is None
-    assert set(low) == {"codec", "version", "setting", "means", "pictures"}
+    assert set(low) == {"codec", "version", "setting", "means", "patterns", "pictures"}
     assert low["means"]["bytes"] < high["means"]["bytes"]
     assert low["means"]["psnr"] < high["means"]["psnr"]
     assert (low["setting"], high["setting"]) == ("5", "80")
@@ -98,7 +98,27 @@ def test_equal_images_have_a_finite_figure(sample: np.ndarray) -> None:
     record = Yardstick(None).measure("same", sample, codecs.Coded("all", b"12345678", sample))
     assert record.psnr == 100
     assert record.bytes == 8
-    assert "-" in table([{"codec": "x", "setting": "all", "means": means([record])}])
+    assert record.patterns == {"2": 1.0, "4": 1.0, "8": 1.0, "16": 1.0}
+    assert "-" in table([{"codec": "x", "setting": "all", "means": means([record]), "patterns": None}])
+
+
+def test_patterns_are_those_of_the_images_that_are_large_enough(sample: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(sample).save(tmp_path / "large.png")
+    Image.fromarray(sample[:64, :64]).save(tmp_path / "small.png")
+    (entry,) = measure(
+        [tmp_path / "large.png", tmp_path / "small.png"],
+        codecs.create("jpeg", ["5"], None),
+        Yardstick(None),
+        Failures(""),
+        quiet=True,
+    )
+    large, small = entry["pictures"]
+    assert small["patterns"] is None
+    assert entry["patterns"] == large["patterns"]
+    assert set(large["patterns"]) == {"2", "4", "8", "16"}
+    assert large["patterns"]["8"] != 1
+    assert "weave 8" in table([entry])
+    assert f"{large['patterns']['8']:.2f}" in table([entry])
 
 
 def test_the_command_names_every_coder() -> None:

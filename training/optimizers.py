@@ -1,8 +1,7 @@
 """The optimizers of a module: Muon for its large convolutions and AdamW for the rest, or AdamW alone.
 
 Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by the nearest
-orthogonal matrix, so that all directions of a layer learn equally fast. Half the loss that AdamW leaves after the first
-minutes is gone with it (docs/TRAINING.md).
+orthogonal matrix, so that all directions of a layer learn equally fast. ``docs/TRAINING.md`` compares it with AdamW.
 """
 
 from __future__ import annotations
