@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
 
+from uigc.export.editor import Editor
 from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 
@@ -34,19 +34,19 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
     ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights.
     """
     traced = {node.name: node for node in full.graph.node if node.op_type == "Conv"}
-    constants = {tensor.name: tensor for tensor in half.graph.initializer}
+    editor = Editor(half)
     found = []
     for node in half.graph.node:
-        tensor = constants.get(node.input[1]) if node.name in traced else None
-        if tensor is None or tensor.data_type != TensorProto.FLOAT16:
+        weights = editor.constant_value(node.input[1]) if node.name in traced else None
+        if weights is None or weights.dtype != np.float16:
             continue
-        kernel = numpy_helper.to_array(tensor).astype(np.float32)
-        bias = numpy_helper.to_array(constants[node.input[2]]) if len(node.input) > 2 else None
+        kernel = weights.astype(np.float32)
+        bias = editor.array(node.input[2]) if len(node.input) > 2 else None
         twin = traced[node.name]
         found.append(
             Layer(
                 node.name,
-                tensor.name.removesuffix(".half"),
+                node.input[1].removesuffix(".half"),
                 twin.input[0],
                 twin.output[0],
                 None if bias is None else bias.astype(np.float32),

@@ -15,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from uigc.export import eight_bits
 from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
+from uigc.export.modules.tokenizer import Tokenizer
 from uigc.export.pixel_fp16 import to_fp16
 from uigc.export.proof import Domain, prove_file, token_domain
 from uigc.export.receptive_field import halos
@@ -57,7 +59,7 @@ def write_bundle(
     _check_free(out, force)
     prior = trained.prior.freeze()
     _check_match(tokenizer, prior, trained.tokens)
-    _round_to_half(tokenizer)
+    _round_as_stored(tokenizer)
     out.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -95,13 +97,17 @@ def _check_match(tokenizer: VQTokenizer, prior: Prior, tokens: str | None) -> No
         raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
 
 
-def _round_to_half(module: nn.Module) -> None:
-    """Round the weights of the pixel networks to half precision, in which the bundle stores them.
+def _round_as_stored(tokenizer: VQTokenizer) -> None:
+    """Round the weights of the pixel networks to the precision in which the bundle stores them: half, and 8 bits for
+    the largest of our own decoder, where that moves no pixel by 1/255.
 
     Graphs are then compared with modules that have the stored weights.
     """
-    state = module.state_dict()
-    module.load_state_dict({n: v.half().float() if v.is_floating_point() else v for n, v in state.items()})
+    rounded = {n: v.half().float() if v.is_floating_point() else v for n, v in tokenizer.state_dict().items()}
+    for name, value in rounded.items():
+        if isinstance(tokenizer, Tokenizer) and name.startswith("decoder.") and value.numel() >= eight_bits.SMALLEST:
+            rounded[name] = torch.from_numpy(eight_bits.round_to_eight_bits(value.numpy()))
+    tokenizer.load_state_dict(rounded)
 
 
 class _Export:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import Any
+
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+
+
+def _cast(node: NodeProto, array: Array) -> Array:
+    return array.astype(helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to")))
+
+
+_FOLDED: dict[str, Callable[..., Array]] = {
+    "Cast": _cast,
+    "Sub": lambda node, one, other: one - other,
+    "Mul": lambda node, one, other: one * other,
+}
+"""The operators by which graphs make weights from stored ones, those of matrices aside."""
 
 
 class Editor:
@@ -38,6 +52,15 @@ class Editor:
         """Return the values of an initializer, or None if the tensor is computed."""
         tensor = self.constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def constant_value(self, name: str) -> Array | None:
+        """Return the values of an initializer, or of a tensor that nodes of :data:`_FOLDED` compute from some."""
+        node = self.producers.get(name)
+        if node is None or node.op_type not in _FOLDED:
+            return self.array(name)
+        operands = [self.constant_value(each) for each in node.input]
+        known = [operand for operand in operands if operand is not None]
+        return _FOLDED[node.op_type](node, *known) if len(known) == len(operands) else None
 
     def finish(self) -> onnx.ModelProto:
         """Return the graph with the new nodes, without nodes and initializers that no output depends on."""

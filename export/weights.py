@@ -1,7 +1,8 @@
 """Share one safetensors file among all graphs: initializers become external data at their offsets in that file.
 
 Large tensors that half precision holds exactly are stored in it and cast back in the graph, where a provider folds the
-cast when it loads the graph. Equal tensors are stored once, under their names in the PyTorch module.
+cast when it loads the graph; the largest that 8 bits hold are stored in these. Equal tensors are stored once, under
+their names in the PyTorch module.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save
 
+from uigc.export import eight_bits
 from uigc.export.editor import Array
+from uigc.export.eight_bits import SCALE_SUFFIX
 from uigc.runtime.bundle.manifest import WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
 
@@ -25,10 +28,12 @@ _ONNX_TYPES = {
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
 }
 INT8_PREFIX = "int8."
 """Prefix of quantized weights. They are not among the weights that make the prior's id, which begin with ``prior.``."""
+_OFFSET = "eight_bits.offset"
 
 
 def compact(array: Array) -> Array:
@@ -47,7 +52,7 @@ class WeightStore:
         self.parameters = frozenset(parameters)
         self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         for name, array in parameters.items():
-            self.tensors[name] = compact(np.ascontiguousarray(array))
+            self._put(name, array)
             self._names.setdefault(self._key(array), name)
 
     @staticmethod
@@ -75,8 +80,15 @@ class WeightStore:
         if found:
             return found
         self._names[self._key(array)] = name
-        self.tensors[name] = compact(np.ascontiguousarray(array))
+        self._put(name, array)
         return name, False
+
+    def _put(self, name: str, array: Array) -> None:
+        parts = eight_bits.split(array) if array.size >= eight_bits.SMALLEST else None
+        if parts is None:
+            self.tensors[name] = compact(np.ascontiguousarray(array))
+        else:
+            self.tensors[name], self.tensors[name + SCALE_SUFFIX] = parts
 
     def serialize(self) -> bytes:
         return save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()})
@@ -121,8 +133,10 @@ def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> 
         source = f"{stored}.stored"
         if source not in loaded:
             loaded.add(source)
-            kept.append(_external(source, stored, tensor))
+            kept += _sources(source, stored, store)
         conversions += _convert(source, initializer.name, str(array.dtype), tensor, transposed)
+    if any(node.op_type == "Sub" for node in conversions):
+        kept.append(numpy_helper.from_array(np.float32(eight_bits.OFFSET), _OFFSET))
     nodes = [*conversions, *graph.node]
     del graph.initializer[:]
     del graph.node[:]
@@ -130,17 +144,30 @@ def externalize(model: onnx.ModelProto, graph_name: str, store: WeightStore) -> 
     graph.node.extend(nodes)
 
 
+def _sources(source: str, stored: str, store: WeightStore) -> list[TensorProto]:
+    """Return a stored tensor as the initializer ``source``, and its scales if it has any."""
+    tensors = [_external(source, stored, store.tensors[stored])]
+    if store.tensors[stored].dtype == np.uint8:
+        scales = stored + SCALE_SUFFIX
+        tensors.append(_external(source + SCALE_SUFFIX, scales, store.tensors[scales]))
+    return tensors
+
+
 def _convert(source: str, name: str, dtype: str, tensor: Array, transposed: bool) -> list[onnx.NodeProto]:
     """Return nodes that make ``name`` from the stored tensor; a provider folds them when it loads the graph."""
-    steps: list[tuple[str, dict[str, object]]] = []
-    if str(tensor.dtype) != dtype:
-        steps.append(("Cast", {"to": _ONNX_TYPES[dtype]}))
+    steps: list[tuple[str, list[str], dict[str, object]]] = []
+    current_type = str(tensor.dtype)
+    if current_type == "uint8":
+        steps += [("Cast", [], {"to": TensorProto.FLOAT}), ("Sub", [_OFFSET], {}), ("Mul", [source + SCALE_SUFFIX], {})]
+        current_type = "float32"
+    if current_type != dtype:
+        steps.append(("Cast", [], {"to": _ONNX_TYPES[dtype]}))
     if transposed:
-        steps.append(("Transpose", {"perm": [1, 0]}))
+        steps.append(("Transpose", [], {"perm": [1, 0]}))
     nodes, current = [], source
-    for index, (operator, attributes) in enumerate(steps):
+    for index, (operator, others, attributes) in enumerate(steps):
         target = name if index == len(steps) - 1 else f"{name}.{operator}"
-        nodes.append(onnx.helper.make_node(operator, [current], [target], **attributes))
+        nodes.append(onnx.helper.make_node(operator, [current, *others], [target], **attributes))
         current = target
     return nodes
 

@@ -174,6 +174,17 @@ def test_checkpoints_load_as_saved(tmp_path: Path) -> None:
     assert TokenizerConfig.from_json(json.loads(json.dumps(tokenizer.config.to_json()))) == tokenizer.config
 
 
+def test_configurations_of_earlier_files_load() -> None:
+    """Until decoders had widths of their own, `widths` were those of both networks."""
+    earlier = json.loads((Path(__file__).parent / "earlier" / "bundle-unsealed.json").read_text())["tokenizer"]
+    config = TokenizerConfig.from_json(earlier)
+    assert config == TokenizerConfig(256, 12, (96, 192, 256), (1, 2, 3), (96, 192, 256), (2, 3, 4))
+    assert (config.shuffle, TokenizerConfig().shuffle) == (4, 2)
+    for wrong in ({"decoder_widths": (8, 8)}, {"decoder_blocks": (1, 1, 1)}, {"encoder_widths": (8, 8)}):
+        with pytest.raises(InputError, match="blocks; give"):
+            TokenizerConfig(**wrong)
+
+
 @pytest.mark.parametrize(("part", "limit"), [("encoder", 25e9), ("decoder", 40e9)])
 def test_the_default_networks_keep_their_budget(part: str, limit: float) -> None:
     """Count the multiply-accumulates of the convolutions for a 768x512 image."""

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.tiny import tiny_modules
+from tests.support.tiny import QUARTER_TOKENIZER, TINY_TOKENIZER, tiny_modules
 from uigc.bench import tiles as bench
+from uigc.export.modules.tokenizer import TokenizerConfig
 from uigc.export.receptive_field import halos
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
@@ -45,11 +46,12 @@ def test_tiles_cover_a_grid_once_within_the_limit() -> None:
         assert (len(parts) > 1) == (height * width > most)
 
 
-def test_the_halo_is_how_far_the_networks_look() -> None:
+@pytest.mark.parametrize("config", [TINY_TOKENIZER, QUARTER_TOKENIZER], ids=["half", "quarter"])
+def test_the_halo_is_how_far_the_networks_look(config: TokenizerConfig) -> None:
     """One conv of the tiny decoder sees one token each way at 1/16, two of a block two; half and a quarter beyond."""
-    tokenizer, _ = tiny_modules(0)
+    tokenizer, _ = tiny_modules(0, config)
     found = halos(tokenizer)
-    assert found["decoder"] == 5  # 1 + 2 tokens, 2 halves, 3 quarters: 4.75
+    assert found["decoder"] == 5  # 1 + 2 tokens, 2 halves, 2 quarters, 3 eighths: 4.875; or 3 quarters: 4.75
     assert 3 <= found["encoder"] <= 5
     tokenizer.decoder.layers.append(torch.nn.GroupNorm(1, 3))
     assert halos(tokenizer)["decoder"] is None

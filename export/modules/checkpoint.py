@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from uigc.export.eight_bits import read
 from uigc.export.modules import dyadic, floating
 from uigc.export.modules.interface import Config, VQTokenizer
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
@@ -85,12 +86,10 @@ def load_tokenizer(folder: Path) -> VQTokenizer:
 def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
     """Load the tokenizer of a bundle, which has no running sums: they start again from its codewords."""
     tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
-    names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX)]
-    state = {
-        name.removeprefix(TOKENIZER_PREFIX): torch.from_numpy(bundle.weights.read(name).astype("float32"))
-        for name in names
-    }
-    tokenizer.load_state_dict({**tokenizer.state_dict(), **state})
+    own = tokenizer.state_dict()
+    names = {f"{TOKENIZER_PREFIX}{name}": name for name in own}
+    state = {names[name]: torch.from_numpy(read(bundle.weights, name)) for name in bundle.weights if name in names}
+    tokenizer.load_state_dict({**own, **state})
     if isinstance(tokenizer, Tokenizer):
         tokenizer.quantizer.sums.copy_(tokenizer.quantizer.words)
         tokenizer.quantizer.fitted.fill_(True)

@@ -13,13 +13,15 @@ from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.codec import Codec
 from uigc.runtime.format.schedule import quincunx
 
-TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 16), (1, 1, 1))
+TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 8, 16), (1, 1, 1, 1))
+QUARTER_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 16), (1, 1, 1))
+"""Its decoder's finest stage is at a quarter of the resolution, as in earlier bundles."""
 TINY_PRIOR = PriorConfig(codebook=16, width=16, layers=2, heads=2, expansion=2, window=8)
 
 
-def tiny_modules(seed: int) -> tuple[Tokenizer, TrainedPrior]:
+def tiny_modules(seed: int, config: TokenizerConfig = TINY_TOKENIZER) -> tuple[Tokenizer, TrainedPrior]:
     torch.manual_seed(seed)
-    tokenizer = Tokenizer(TINY_TOKENIZER).eval()
+    tokenizer = Tokenizer(config).eval()
     tokenizer.quantizer.fitted.fill_(True)
     prior = Prior(TINY_PRIOR, quincunx())
     torch.nn.init.normal_(prior.head.weight, std=TINY_PRIOR.width**-0.5)  # as of one that has learned

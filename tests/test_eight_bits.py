@@ -1,0 +1,72 @@
+"""Weights in 8 bits: what is stored is exactly what every precision of a graph computes with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from tests.support.tiny import QUARTER_TOKENIZER, TINY_TOKENIZER, tiny_modules
+from uigc.calibration.graph import Scales, quantize
+from uigc.calibration.layers import layers
+from uigc.calibration.store import integer_convolutions
+from uigc.export import bundle, eight_bits
+from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.export.trace import specs
+from uigc.runtime.bundle.safetensors import TensorFile
+
+RNG = np.random.default_rng(3)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def test_rounded_weights_split_exactly_and_stay(tmp_path: Path) -> None:
+    weights = normal(40, 6, 3, 3) * np.logspace(-6, 2, 40, dtype=np.float32)[:, None, None, None]
+    weights[7] = 0
+    assert eight_bits.split(weights) is None
+    rounded = eight_bits.round_to_eight_bits(weights)
+    parts = eight_bits.split(rounded)
+    assert parts is not None
+    assert np.array_equal(eight_bits.round_to_eight_bits(rounded), rounded)
+    assert np.array_equal(rounded.astype(np.float16).astype(np.float32), rounded)
+    save_file({"w": parts[0], "w.scale": parts[1], "half": weights.astype(np.float16)}, tmp_path / "file")
+    file = TensorFile(tmp_path / "file")
+    assert np.array_equal(eight_bits.read(file, "w"), rounded)
+    assert np.array_equal(eight_bits.read(file, "half"), weights.astype(np.float16).astype(np.float32))
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    # Half a step of at most largest / 112, but for numbers so small that half precision is coarser.
+    assert (np.abs(rounded - weights) <= np.maximum(largest / 112 / 2, 2.0**-22)).all()
+
+
+@pytest.mark.parametrize("config", [TINY_TOKENIZER, QUARTER_TOKENIZER], ids=["half", "quarter"])
+def test_graphs_read_eight_bits_as_their_modules_do(
+    config: TokenizerConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export a decoder whose convolutions are all stored in 8 bits; the exporter compares it with its module."""
+    monkeypatch.setattr(eight_bits, "SMALLEST", 64)
+    tokenizer, trained = tiny_modules(4, config)
+    before = tokenizer.decoder.layers[0].weight.detach().clone()
+    bundle._round_as_stored(tokenizer)
+    assert 0 < (tokenizer.decoder.layers[0].weight - before).abs().max() < before.abs().max() / 64
+    export = bundle._Export(tokenizer, trained.prior, trained.mask_table.numpy(), tmp_path, [], lambda text: None)
+    spec = specs(tokenizer, trained.prior)[-1]
+    models = export._trace(spec)
+    (tmp_path / "weights.safetensors").write_bytes(export.store.serialize())
+    file = TensorFile(tmp_path / "weights.safetensors")
+    assert set(export._save(spec, models, file, "")) == {"fp32", "fp16"}
+    convolutions = {f"decoder.{n}": m for n, m in tokenizer.decoder.named_modules() if isinstance(m, torch.nn.Conv2d)}
+    for name, module in convolutions.items():
+        assert file.read(f"tokenizer.{name}.weight").dtype == np.uint8
+        assert np.array_equal(eight_bits.read(file, f"tokenizer.{name}.weight"), module.weight.detach().numpy())
+    full, half = (onnx.load(tmp_path / f"decoder.{precision}.onnx") for precision in ("fp32", "fp16"))
+    found = layers(full, half)
+    assert {layer.weight for layer in found} == {f"tokenizer.{name}.weight" for name in convolutions}
+    chosen = {layer.name: Scales(0.05, 0.05, layer.weight_scales) for layer in found}
+    onnx.save(quantize(onnx.load(tmp_path / "decoder.fp16.onnx", load_external_data=False), chosen), tmp_path / "int8")
+    assert integer_convolutions(tmp_path / "int8") == len(found)
