@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uigc.engines import build, device, sidecar
 from uigc.engines.backend import Backend
-from uigc.engines.plan_census import share, shares
+from uigc.engines.plan_census import UNKNOWN, share, shares
 from uigc.engines.precision import resolve
 from uigc.engines.profile import Profile
 from uigc.engines.sidecar import Sidecar
@@ -116,7 +116,7 @@ class _Clock:
 
 def table(engines: Iterable[Sidecar]) -> str:
     """Return a table, one row for each engine: size, time to build, shares of its products."""
-    kinds = ("int8", "fp16", "tf32", "fp32", "unknown")
+    kinds = ("int8", "fp16", "tf32", "fp32", UNKNOWN)
     lines = [f"{'engine':10}{'precision':>10}{'MB':>8}{'build s':>9}" + "".join(f"{kind:>9}" for kind in kinds)]
     for made in engines:
         cells = "".join(f"{share(made.products, kind):>9.0%}" for kind in kinds)

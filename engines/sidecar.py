@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from uigc.runtime.bundle import manifest as layout
-from uigc.runtime.errors import BundleError, EngineError
+from uigc.runtime.bundle.graph_entry import GraphEntry
+from uigc.runtime.errors import EngineError
 from uigc.runtime.io.atomic import replace as replace_file
 
 FORMAT = "uigc-engine"
@@ -32,16 +33,11 @@ class Source:
     prior: str
 
 
-def describe(path: Path) -> tuple[Source, dict[str, Any]]:
-    """Return the source of an ONNX file from the manifest beside it, and its proof (empty for pixel networks). Whoever
-    loaded the bundle has compared manifest and files."""
-    manifest = layout.read(path.parent)
-    for graph, entry in manifest["graphs"].items():
-        for precision, variant in entry["precisions"].items():
-            if variant["file"] == path.name:
-                hashes = variant["sha256"], manifest["weights"]["sha256"]
-                return Source(graph, precision, *hashes, manifest["prior"]["id"]), variant.get("proof", {})
-    raise BundleError(f"{path.name} is not a graph of the bundle {path.parent}; give one that its manifest lists.")
+def source_of(entry: GraphEntry) -> Source:
+    """Return the source that an ONNX file of a bundle is."""
+    manifest = entry.manifest
+    hashes = entry.sha256, manifest["weights"]["sha256"]
+    return Source(entry.graph, entry.precision, *hashes, manifest["prior"]["id"])
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,14 @@ class ProviderOptions:
 
     ``threads``: threads of each graph, None for the provider's choice.
     ``optimization``: how far the provider may rewrite the graph, one of :data:`OPTIMIZATIONS`.
+    ``device``: which of several GPUs runs it, from 0 on, in the order of CUDA.
+    ``ahead``: compile all kernels before the first run, where a provider would compile the best ones in the background.
     """
 
     threads: int | None = None
     optimization: str = "all"
+    device: int = 0
+    ahead: bool = False
 
 
 class Graph(Timed, ABC):
