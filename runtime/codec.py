@@ -43,9 +43,11 @@ def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
     return Codec(bundle, **arguments)
 
 
-def _check_arguments(optimization: str, **counts: int | None) -> None:
+def _check_arguments(optimization: str, device: int, **counts: int | None) -> None:
     if optimization not in OPTIMIZATIONS:
         raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
+    if not isinstance(device, int) or device < 0:
+        raise UsageError(f"device is {device!r}, and a whole number from 0 on is needed; give one, or leave it out.")
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} is {value!r}, and a whole number from 1 on is needed; give one, or leave it out.")
@@ -74,6 +76,7 @@ class Codec:
     * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
       --tune``).
     * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
+    * ``device``: which of several GPUs runs the graphs, from 0 on, for a provider that runs on one.
     * ``max_pixels``: refuse larger images; None for 2^28, or 2^22 if the tokenizer looks at the whole image.
     * ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
       identical symbols.
@@ -94,23 +97,25 @@ class Codec:
         threads: int | None = None,
         optimization: str = "all",
         engines: Path | str | None = None,
+        device: int = 0,
         max_pixels: int | None = None,
         max_memory: int = DEFAULT_MEMORY,
         read_back: bool | None = None,
     ) -> None:
-        _check_arguments(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
+        _check_arguments(optimization, device, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self._provider = provider
         self._arguments = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
-            "optimization": optimization, "engines": engines, "max_pixels": max_pixels, "max_memory": max_memory,
-            "read_back": read_back,
+            "optimization": optimization, "engines": engines, "device": device, "max_pixels": max_pixels,
+            "max_memory": max_memory, "read_back": read_back,
         }  # fmt: skip
         self.limits = Limits(self.bundle.local, max_pixels)
         runner = providers.find(provider, None if engines is None else Path(engines))
+        providers.check_device(runner, device)
         self._max_batch = runner.batch
-        self._choose_precisions(runner, provider, precision, pixel_precision)
-        options = ProviderOptions(threads, optimization)
+        self._choose_precisions(runner, device, precision, pixel_precision)
+        options = ProviderOptions(threads, optimization, device)
         self._graphs = GraphLoader(partial(self._load, runner, options))
         self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
         opened, largest = self.bundle, tokens_within(max_memory)
@@ -134,9 +139,10 @@ class Codec:
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.bundle.path, self._arguments)
 
-    def _choose_precisions(self, runner: Provider, name: str, prior: str | None, pixels: str | None) -> None:
+    def _choose_precisions(self, runner: Provider, device: int, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
-        best, stages, pixel_graphs = partial(preferred, self.bundle, name), ["stage0"], ["encoder", "decoder"]
+        best = partial(preferred, self.bundle, runner.measured_as(device))
+        stages, pixel_graphs = ["stage0"], ["encoder", "decoder"]
         offered = best("precision", runner.precisions, stages)
         self.precision = self.bundle.choose(stages, prior, offered)
         offered = best("pixel_precision", runner.pixel_precisions, pixel_graphs)

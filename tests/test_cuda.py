@@ -60,9 +60,7 @@ def wheel(offers: str = cuda.PROVIDER, preloading: str = "", fails: str = "") ->
     )
 
 
-NO_CUDNN = (
-    "cuDNN is unavailable: dlopen failed for libcudnn.so: libcudnn.so: cannot open shared object"
-)
+NO_CUDNN = "cuDNN is unavailable: dlopen failed for libcudnn.so: libcudnn.so: cannot open shared object"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,16 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_device_of_a_provider_without_any(tiny: Codec) -> None:
     with pytest.raises(UsageError, match="'cpu' runs on no GPU, and device 1 was asked for"):
-        CPU.load(tiny.bundle.graph("stage0"), ProviderOptions(device=1))
+        Codec(tiny.bundle, device=1)
+    with pytest.raises(UsageError, match="device is -1, and a whole number from 0 on is needed"):
+        Codec(tiny.bundle, device=-1)
+
+
+def test_measurements_are_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uigc.runtime.providers.base.gpu_names", lambda: ("GeForce", "H100"))
+    assert CPU.measured_as(0) == "cpu"
+    assert [CUDA.measured_as(device) for device in range(2)] == ["cuda on GeForce", "cuda on H100"]
+    assert CUDA.measured_as(2) == "cuda on an unknown GPU"
 
 
 def test_the_first_graph_is_a_convolution() -> None:

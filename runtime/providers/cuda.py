@@ -70,7 +70,7 @@ def _missing(library: str) -> str:
     return f"a library of CUDA is missing ({library}); install it with: pip install 'uigc[gpu]'"
 
 
-def check_device(index: int) -> None:
+def check_index(index: int) -> None:
     """Raise a :class:`ProviderError` if there is no GPU of that number."""
     if index and index >= len(gpu_names()):
         raise ProviderError(

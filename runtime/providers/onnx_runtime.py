@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.errors import ProviderError, UsageError
+from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
@@ -146,18 +146,16 @@ class OnnxRuntime(Provider):
                 f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "
                 f"onnxruntime and install uigc[{self.extra}] on a machine that has the device, or use another provider."
             )
-        reason = cuda.problem() if self._on_gpu else None
+        reason = cuda.problem() if self.on_gpu else None
         return f"The provider {self.name!r} cannot start here: {reason}." if reason else None
 
     @property
-    def _on_gpu(self) -> bool:
+    def on_gpu(self) -> bool:
         return self.execution_provider == cuda.PROVIDER
 
     def load(self, path: Path, options: ProviderOptions) -> Graph:
-        if self._on_gpu:
-            cuda.check_device(options.device)
-        elif options.device:
-            raise UsageError(f"The provider {self.name!r} runs on no GPU, and device {options.device} was asked for.")
+        if self.on_gpu:
+            cuda.check_index(options.device)
         device = self.device
         if device is None:
             return _Guarded(_PlainSession(self._session(path, options)), self.name)
@@ -177,7 +175,7 @@ class OnnxRuntime(Provider):
         onnxruntime = import_onnxruntime()
         settings = self._settings(options, sizes or {})
         chosen: dict[str, str] = {}
-        if self._on_gpu:
+        if self.on_gpu:
             cuda.load_libraries()
             chosen = cuda.session_options(graph_entry(path), options.device, self.captured)
         try:
