@@ -43,11 +43,9 @@ def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
     return Codec(bundle, **arguments)
 
 
-def _check_arguments(optimization: str, device: int, **counts: int | None) -> None:
+def _check_arguments(optimization: str, **counts: int | None) -> None:
     if optimization not in OPTIMIZATIONS:
         raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
-    if not isinstance(device, int) or device < 0:
-        raise UsageError(f"device is {device!r}, and a whole number from 0 on is needed; give one, or leave it out.")
     for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or value < 1):
             raise UsageError(f"{name} is {value!r}, and a whole number from 1 on is needed; give one, or leave it out.")
@@ -102,7 +100,7 @@ class Codec:
         max_memory: int = DEFAULT_MEMORY,
         read_back: bool | None = None,
     ) -> None:
-        _check_arguments(optimization, device, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
+        _check_arguments(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self._provider = provider
         self._arguments = {
@@ -143,8 +141,7 @@ class Codec:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
         best = partial(preferred, self.bundle, runner.measured_as(device))
         stages, pixel_graphs = ["stage0"], ["encoder", "decoder"]
-        offered = best("precision", runner.precisions, stages)
-        self.precision = self.bundle.choose(stages, prior, offered)
+        self.precision = self.bundle.choose(stages, prior, best("precision", runner.precisions, stages))
         offered = best("pixel_precision", runner.pixel_precisions, pixel_graphs)
         self.pixel_precision = self.bundle.choose(pixel_graphs, pixels, offered)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support import fake_gpu
+from tests.support.engine_folder import fill
 from uigc.engines import backend, engine_set, sidecar
-from uigc.engines.profile import Profile
 from uigc.engines.provider import FOLDER, TensorRT
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
@@ -32,22 +32,7 @@ from uigc.runtime.progress import silent
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
 
-SIZE = "96x64"
 STAGES = tuple(f"stage{stage}" for stage in range(6))
-
-
-def fill(
-    folder: Path, bundle: Path, precision: str = "mixed", name: str = "tensorrt-rtx", **order: object
-) -> list[bool]:
-    """Build engines as ``uigc build`` does; which of them were new."""
-    profiles = Profile.parse(str(order.pop("size", SIZE)), int(str(order.pop("batch", 1))))
-    wanted = engine_set.Order(precision, (profiles,), **order)  # type: ignore[arg-type]
-    return [
-        fresh
-        for _, fresh in engine_set.build_missing(
-            Bundle.load(bundle), backend.find(name), wanted, folder, lambda text: None
-        )
-    ]
 
 
 @pytest.fixture
@@ -169,29 +154,6 @@ def test_wrong_target(folder: Path, tiny_path: Path, trt: fake_gpu.TensorRT) -> 
     assert "was built for sm86, sm89, sm120, and this GPU is sm90" in text
 
 
-def test_another_model_of_the_same_target(monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path) -> None:
-    fake_gpu.install(monkeypatch, "tensorrt", devices=2, models=(b"H100 PCIe", b"H100 SXM"))
-    fill(tmp_path, tiny_path, name="tensorrt")
-    assert sidecar.Sidecar.read(tmp_path / "stage0.int8.engine").gpu == "H100 PCIe"
-    path = tiny_path / "stage0.int8.onnx"
-    TensorRT("tensorrt", tmp_path).load(path, ProviderOptions()).close()
-    with pytest.raises(EngineError, match="on H100 PCIe, whose kernels it timed, and this GPU is H100 SXM; build it"):
-        TensorRT("tensorrt", tmp_path).load(path, ProviderOptions(device=1))
-    with pytest.raises(ProviderError, match="Device 2 was asked for, and this machine has 2 GPUs"):
-        TensorRT("tensorrt", tmp_path).load(path, ProviderOptions(device=2))
-
-
-def test_a_codec_on_the_second_gpu(monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path) -> None:
-    """In threads that begin with the first."""
-    trt = fake_gpu.install(monkeypatch, devices=2)
-    fill(tmp_path, tiny_path)
-    images = [np.random.default_rng(seed).integers(0, 256, (64, 96, 3), dtype=np.uint8) for seed in range(4)]
-    with Codec(tiny_path, provider="tensorrt-rtx", engines=tmp_path, device=1) as codec:
-        files = list(codec.compress_many(images, jobs=2))
-        assert {stream.device for stream in trt.cuda.streams.values()} == {1}
-    assert files == [Codec(tiny_path, pixel_precision="fp16").compress(image) for image in images]
-
-
 def test_wrong_graph(folder: Path, tiny_path: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_path, tmp_path / "other")
     manifest = json.loads((other / "manifest.json").read_text())
@@ -295,17 +257,6 @@ def test_what_is_built_is_what_was_asked_for(trt: fake_gpu.TensorRT, tiny_path: 
     with pytest.raises(EngineError, match=r"could not build decoder in fp16: Myelin \(FP32 GEMM is not supported\.\);"):
         fill(tmp_path, tiny_path, graphs=("decoder",))
     assert not list(tmp_path.iterdir())
-
-
-def test_what_is_not_told_is_kept_with_a_warning(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: Path) -> None:
-    trt.builds, said = "unheard_of", list[str]()
-    order = engine_set.Order("mixed", (Profile.parse(SIZE),), graphs=("decoder",))
-    list(engine_set.build_missing(Bundle.load(tiny_path), backend.find("tensorrt-rtx"), order, tmp_path, said.append))
-    assert "decoder fp16: warning: decoder was asked for in fp16" in said[-1]
-    found = sidecar.Sidecar.read(tmp_path / "decoder.fp16.engine")
-    assert found.warning in said[-1]
-    assert list(found.products) == ["unknown"]
-    TensorRT("tensorrt-rtx", tmp_path).load(tiny_path / "decoder.fp16.onnx", ProviderOptions()).close()
 
 
 def test_orders_that_cannot_be_filled(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: Path) -> None:

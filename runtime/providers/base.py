@@ -148,7 +148,9 @@ def find(name: str, engines: Path | None = None) -> Provider:
 
 
 def check_device(provider: Provider, device: int) -> None:
-    """Raise a :class:`UsageError` for a device of a provider that runs on none."""
+    """Raise a :class:`UsageError` for what is no number of a device, and for a provider that runs on none."""
+    if not isinstance(device, int) or device < 0:
+        raise UsageError(f"device is {device!r}, and a whole number from 0 on is needed; give one, or leave it out.")
     if device and not provider.on_gpu:
         raise UsageError(
             f"The provider {provider.name!r} runs on no GPU, and device {device} was asked for; leave it out."
