@@ -27,9 +27,14 @@ class Log:
 
     errors: list[str] = field(default_factory=list)
 
-    def last(self) -> str:
-        """Return the first line of the latest error, for a sentence."""
-        return self.errors[-1].strip().splitlines()[0].rstrip(".") if self.errors else "it gave no reason"
+    def take(self) -> str:
+        """Return the first line of the first error since the last call, for a sentence; forget all.
+
+        One failure logs a chain of errors, of which the first names the cause and the last is the most general.
+        """
+        errors, self.errors = self.errors, []
+        lines = [error.strip() for error in errors if error.strip()]
+        return lines[0].splitlines()[0].rstrip(".") if lines else "it gave no reason"
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class Backend:
 
     def checked(self, value: Any, what: str, remedy: str = REMEDY) -> Any:
         """Return ``value``; raises an :class:`EngineError` if it is None or False, which is how TensorRT fails."""
+        reason = self.log.take()
         if value is None or value is False:
-            raise EngineError(f"{self.name} {self.version} could not {what}: {self.log.last()}; {remedy}.")
+            raise EngineError(f"{self.name} {self.version} could not {what}: {reason}; {remedy}.")
         return value
 
     def made(self, make: Callable[[], Any], what: str, remedy: str = REMEDY) -> Any:

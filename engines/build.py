@@ -12,8 +12,9 @@ from typing import Any
 from uigc.engines import inspector, plan_census, precision
 from uigc.engines.backend import Backend
 from uigc.engines.profile import Profile, Shape
-from uigc.engines.sidecar import Sidecar, describe
+from uigc.engines.sidecar import Sidecar, source_of
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.graph_entry import graph_entry, tf32_is_exact
 from uigc.runtime.errors import EngineError
 from uigc.runtime.io.atomic import replace as replace_file
 
@@ -23,16 +24,22 @@ REMEDY = "build it in another precision, for another target, or see docs/ENGINES
 def options(proof: dict[str, Any]) -> dict[str, Any]:
     """Return the builder's options besides targets and profiles. TF32 is cleared unless the graph has a proof by which
     it rounds nothing; types are the graph's own."""
-    return {"typed": "strongly", "tf32": precision.tf32_is_exact(proof), "verbosity": "detailed"}
+    return {"typed": "strongly", "tf32": tf32_is_exact(proof), "verbosity": "detailed"}
 
 
 def describe_engine(
-    bundle: Bundle, backend: Backend, graph: str, chosen: str, targets: tuple[str, ...], profiles: Iterable[Profile]
+    bundle: Bundle,
+    backend: Backend,
+    graph: str,
+    chosen: str,
+    targets: tuple[str, ...],
+    profiles: Iterable[Profile],
+    gpu: str = "",
 ) -> Sidecar:
     """Return the sidecar of an engine that is yet to be built: everything that identifies it."""
-    source, proof = describe(bundle.graph(graph, chosen))
+    entry = graph_entry(bundle.graph(graph, chosen))
     described = tuple(asdict(profile) for profile in profiles)
-    return Sidecar(source, backend.name, backend.version, targets, described, options(proof))
+    return Sidecar(source_of(entry), backend.name, backend.version, targets, gpu, described, options(entry.proof))
 
 
 def build(
@@ -41,7 +48,7 @@ def build(
     """The plan of what ``sidecar`` describes, and the sidecar completed with what was built; nothing is written but
     the timing ``cache``, where TensorRT times kernels.
 
-    Raises :class:`EngineError` if TensorRT refuses, or built another precision than was asked for.
+    Raises :class:`EngineError` if TensorRT refuses, or shows that it built another precision than was asked for.
     """
     source, trt = sidecar.source, backend.trt
     began = time.perf_counter()
@@ -58,10 +65,11 @@ def build(
         timings = bytes(config.get_timing_cache().serialize())
         replace_file(cache, lambda part: part.write_bytes(timings))
     counts = _census(backend, blob, _products(trt, network), len(shapes), sidecar.options["tf32"])
-    precision.check(source.graph, source.precision, counts)
+    warning = precision.check(source.graph, source.precision, counts)
     return blob, replace(
         sidecar,
         products=counts,
+        warning=warning or "",
         plan_bytes=len(blob),
         plan_sha256=hashlib.sha256(blob).hexdigest(),
         seconds=round(time.perf_counter() - began, 2),
@@ -76,7 +84,7 @@ def _parsed(backend: Backend, builder: Any, path: Path) -> tuple[Any, Any]:
     parser = backend.checked(trt.OnnxParser(network, backend.logger), "start its parser")
     if not parser.parse_from_file(str(path)):
         faults = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        reason = faults[0].strip().splitlines()[0] if faults and faults[0].strip() else backend.log.last()
+        reason = faults[0].strip().splitlines()[0] if faults and faults[0].strip() else backend.log.take()
         raise EngineError(f"{backend.name} {backend.version} could not parse {path.name}: {reason}; {REMEDY}.")
     return network, parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from uigc.runtime.cli.arguments import index
 from uigc.runtime.cli.command import Command
 from uigc.runtime.io.streams import note, show
 
@@ -25,6 +26,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", metavar="N", type=int, default=1, help="most images at once (default: 1)")
     text = "encoder, stage0 ... or decoder; may be given several times (default: all)"
     parser.add_argument("--graph", metavar="NAME", action="append", default=[], help=text)
+    text = "which of several GPUs builds, for tensorrt (default: 0)"
+    parser.add_argument("--device", metavar="N", type=index, default=0, help=text)
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the engines")
     parser.add_argument("--force", action="store_true", help="build again what is there already")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -36,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     profiles = [profile.Profile.parse(text, arguments.batch) for text in arguments.profile or [profile.DEFAULT]]
     targets = tuple(name.strip().lower() for name in arguments.target.split(",") if name.strip())
-    order = engine_set.Order(arguments.precision, tuple(profiles), targets, tuple(arguments.graph))
+    order = engine_set.Order(arguments.precision, tuple(profiles), targets, tuple(arguments.graph), arguments.device)
     found = backend.find(arguments.backend)
 
     def say(text: str) -> None:

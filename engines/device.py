@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.errors import ProviderError
@@ -16,12 +19,32 @@ from uigc.runtime.errors import ProviderError
 MODULE = "cuda.bindings.runtime"
 
 
-class Cuda:
-    """The few calls that an engine needs, on the current device. Handles and addresses are integers or the package's
-    own objects, and belong to the caller; each has its counterpart that ends it."""
+@dataclass(frozen=True)
+class PinnedMemory:
+    """Memory of the host that the device copies from and to by itself, while the host does something else."""
 
-    def __init__(self) -> None:
+    address: int
+    size: int
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the beginning of the memory as an array, which must not be used once the memory is freed."""
+        count = math.prod(shape)
+        assert count * dtype.itemsize <= self.size
+        memory: Any = (ctypes.c_char * self.size).from_address(self.address)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
+
+
+class Cuda:
+    """The few calls that an engine needs, on the device of that index. Handles and addresses are integers or the
+    package's own objects, and belong to the caller; each has its counterpart that ends it."""
+
+    def __init__(self, index: int = 0) -> None:
         self.runtime: Any = importlib.import_module(MODULE)
+        self.index = index
+
+    def select(self) -> None:
+        """Make the device the one that this thread uses: every thread begins with the first."""
+        self.call("cudaSetDevice", self.index)
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function and return its results without the status.
@@ -30,6 +53,8 @@ class Cuda:
         """
         status, *values = getattr(self.runtime, name)(*arguments)
         if int(status) != 0:
+            # An error that is not taken is found by whoever asks next, such as TensorRT, and taken for its own.
+            self.runtime.cudaGetLastError()
             raise ProviderError(
                 f"{name} failed with {self.describe(status)}; check the GPU with nvidia-smi, and if memory ran out, "
                 "scale the image down."
@@ -43,14 +68,20 @@ class Cuda:
     def target(self) -> str:
         """Return the GPU's compute capability, like ``sm86``."""
         names = ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
-        device = self.call("cudaGetDevice")
         numbers = [
-            self.call("cudaDeviceGetAttribute", getattr(self.runtime.cudaDeviceAttr, name), device) for name in names
+            self.call("cudaDeviceGetAttribute", getattr(self.runtime.cudaDeviceAttr, name), self.index)
+            for name in names
         ]
         return "sm" + "".join(str(int(number)) for number in numbers)
 
+    def model(self) -> str:
+        """Return the GPU's model, like ``NVIDIA H100 PCIe``."""
+        name = self.call("cudaGetDeviceProperties", self.index).name
+        return (name.decode(errors="replace") if isinstance(name, bytes) else str(name)).strip("\0 ")
+
     def stream(self) -> Any:
-        return self.call("cudaStreamCreate")
+        """Return a new stream that does not wait for the default stream, which other libraries use."""
+        return self.call("cudaStreamCreateWithFlags", self.runtime.cudaStreamNonBlocking)
 
     def end_stream(self, stream: Any) -> None:
         self.call("cudaStreamDestroy", stream)
@@ -80,8 +111,14 @@ class Cuda:
     def free(self, address: int) -> None:
         self.call("cudaFree", address)
 
+    def allocate_pinned(self, size: int) -> PinnedMemory:
+        return PinnedMemory(int(self.call("cudaHostAlloc", size, self.runtime.cudaHostAllocDefault)), size)
+
+    def free_pinned(self, memory: PinnedMemory) -> None:
+        self.call("cudaFreeHost", memory.address)
+
     def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
-        """Begin to copy a C-contiguous array to the device; it must live until the stream is synchronized."""
+        """Begin to copy a C-contiguous array to the device; it must stay as it is until the stream is synchronized."""
         kind = self.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.call("cudaMemcpyAsync", address, _address(array), array.nbytes, kind, stream)
 
@@ -97,7 +134,9 @@ class Cuda:
         try:
             work()
         except BaseException:
-            self.runtime.cudaStreamEndCapture(stream)  # whatever its status: why the work failed is what counts
+            # Whatever its status: why the work failed is what counts.
+            self.runtime.cudaStreamEndCapture(stream)
+            self.runtime.cudaGetLastError()
             raise
         graph = self.call("cudaStreamEndCapture", stream)
         try:
@@ -115,6 +154,15 @@ class Cuda:
 def _address(array: NDArray[Any]) -> int:
     assert array.flags.c_contiguous
     return int(array.ctypes.data_as(ctypes.c_void_p).value or 0)
+
+
+def check(index: int) -> None:
+    """Raise a :class:`ProviderError` if there is no GPU of that index."""
+    count = Cuda().call("cudaGetDeviceCount")
+    if index >= count:
+        raise ProviderError(
+            f"Device {index} was asked for, and this machine has {count} GPUs, counted from 0; give another."
+        )
 
 
 def problem() -> str | None:

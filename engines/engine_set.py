@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uigc.engines import build, device, sidecar
 from uigc.engines.backend import Backend
-from uigc.engines.plan_census import share, shares
+from uigc.engines.plan_census import UNKNOWN, share, shares
 from uigc.engines.precision import resolve
 from uigc.engines.profile import Profile
 from uigc.engines.sidecar import Sidecar
@@ -27,12 +27,13 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Order:
     """The engines to build: ``precision`` of ``precision.TABLE``; ``targets``, none for the backend's choice;
-    ``graphs``, none for all."""
+    ``graphs``, none for all; ``device``, which of several GPUs builds them, where one does."""
 
     precision: str
     profiles: tuple[Profile, ...]
     targets: tuple[str, ...] = ()
     graphs: tuple[str, ...] = ()
+    device: int = 0
 
 
 def resolve_order(bundle: Bundle, backend: Backend, order: Order) -> list[Sidecar]:
@@ -41,22 +42,26 @@ def resolve_order(bundle: Bundle, backend: Backend, order: Order) -> list[Sideca
     unknown = [name for name in order.graphs if name not in known]
     if unknown:
         raise UsageError(f"The bundle has no graph {', '.join(unknown)}; choose of: {', '.join(known)}.")
-    targets = _targets(backend, order.targets)
+    targets, gpu = _targets(backend, order)
     names = [name for name in known if name in (order.graphs or known)]
     return [
-        build.describe_engine(bundle, backend, name, resolve(order.precision, name), targets, order.profiles)
+        build.describe_engine(bundle, backend, name, resolve(order.precision, name), targets, order.profiles, gpu)
         for name in names
     ]
 
 
-def _targets(backend: Backend, asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the targets asked for, or the default ones; where the backend has no choice, the GPU that is here."""
-    if asked or backend.targets():
-        return tuple(backend.chosen_targets(asked or TARGETS))
+def _targets(backend: Backend, order: Order) -> tuple[tuple[str, ...], str]:
+    """Return the targets asked for, or the default ones; where the backend has no choice, the GPU that is here, and its
+    model: it times kernels, so that its engines are for this model only."""
+    if order.targets or backend.targets():
+        return tuple(backend.chosen_targets(order.targets or TARGETS)), ""
     problem = device.problem()
     if problem:
         raise ProviderError(f"{backend.name} builds engines on the GPU that will run them: {problem}")
-    return (device.Cuda().target(),)
+    device.check(order.device)
+    cuda = device.Cuda(order.device)
+    cuda.select()
+    return (cuda.target(),), cuda.model()
 
 
 def build_missing(
@@ -81,6 +86,8 @@ def build_missing(
             sidecar.store(path, blob, found)
             clock.took(found)
             say(f"{label}: {len(blob) / 1e6:.1f} MB in {found.seconds:.1f} s, products {shares(found.products)}")
+            if found.warning:
+                say(f"{label}: warning: {found.warning}.")
         yield found, fresh
 
 
@@ -116,7 +123,7 @@ class _Clock:
 
 def table(engines: Iterable[Sidecar]) -> str:
     """Return a table, one row for each engine: size, time to build, shares of its products."""
-    kinds = ("int8", "fp16", "tf32", "fp32", "unknown")
+    kinds = ("int8", "fp16", "tf32", "fp32", UNKNOWN)
     lines = [f"{'engine':10}{'precision':>10}{'MB':>8}{'build s':>9}" + "".join(f"{kind:>9}" for kind in kinds)]
     for made in engines:
         cells = "".join(f"{share(made.products, kind):>9.0%}" for kind in kinds)

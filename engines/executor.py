@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.engines.backend import Backend
-from uigc.engines.device import Cuda
+from uigc.engines.cuda_graph import CudaGraph
+from uigc.engines.device import Cuda, PinnedMemory
+from uigc.engines.kernel_cache import KernelCache
 from uigc.engines.sidecar import Sidecar
 from uigc.runtime.errors import ProviderError
-from uigc.runtime.io.atomic import replace as replace_file
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import Timed, span
 
@@ -33,10 +34,23 @@ class Executor(Graph):
     is freed by :meth:`close`, at the end of a ``with`` block, or when the executor is collected. Threads take turns.
     """
 
-    def __init__(self, backend: Backend, plan: bytes, sidecar: Sidecar, kernels: Path | None = None) -> None:
-        """``kernels``: file in which the kernels that TensorRT for RTX compiles for this GPU are kept."""
-        self.backend, self.sidecar, self.cuda, self.kernels = backend, sidecar, Cuda(), kernels
+    def __init__(
+        self,
+        backend: Backend,
+        plan: bytes,
+        sidecar: Sidecar,
+        kernels: Path | None = None,
+        device: int = 0,
+        ahead: bool = False,
+    ) -> None:
+        """``kernels``: file in which the kernels that TensorRT for RTX compiles for this GPU are kept.
+
+        ``device``, ``ahead``: see :class:`uigc.runtime.providers.ProviderOptions`.
+        """
+        self.backend, self.sidecar, self.cuda, self.ahead = backend, sidecar, Cuda(device), ahead
         self.label = f"{sidecar.source.graph} in {sidecar.source.precision}"
+        self.kernels = KernelCache(backend, kernels)
+        self.cuda.select()
         trt = backend.trt
         runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
         self.engine = backend.checked(runtime.deserialize_cuda_engine(plan), f"load {self.label}", REMEDY)
@@ -53,23 +67,26 @@ class Executor(Graph):
         self._owned = ExitStack()
         self.stream = self.cuda.stream()
         self._owned.callback(self.cuda.end_stream, self.stream)
-        self._finalizer = weakref.finalize(self, self._owned.close)
+        self._finalizer = weakref.finalize(
+            self, _release, self.cuda, self.stream, self._contexts, self.kernels, self._owned
+        )
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         """Run it on ``value``, whose type and shape must be ones that the engine was built for."""
-        if not self._finalizer.alive:
-            raise ProviderError(f"The engine of {self.label} is closed; load it again.")
         if value.dtype != self.dtypes[self.input]:
             raise ProviderError(
                 f"The engine of {self.label} takes {self.dtypes[self.input]} and was given {value.dtype}; convert it."
             )
         with self._turn:
-            return self._profile_context(value.shape).run(np.ascontiguousarray(value))
+            if not self._finalizer.alive:
+                raise ProviderError(f"The engine of {self.label} is closed; load it again.")
+            self.cuda.select()
+            return self._profile_context(value.shape).run(value)
 
     def close(self) -> None:
         """Free all device memory; the executor cannot be called any more."""
-        self._contexts.clear()
-        self._finalizer()
+        with self._turn:
+            self._finalizer()
 
     def __enter__(self) -> Executor:
         return self
@@ -86,7 +103,9 @@ class Executor(Graph):
             )
             if fits:
                 if index not in self._contexts:
-                    self._contexts[index] = _ProfileContext(self, self._owned, index, largest)
+                    fixed = self.ahead or least == largest
+                    context = _execution_context(self.backend, self.engine, self.kernels, fixed)
+                    self._contexts[index] = _ProfileContext(self, self._owned, context, index, largest)
                 return self._contexts[index]
         sizes = "; ".join(str(profile["name"]) for profile in self.sidecar.profiles)
         raise ProviderError(
@@ -95,53 +114,74 @@ class Executor(Graph):
         )
 
 
-class _ProfileContext(Timed):
-    """One profile: its context, its two buffers of the largest size, and the CUDA graph of the shape that ran last."""
+def _release(
+    cuda: Cuda, stream: Any, contexts: dict[int, _ProfileContext], kernels: KernelCache, owned: ExitStack
+) -> None:
+    """Free what an executor holds: whatever uses memory before the memory."""
+    with owned:
+        cuda.select()
+        cuda.synchronize(stream)  # a run that failed may have left a copy
+        kernels.save()
+        for context in contexts.values():
+            context.drop_graph()
+        contexts.clear()
 
-    def __init__(self, owner: Executor, owned: ExitStack, index: int, largest: tuple[int, ...]) -> None:
-        self.backend, self.cuda, self.stream = owner.backend, owner.cuda, owner.stream
+
+class _ProfileContext(Timed):
+    """One profile: its context, two buffers of the largest size on the device and two in pinned memory of the host,
+    and the CUDA graph of the shape that ran last."""
+
+    def __init__(self, owner: Executor, owned: ExitStack, context: Any, index: int, largest: tuple[int, ...]) -> None:
+        self.backend, self.cuda, self.stream, self.kernels = owner.backend, owner.cuda, owner.stream, owner.kernels
         self.input, self.output, self.label = owner.input, owner.output, owner.label
-        self.dtype = owner.dtypes[owner.output]
-        self.context, self._kernels = _context(owner.backend, owner.engine, owner.kernels)
-        stream = int(self.stream)
-        self._checked(self.context.set_optimization_profile_async(index, stream), f"take profile {index}")
+        self.dtypes, self.context = owner.dtypes, context
+        self._checked(self.context.set_optimization_profile_async(index, int(self.stream)), f"take profile {index}")
         self.synchronize()
         self.shape: tuple[int, ...] | None = None
         self.result: tuple[int, ...] = ()
+        self._ran = False
+        # TensorRT for RTX captures by itself.
+        ours = not hasattr(owner.backend.trt, "CudaGraphStrategy")
+        self._graph = CudaGraph(self.cuda, self.stream, self.label) if ours else None
         self._reshape(largest)
-        sizes = {
-            self.input: int(np.prod(largest)) * owner.dtypes[self.input].itemsize,
-            self.output: int(np.prod(self.result)) * self.dtype.itemsize,
-        }
-        self.address = {}
-        for name, size in sizes.items():
+        self.address: dict[str, int] = {}
+        self.host: dict[str, PinnedMemory] = {}
+        for name, shape in ((self.input, largest), (self.output, self.result)):
+            size = int(np.prod(shape)) * self.dtypes[name].itemsize
             self.address[name] = self.cuda.allocate(size)
             owned.callback(self.cuda.free, self.address[name])
+            self.host[name] = self.cuda.allocate_pinned(size)
+            owned.callback(self.cuda.free_pinned, self.host[name])
             self._checked(self.context.set_tensor_address(name, self.address[name]), f"take the address of {name}")
-        # TensorRT for RTX captures by itself.
-        self._graph = _CudaGraph(self.cuda, self.stream) if self._kernels is None else None
-        if self._graph:
-            owned.callback(self._graph.drop)
 
     def run(self, value: NDArray[Any]) -> NDArray[Any]:
         if value.shape != self.shape:
             self._reshape(value.shape)
         with span("copy in") as step:
-            self.cuda.upload(self.address[self.input], value, self.stream)
+            given = self.host[self.input].array(value.shape, value.dtype)
+            given[...] = value
+            self.cuda.upload(self.address[self.input], given, self.stream)
             step.moved(value.nbytes)
         with span("engine", runs_on=self):
             if self._graph is None:
                 self._enqueue()
             else:
                 self._graph.run(self._enqueue)
-        result = np.empty(self.result, self.dtype)
         with span("copy out") as step:
-            self.cuda.download(result, self.address[self.output], self.stream)
+            taken = self.host[self.output].array(self.result, self.dtypes[self.output])
+            self.cuda.download(taken, self.address[self.output], self.stream)
             self.synchronize()
+            result = taken.copy()
             step.moved(result.nbytes)
-        if self._kernels:
-            self._kernels.keep()
+        if not self._ran:
+            self._ran = True
+            self.kernels.save()
         return result
+
+    def drop_graph(self) -> None:
+        """Free the CUDA graph: the next work is another, or none."""
+        if self._graph is not None:
+            self._graph.drop()
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -152,8 +192,7 @@ class _ProfileContext(Timed):
         return self.cuda.timer(self.stream)
 
     def _reshape(self, shape: tuple[int, ...]) -> None:
-        if self.shape is not None and self._graph is not None:
-            self._graph.drop()
+        self.drop_graph()
         self.shape = None
         self._checked(self.context.set_input_shape(self.input, shape), f"take an input of {shape}")
         if self.context.infer_shapes():
@@ -167,59 +206,15 @@ class _ProfileContext(Timed):
         self.backend.checked(value, f"{what} ({self.label})", REMEDY)
 
 
-class _CudaGraph:
-    """A CUDA graph of the same work, captured after it has run once on its own: the first run may still allocate."""
-
-    def __init__(self, cuda: Cuda, stream: Any) -> None:
-        self._cuda, self._stream = cuda, stream
-        self._graph: Any = None
-        self._warm = False
-
-    def run(self, work: Any) -> None:
-        if self._graph is None and self._warm:
-            self._graph = self._cuda.capture(self._stream, work)
-        if self._graph is not None:
-            self._cuda.launch(self._graph, self._stream)
-        else:
-            work()
-            self._warm = True
-
-    def drop(self) -> None:
-        graph, self._graph, self._warm = self._graph, None, False
-        if graph is not None:
-            self._cuda.end_graph(graph)
-
-
-class _RuntimeCache:
-    """TensorRT for RTX compiles kernels for the GPU at hand when they are first needed; a file keeps them."""
-
-    def __init__(self, backend: Backend, config: Any, path: Path | None) -> None:
-        self._path, self._cache = path, backend.checked(config.create_runtime_cache(), "make a cache of kernels")
-        self._known = path.read_bytes() if path and path.is_file() else b""
-        if self._known and not self._cache.deserialize(self._known):
-            self._known = b""  # those of another GPU or driver are refused, and compiled anew
-        self._ran = False
-        backend.checked(config.set_runtime_cache(self._cache), "use a cache of kernels")
-
-    def keep(self) -> None:
-        """Write the kernels after the first run, if it compiled any.
-
-        A folder that cannot be written is not an error.
-        """
-        if self._path and not self._ran:
-            data = bytes(self._cache.serialize())
-            if data != self._known:
-                with suppress(OSError):
-                    replace_file(self._path, lambda part: part.write_bytes(data))
-        self._ran = True
-
-
-def _context(backend: Backend, engine: Any, kernels: Path | None) -> tuple[Any, _RuntimeCache | None]:
-    """Return an execution context, and with TensorRT for RTX, which captures CUDA graphs itself, its kernels."""
-    strategy = getattr(backend.trt, "CudaGraphStrategy", None)
-    if strategy is None:
-        return backend.checked(engine.create_execution_context(), "make an execution context"), None
+def _execution_context(backend: Backend, engine: Any, kernels: KernelCache, fixed: bool) -> Any:
+    """Return an execution context. ``fixed``: with TensorRT for RTX, compile the kernels of a shape before it runs, not
+    in the background while slower ones for all shapes stand in."""
+    trt = backend.trt
+    if not hasattr(trt, "CudaGraphStrategy"):
+        return backend.checked(engine.create_execution_context(), "make an execution context")
     config = backend.checked(engine.create_runtime_config(), "make a runtime configuration")
-    config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE
-    kept = _RuntimeCache(backend, config, kernels)
-    return backend.checked(engine.create_execution_context(config), "make an execution context"), kept
+    config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    strategies = trt.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER if fixed else strategies.LAZY
+    kernels.use(config)
+    return backend.checked(engine.create_execution_context(config), "make an execution context")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from uigc.engines.backend import Backend
+from uigc.engines.plan_census import UNKNOWN
 
 # Patterns for the values of "Format/Datatype" ("Row major linear FP16 format") and of the weights' "Type" ("Int8").
 _WORDS = {
@@ -33,14 +34,24 @@ def census(backend: Backend, plan: bytes, products: Iterable[str], tf32: bool) -
 
 def read(information: str, products: Iterable[str], tf32: bool) -> dict[str, int]:
     """The census of an engine's information in JSON: each product is looked for by its name among the layers."""
-    layers = [layer for layer in json.loads(information).get("Layers", []) if isinstance(layer, dict)]
+    layers = _layers(information)
     counts: Counter[str] = Counter()
     for name in products:
         pattern = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w.])")
         layer = next((one for one in layers if pattern.search(_names(one))), None)
-        found = _precision(layer) if layer else "unknown"
+        found = _precision(layer) if layer else UNKNOWN
         counts["tf32" if found == "fp32" and tf32 else found] += 1
     return dict(sorted(counts.items()))
+
+
+def _layers(information: str) -> list[dict[str, Any]]:
+    """Return the layers that are described; none if the text is of another form, which is not documented."""
+    try:
+        found = json.loads(information)
+    except ValueError:
+        return []
+    layers = found.get("Layers") if isinstance(found, dict) else None
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 
 
 def _names(layer: dict[str, Any]) -> str:
@@ -51,5 +62,7 @@ def _precision(layer: dict[str, Any]) -> str:
     """Return the precision of the weights if the layer states it, else that of its first input."""
     weights = layer.get("Weights")
     texts = [str(weights["Type"])] if isinstance(weights, dict) and "Type" in weights else []
-    texts += [str(entry.get("Format/Datatype", "")) for entry in layer.get("Inputs", [])[:1]]
-    return next((name for text in texts for name, word in _WORDS.items() if word.search(text)), "unknown")
+    inputs = layer.get("Inputs")
+    first = inputs[0] if isinstance(inputs, list) and inputs else None
+    texts += [str(first.get("Format/Datatype", ""))] if isinstance(first, dict) else []
+    return next((name for text in texts for name, word in _WORDS.items() if word.search(text)), UNKNOWN)

@@ -16,6 +16,8 @@ _NAME, _TYPE = re.compile(rb'name="([^"]+)"'), re.compile(rb"type=(\w+)")
 _QUOTED = re.compile(rb'"([^"]+)"')
 _PRECISIONS = {b"int8": "int8", b"half": "fp16", b"bfloat16": "bf16", b"float": "fp32"}
 _TF32 = b"tf32=1"
+UNKNOWN = "unknown"
+"""The precision of a product of which nothing is told."""
 
 
 def census(plan: bytes) -> dict[str, int]:
@@ -37,7 +39,7 @@ def census(plan: bytes) -> dict[str, int]:
         known = [types[name] for name in operands if name in types]
         known += [types[name] for name in _QUOTED.findall(output)[:1] if name in types and not known]
         # Both operands have one type. An operand computed at run time is not declared, so the other one tells.
-        found = next((_PRECISIONS[kind] for kind in _PRECISIONS if kind in known), "unknown")
+        found = next((_PRECISIONS[kind] for kind in _PRECISIONS if kind in known), UNKNOWN)
         counts["tf32" if found == "fp32" and _TF32 in plan else found] += 1
     return dict(sorted(counts.items()))
 
@@ -45,7 +47,7 @@ def census(plan: bytes) -> dict[str, int]:
 def completed(counts: dict[str, int], products: int) -> dict[str, int]:
     """Return ``counts`` with the network's ``products`` that were not found as ``unknown``."""
     lacking = products - sum(counts.values())
-    return counts | {"unknown": counts.get("unknown", 0) + lacking} if lacking > 0 else counts
+    return counts | {UNKNOWN: counts.get(UNKNOWN, 0) + lacking} if lacking > 0 else counts
 
 
 def share(counts: dict[str, int], precision: str) -> float:
@@ -56,4 +58,4 @@ def share(counts: dict[str, int], precision: str) -> float:
 def shares(counts: dict[str, int]) -> str:
     """``68 % int8, 32 % tf32``, the largest first."""
     largest = sorted(counts, key=lambda name: -counts[name])
-    return ", ".join(f"{share(counts, name):.0%} {name}".replace("%", " %") for name in largest) or "unknown"
+    return ", ".join(f"{share(counts, name):.0%} {name}".replace("%", " %") for name in largest) or UNKNOWN

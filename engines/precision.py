@@ -12,9 +12,7 @@ table: a graph that the bundle lacks, or a precision that TensorRT did not build
 
 from __future__ import annotations
 
-from typing import Any
-
-from uigc.engines.plan_census import share, shares
+from uigc.engines.plan_census import UNKNOWN, share, shares
 from uigc.runtime.errors import EngineError
 
 PIXELS, STAGES = "pixels", "stages"
@@ -23,7 +21,6 @@ TABLE = {
     "int8": {PIXELS: "int8", STAGES: "int8"},
     "mixed": {PIXELS: "fp16", STAGES: "int8"},
 }
-TF32_BITS, SUM_BITS = 11, 24  # significant bits of a TF32 operand, and of the float32 that products are summed in
 
 
 def is_stage(graph: str) -> bool:
@@ -35,27 +32,28 @@ def resolve(asked: str, graph: str) -> str:
     return TABLE[asked][STAGES if is_stage(graph) else PIXELS]
 
 
-def tf32_is_exact(proof: dict[str, Any]) -> bool:
-    """Return True if a stage's proof shows that TF32 rounds nothing in its float32 products: the operands of every
-    product have few enough bits, and every sum is exact in float32. Pixel networks have no proof."""
-    tightest = proof.get("tightest", {})
-    operand = tightest.get("operand", {}).get("bits", TF32_BITS + 1)
-    sums = [found["bits"] for kind, found in tightest.items() if kind in ("sums", "partial sums", "products")]
-    return bool(operand <= TF32_BITS and max(sums, default=SUM_BITS + 1) <= SUM_BITS)
+def check(graph: str, precision: str, counts: dict[str, int]) -> str | None:
+    """Compare the ``precision`` that was asked for with that of the products that were built.
 
-
-def check(graph: str, precision: str, counts: dict[str, int]) -> None:
-    """Raise unless the ``precision`` that was asked for is among the products that were built.
+    Returns None if it is among them, and a warning if the products are unknown: what TensorRT tells of an engine is not
+    documented, and exactness does not depend on it (``uigc verify`` shows that). Raises an :class:`EngineError` if all
+    products are shown to be in other precisions.
 
     TensorRT has no product with float16 operands and a float32 sum, which exactness needs, so the float16 operands of a
     stage are multiplied in TF32: tensor cores too, and exact.
     """
     accepted = ("fp16", "tf32") if is_stage(graph) and precision == "fp16" else (precision,)
-    if not any(share(counts, name) for name in accepted):
-        raise EngineError(
-            f"The engine of {graph} was asked for in {precision}, and TensorRT built its products in {shares(counts)}, "
-            "so it was not written; build it in another precision."
+    if any(share(counts, name) for name in accepted):
+        return None
+    if UNKNOWN in counts or not counts:
+        return (
+            f"{graph} was asked for in {precision}, and TensorRT tells of its products: {shares(counts)}; compare its "
+            "speed with that of other precisions by 'uigc profile'"
         )
+    raise EngineError(
+        f"The engine of {graph} was asked for in {precision}, and TensorRT built its products in {shares(counts)}, "
+        "so it was not written; build it in another precision."
+    )
 
 
 def asked_for(pixels: list[str], stages: list[str]) -> str | None:

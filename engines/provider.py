@@ -10,6 +10,7 @@ from uigc.engines import backend, build, device, sidecar
 from uigc.engines.executor import Executor
 from uigc.engines.precision import asked_for
 from uigc.engines.sidecar import Source
+from uigc.runtime.bundle.graph_entry import graph_entry
 from uigc.runtime.errors import EngineError
 from uigc.runtime.providers import Graph, Provider, ProviderOptions
 
@@ -23,11 +24,16 @@ class TensorRT(Provider):
 
     name: str
     folder: Path | None = None
-    settings: tuple[ProviderOptions, ...] = (ProviderOptions(),)
+    # Verified is what runs in the end, not what stands in until it is compiled.
+    settings: tuple[ProviderOptions, ...] = (ProviderOptions(ahead=True),)
 
     @property
     def extra(self) -> str:
         return self.name
+
+    @property
+    def on_gpu(self) -> bool:
+        return True
 
     @property
     def takes_engines(self) -> bool:
@@ -82,8 +88,9 @@ class TensorRT(Provider):
     def load(self, path: Path, options: ProviderOptions) -> Graph:
         """The engine of the ONNX file ``path`` of a bundle; an :class:`EngineError` unless it is of just that graph, of
         this version, and for this GPU. ``options`` are for providers that compile what they load."""
-        source, proof = sidecar.describe(path)
-        folder, target = self.engines, device.Cuda().target()
+        device.check(options.device)
+        entry, folder, cuda = graph_entry(path), self.engines, device.Cuda(options.device)
+        source, target = sidecar.source_of(entry), cuda.target()
         if folder is None:
             raise EngineError(f"{self.name}: {self._no_engines()}")
         plan_path = sidecar.plan_path(folder, source.graph, source.precision)
@@ -95,12 +102,13 @@ class TensorRT(Provider):
             )
         found = sidecar.Sidecar.read(plan_path, remedy)
         flavour = backend.find(self.name)
-        fault = sidecar.mismatch(found, source, self.name, flavour.version, build.options(proof), target)
+        identity = source, self.name, flavour.version, (target,), cuda.model()
+        fault = sidecar.mismatch(found, sidecar.Sidecar(*identity, (), build.options(entry.proof)))
         if fault:
             raise EngineError(f"The engine {plan_path} {fault}; {remedy}.")
-        return Executor(
-            flavour, sidecar.read_checked_plan(plan_path, found, remedy), found, plan_path.with_suffix(KERNELS)
-        )
+        plan = sidecar.read_checked_plan(plan_path, found, remedy)
+        kernels = plan_path.with_suffix(KERNELS)
+        return Executor(flavour, plan, found, kernels, options.device, options.ahead)
 
     def _command(self, bundle: Path, folder: Path, source: Source, target: str) -> str:
         """Return the command that builds the engine again: with its folder if one row of the table made it, else

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from uigc.runtime.bundle import manifest as layout
-from uigc.runtime.errors import BundleError, EngineError
+from uigc.runtime.bundle.graph_entry import GraphEntry
+from uigc.runtime.errors import EngineError
 from uigc.runtime.io.atomic import replace as replace_file
 
 FORMAT = "uigc-engine"
-VERSION = 1
+VERSION = 2
 SUFFIX = ".engine"
+IDENTITY = "source", "backend", "version", "targets", "gpu", "profiles", "options"
 AGAIN = "build the engine again"
 
 
@@ -32,16 +34,11 @@ class Source:
     prior: str
 
 
-def describe(path: Path) -> tuple[Source, dict[str, Any]]:
-    """Return the source of an ONNX file from the manifest beside it, and its proof (empty for pixel networks). Whoever
-    loaded the bundle has compared manifest and files."""
-    manifest = layout.read(path.parent)
-    for graph, entry in manifest["graphs"].items():
-        for precision, variant in entry["precisions"].items():
-            if variant["file"] == path.name:
-                hashes = variant["sha256"], manifest["weights"]["sha256"]
-                return Source(graph, precision, *hashes, manifest["prior"]["id"]), variant.get("proof", {})
-    raise BundleError(f"{path.name} is not a graph of the bundle {path.parent}; give one that its manifest lists.")
+def source_of(entry: GraphEntry) -> Source:
+    """Return the source that an ONNX file of a bundle is."""
+    manifest = entry.manifest
+    hashes = entry.sha256, manifest["weights"]["sha256"]
+    return Source(entry.graph, entry.precision, *hashes, manifest["prior"]["id"])
 
 
 @dataclass(frozen=True)
@@ -49,15 +46,19 @@ class Sidecar:
     """The description of an engine.
 
     The fields from ``source`` to ``options`` identify it: two engines with equal values are interchangeable.
+    ``gpu``: the model of the GPU that it was built on, and runs on; empty where engines are built ahead of time.
+    ``products``: how many products were built in each precision; ``warning``: what is wrong with that.
     """
 
     source: Source
     backend: str
     version: str
     targets: tuple[str, ...]
+    gpu: str
     profiles: tuple[dict[str, Any], ...]
     options: dict[str, Any]
     products: dict[str, int] = field(default_factory=dict)
+    warning: str = ""
     plan_bytes: int = 0
     plan_sha256: str = ""
     seconds: float = 0.0
@@ -65,7 +66,7 @@ class Sidecar:
     @property
     def identity(self) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return {name: facts[name] for name in ("source", "backend", "version", "targets", "profiles", "options")}
+        return {name: facts[name] for name in IDENTITY}
 
     @property
     def key(self) -> str:
@@ -131,8 +132,12 @@ def read_checked_plan(plan_path: Path, sidecar: Sidecar, remedy: str = AGAIN) ->
     return plan
 
 
-def mismatch(found: Sidecar, source: Source, backend: str, version: str, options: dict[str, Any], target: str) -> str:
-    """Return why an engine is not the one that is needed, in words; empty if it is."""
+def mismatch(found: Sidecar, needed: Sidecar) -> str:
+    """Return why an engine is not the one that is ``needed``, in words; empty if it is.
+
+    ``needed``: with the one target and the GPU that are here; its profiles do not matter.
+    """
+    source, backend, version, (target,) = needed.source, needed.backend, needed.version, needed.targets
     if (found.source.graph, found.source.precision) != (source.graph, source.precision):
         return f"is of {found.source.graph} in {found.source.precision}"
     if found.source != source:
@@ -141,8 +146,10 @@ def mismatch(found: Sidecar, source: Source, backend: str, version: str, options
         return f"was built by {found.backend}, and {backend} is to run it"
     if found.version != version:
         return f"was built by {backend} {found.version}, and {version} is installed"
-    if found.options != options:
+    if found.options != needed.options:
         return "was built with other options than this version of uigc builds with"
     if target not in found.targets:
         return f"was built for {', '.join(found.targets)}, and this GPU is {target}"
+    if found.gpu and found.gpu != needed.gpu:
+        return f"was built on {found.gpu}, whose kernels it timed, and this GPU is {needed.gpu}"
     return ""

@@ -74,6 +74,7 @@ class Codec:
     * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
       --tune``).
     * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
+    * ``device``: which of several GPUs runs the graphs, from 0 on, for a provider that runs on one.
     * ``max_pixels``: refuse larger images; None for 2^28, or 2^22 if the tokenizer looks at the whole image.
     * ``max_memory``: approximate memory budget of the networks in bytes; larger images are processed in tiles, with
       identical symbols.
@@ -94,6 +95,7 @@ class Codec:
         threads: int | None = None,
         optimization: str = "all",
         engines: Path | str | None = None,
+        device: int = 0,
         max_pixels: int | None = None,
         max_memory: int = DEFAULT_MEMORY,
         read_back: bool | None = None,
@@ -103,14 +105,15 @@ class Codec:
         self._provider = provider
         self._arguments = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
-            "optimization": optimization, "engines": engines, "max_pixels": max_pixels, "max_memory": max_memory,
-            "read_back": read_back,
+            "optimization": optimization, "engines": engines, "device": device, "max_pixels": max_pixels,
+            "max_memory": max_memory, "read_back": read_back,
         }  # fmt: skip
         self.limits = Limits(self.bundle.local, max_pixels)
         runner = providers.find(provider, None if engines is None else Path(engines))
+        providers.check_device(runner, device)
         self._max_batch = runner.batch
-        self._choose_precisions(runner, provider, precision, pixel_precision)
-        options = ProviderOptions(threads, optimization)
+        self._choose_precisions(runner, device, precision, pixel_precision)
+        options = ProviderOptions(threads, optimization, device)
         self._graphs = GraphLoader(partial(self._load, runner, options))
         self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
         opened, largest = self.bundle, tokens_within(max_memory)
@@ -134,11 +137,11 @@ class Codec:
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.bundle.path, self._arguments)
 
-    def _choose_precisions(self, runner: Provider, name: str, prior: str | None, pixels: str | None) -> None:
+    def _choose_precisions(self, runner: Provider, device: int, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
-        best, stages, pixel_graphs = partial(preferred, self.bundle, name), ["stage0"], ["encoder", "decoder"]
-        offered = best("precision", runner.precisions, stages)
-        self.precision = self.bundle.choose(stages, prior, offered)
+        best = partial(preferred, self.bundle, runner.measured_as(device))
+        stages, pixel_graphs = ["stage0"], ["encoder", "decoder"]
+        self.precision = self.bundle.choose(stages, prior, best("precision", runner.precisions, stages))
         offered = best("pixel_precision", runner.pixel_precisions, pixel_graphs)
         self.pixel_precision = self.bundle.choose(pixel_graphs, pixels, offered)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +14,9 @@ PACKAGES = (
     "safetensors", "tensorrt-cu13", "tensorrt-rtx-cu13", "cuda-bindings",
 )  # fmt: skip
 """The packages whose versions reports list."""
+
+CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+"""The library of NVIDIA's driver."""
 
 
 def package_version(package: str) -> str | None:
@@ -38,3 +44,24 @@ def processor_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+@cache
+def gpu_names() -> tuple[str, ...]:
+    """Return the model names of the NVIDIA GPUs in the order of CUDA, as its driver tells them; none without a driver.
+
+    The driver cannot be used in a process that is forked afterwards, so ask only where a GPU is to be used anyway.
+    """
+    try:
+        driver = ctypes.CDLL(CUDA_DRIVER)
+    except OSError:
+        return ()
+    count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    names = []
+    for index in range(count.value):
+        known = not driver.cuDeviceGet(ctypes.byref(device), index)
+        known = known and not driver.cuDeviceGetName(name, len(name), device)
+        names.append(name.value.decode(errors="replace") if known else "")
+    return tuple(names)

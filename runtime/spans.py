@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -168,3 +170,22 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
         yield recorder
     finally:
         _current.reset(token)
+
+
+def carried(work: Callable[[], T]) -> Callable[[], T]:
+    """Return ``work`` as it is to be called in another thread while this one waits for it: in a copy of this context,
+    with its spans inside those that are open here."""
+    recorder = _current.get()
+    if recorder is None:
+        return work
+    context, stack = copy_context(), recorder._stack
+    around = stack.open
+
+    def run() -> T:
+        own, stack.open = stack.open, around
+        try:
+            return context.run(work)
+        finally:
+            stack.open = own
+
+    return run

@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "limits": {"format"},
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
-    "providers": {"bundle", "entry_points", "errors", "format", "spans"},
+    "providers": {"bundle", "entry_points", "environment", "errors", "format", "spans"},
     "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "outcomes", "progress", "providers", "spans"},

@@ -15,7 +15,7 @@ from uigc.runtime.cli.doctor import examine
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InexactError
 from uigc.runtime.progress import silent
-from uigc.runtime.providers import Graph, ProviderOptions
+from uigc.runtime.providers import Graph, Provider, ProviderOptions
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,12 @@ def test_what_is_kept_may_be_broken(tiny: Codec, cache: Path, text: str) -> None
 
 
 def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Inexact:
+    class Inexact(Provider):
+        name = "cpu"
+
+        def problem(self) -> str | None:
+            return None
+
         def load(self, path: Path, options: ProviderOptions) -> Graph:
             off = int("fp16" in path.name)
             return lambda value: np.zeros((1, 4, 16), np.int32) + off

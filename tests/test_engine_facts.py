@@ -7,9 +7,10 @@ import json
 import pytest
 
 from uigc.engines import inspector, plan_census
-from uigc.engines.precision import TABLE, asked_for, check, resolve, tf32_is_exact
+from uigc.engines.precision import TABLE, asked_for, check, resolve
 from uigc.engines.profile import NAMED, Profile
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.graph_entry import tf32_is_exact
 from uigc.runtime.errors import EngineError, UsageError
 
 
@@ -44,17 +45,24 @@ def test_the_table_of_precisions() -> None:
 
 
 def test_what_counts_as_the_precision_asked_for() -> None:
-    check("decoder", "int8", {"int8": 1, "fp16": 30})
-    check("stage0", "fp16", {"tf32": 3})
+    assert check("decoder", "int8", {"int8": 1, "fp16": 30}) is None
+    assert check("stage0", "fp16", {"tf32": 3}) is None
     for graph, precision, counts in (
-        ("decoder", "int8", {"fp16": 3, "unknown": 3}),
+        ("decoder", "int8", {"fp16": 3}),
         ("decoder", "fp16", {"tf32": 3}),
         ("stage0", "fp16", {"fp32": 3}),
         ("stage0", "int8", {"tf32": 3}),
-        ("stage0", "int8", {}),
     ):
         with pytest.raises(EngineError, match=f"{graph} was asked for in {precision}"):
             check(graph, precision, counts)
+
+
+def test_what_is_unknown_is_a_warning() -> None:
+    """TensorRT need not tell: only what is shown to be another precision is refused."""
+    for counts, told in (({"fp16": 3, "unknown": 3}, "50 % fp16, 50 % unknown"), ({}, "unknown")):
+        assert str(check("decoder", "int8", counts)).startswith(
+            f"decoder was asked for in int8, and TensorRT tells of its products: {told}; "
+        )
 
 
 def test_tf32_only_where_it_is_proven_harmless() -> None:
@@ -108,3 +116,10 @@ def test_what_an_inspector_says() -> None:
     found = inspector.read(json.dumps({"Layers": layers}), names, tf32=False)
     assert found == {"fp16": 1, "fp32": 1, "int8": 1, "unknown": 3}
     assert inspector.read(json.dumps({"Layers": layers}), ["mm_2"], tf32=True) == {"tf32": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[]", "{}", '{"Layers": 3}', '{"Layers": [{"Name": "mm", "Inputs": ["x"]}]}']
+)
+def test_an_inspector_that_speaks_another_language(text: str) -> None:
+    assert inspector.read(text, ["mm"], tf32=True) == {"unknown": 1}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support import fake_gpu
+from tests.support.engine_folder import fill
 from uigc.engines import backend, engine_set, sidecar
-from uigc.engines.profile import Profile
 from uigc.engines.provider import FOLDER, TensorRT
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
@@ -32,22 +32,7 @@ from uigc.runtime.progress import silent
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
 
-SIZE = "96x64"
 STAGES = tuple(f"stage{stage}" for stage in range(6))
-
-
-def fill(
-    folder: Path, bundle: Path, precision: str = "mixed", name: str = "tensorrt-rtx", **order: object
-) -> list[bool]:
-    """Build engines as ``uigc build`` does; which of them were new."""
-    profiles = Profile.parse(str(order.pop("size", SIZE)), int(str(order.pop("batch", 1))))
-    wanted = engine_set.Order(precision, (profiles,), **order)  # type: ignore[arg-type]
-    return [
-        fresh
-        for _, fresh in engine_set.build_missing(
-            Bundle.load(bundle), backend.find(name), wanted, folder, lambda text: None
-        )
-    ]
 
 
 @pytest.fixture
@@ -267,9 +252,6 @@ def test_what_is_built_is_what_was_asked_for(trt: fake_gpu.TensorRT, tiny_path: 
     ):
         fill(tmp_path, tiny_path, graphs=("stage0",))
     with pytest.raises(EngineError, match="built its products in 100 % fp32"):
-        fill(tmp_path, tiny_path, graphs=("decoder",))
-    trt.builds = "unheard_of"
-    with pytest.raises(EngineError, match="built its products in 100 % unknown"):
         fill(tmp_path, tiny_path, graphs=("decoder",))
     trt.builds, trt.refuses = None, "Myelin (FP32 GEMM is not supported.)\nmore of it"
     with pytest.raises(EngineError, match=r"could not build decoder in fp16: Myelin \(FP32 GEMM is not supported\.\);"):

@@ -40,7 +40,7 @@ def executor(trt: TensorRT, path: Path, graph: str = "stage1", *sizes: str, batc
 
 def owned(trt: TensorRT) -> tuple[object, ...]:
     """What is still allocated on the device."""
-    return trt.cuda.memory, trt.cuda.streams, trt.cuda.graphs
+    return trt.cuda.memory, trt.cuda.pinned, trt.cuda.streams, trt.cuda.graphs, trt.cuda.captured
 
 
 def grid(*shape: int, seed: int = 0) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_addresses_are_set_once_and_graphs_captured_after_the_first_run(trt: Ten
     trt.cuda.log.clear()
     for _ in range(4):
         run(grid(1, 8, 8))
-    assert trt.cuda.log.count("cudaMalloc") == 2
+    assert trt.cuda.log.count("cudaMalloc") == trt.cuda.log.count("cudaHostAlloc") == 2
     ours = trt.__name__ == "tensorrt"  # the other one captures by itself
     assert trt.cuda.log.count("cudaStreamBeginCapture") == int(ours)
     assert trt.cuda.log.count("cudaGraphLaunch") == (3 if ours else 0)
@@ -122,17 +122,56 @@ def test_what_fails_says_so(trt: TensorRT, tiny_path: Path) -> None:
     assert not any(owned(trt))
 
 
+FIXED = ["kernels", "for (1, 8, 8)"]
+
+
 def test_compiled_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path) -> None:
-    fake_gpu.install(monkeypatch)
+    trt = fake_gpu.install(monkeypatch)
     engine, path = built("tensorrt-rtx", tiny_path, "stage1", ("96x64",), 1), tmp_path / "stage1.kernels"
     for known in (None, b"of another driver", b"kernels"):
         if known is not None:
             path.write_bytes(known)
         with Executor(*engine, path) as run:
             run(grid(1, 8, 8))
-        assert path.read_bytes() == b"kernels"
+            assert path.read_text().split("\n") == FIXED
+        assert len(trt.engines[-1].caches) == 1
     with Executor(*engine, tmp_path / "absent" / "kernels") as run:
         assert run(grid(1, 8, 8)).shape[0] == 1
+
+
+def test_kernels_of_a_range_come_later_and_are_kept_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path
+) -> None:
+    trt = fake_gpu.install(monkeypatch)
+    engine, path = built("tensorrt-rtx", tiny_path, "stage1", ("96x64", "64x64..256x256"), 1), tmp_path / "kernels"
+    with Executor(*engine, path) as run:
+        run(grid(1, 8, 8))  # of the fixed profile, compiled before it runs
+        for _ in range(3):
+            run(grid(1, 8, 16))
+        assert path.read_text().split("\n") == ["kernels", "for (1, 8, 8)", "for all"]
+    assert len(trt.engines[-1].caches) == 1  # one for both contexts
+    assert path.read_text().split("\n") == ["kernels", "for (1, 8, 16)", "for (1, 8, 8)", "for all"]
+    path.unlink()
+    with Executor(*engine, path, ahead=True) as run:  # as ``uigc verify`` runs it: nothing stands in
+        run(grid(1, 8, 16))
+    assert path.read_text().split("\n") == ["kernels", "for (1, 8, 16)"]
+
+
+def test_what_cannot_be_captured_runs_on_its_own(
+    monkeypatch: pytest.MonkeyPatch, tiny_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = fake_gpu.install(monkeypatch, "tensorrt")
+    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp16"), ProviderOptions())
+    with executor(trt, tiny_path) as run:
+        run(grid(1, 8, 8))
+        trt.cuda.captures = False
+        for seed in range(3):
+            np.testing.assert_array_equal(run(grid(1, 8, 8, seed=seed)), reference(grid(1, 8, 8, seed=seed)))
+        assert trt.cuda.capturing is None
+        assert trt.cuda.log.count("cudaStreamBeginCapture") == 1  # and never again
+        assert trt.cuda.log[trt.cuda.log.index("cudaStreamEndCapture") + 1] == "cudaGetLastError"
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("stage1 in fp16 runs without a CUDA graph, which takes longer: cudaStreamEndCapture fail")
 
 
 def test_a_failing_capture_ends(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
@@ -153,3 +192,10 @@ def test_what_cannot_be_loaded(trt: TensorRT, tiny_path: Path) -> None:
         Executor(run.backend, b"no plan", run.sidecar)
     run.close()
     assert not trt.cuda.streams
+
+
+def test_the_first_error_is_the_cause() -> None:
+    log = backend.Log()
+    log.errors += ["", " the cause.\nand more", "what it led to"]
+    assert log.take() == "the cause"
+    assert log.take() == "it gave no reason"

@@ -20,7 +20,7 @@ def public(kind: type) -> set[str]:
 
 
 def test_calls_of_cuda() -> None:
-    for name in public(Cuda) - {"put"}:
+    for name in public(Cuda) - {"put", "device"}:
         real = getattr(runtime, name)
         if not inspect.isfunction(getattr(Cuda, name)):
             continue
@@ -39,22 +39,30 @@ def test_every_call_of_cuda_is_in_the_stand_in() -> None:
     assert hasattr(runtime.cudaMemcpyKind, "cudaMemcpyDeviceToHost")
     assert hasattr(runtime.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
     assert hasattr(runtime.cudaError_t, "cudaErrorInsufficientDriver")
+    assert hasattr(runtime.cudaDeviceProp, "name")
+    assert (Cuda.cudaStreamNonBlocking, Cuda.cudaHostAllocDefault) == (
+        runtime.cudaStreamNonBlocking, runtime.cudaHostAllocDefault,
+    )  # fmt: skip
 
 
 def test_calls_of_tensorrt() -> None:
     assert public(fake_gpu.Context) <= set(dir(trt.IExecutionContext))
     assert public(fake_gpu.Engine) | {"num_io_tensors", "num_optimization_profiles"} <= set(dir(trt.ICudaEngine))
     assert public(fake_gpu.Builder) <= set(dir(trt.Builder))
-    assert public(fake_gpu.TensorRT) - {"Runtime"} <= set(dir(trt))
+    assert public(fake_gpu.TensorRT) - {"LAZY", "EAGER"} <= set(dir(trt))
     for kind, names in {
         trt.Runtime: ("deserialize_cuda_engine",),
         trt.OnnxParser: ("parse_from_file", "num_errors", "get_error"),
         trt.EngineInspector: ("get_engine_information",),
         trt.IOptimizationProfile: ("set_shape",),
-        trt.IRuntimeConfig: ("cuda_graph_strategy", "create_runtime_cache", "set_runtime_cache"),
+        trt.IRuntimeConfig: (
+            "cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy", "create_runtime_cache",
+            "set_runtime_cache",
+        ),
         trt.IRuntimeCache: ("serialize", "deserialize"),
         trt.ITimingCache: ("serialize",),
         trt.CudaGraphStrategy: ("WHOLE_GRAPH_CAPTURE",),
+        trt.DynamicShapesKernelSpecializationStrategy: ("LAZY", "EAGER"),
         trt.ProfilingVerbosity: ("DETAILED",),
         trt.LayerInformationFormat: ("JSON",),
         trt.TensorIOMode: ("INPUT", "OUTPUT"),

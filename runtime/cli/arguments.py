@@ -28,6 +28,12 @@ def add_engines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", metavar="DIR", type=Path, help=text)
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    text = "which of several GPUs, from 0 on, for a provider that runs on one (default: 0)"
+    parser.add_argument("--device", metavar="N", type=index, default=0, help=text)
+
+
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add the options of reading images; see :func:`reading`."""
     parser.add_argument("--background", metavar="COLOUR", help="flatten transparency onto this colour")
@@ -51,6 +57,7 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     parser.add_argument("--provider", default="cpu", metavar="NAME", help="provider of the networks (default: cpu)")
     add_engines(parser)
+    add_device(parser)
     text = "precision of the prior; speed only, never a symbol (default: the provider's fastest)"
     parser.add_argument("--precision", choices=PRECISIONS, help=text)
     text = "precision of encoder and pixel decoder; changes pixels (default: the provider's choice)"
@@ -122,6 +129,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         precision=arguments.precision,
         pixel_precision=arguments.pixel_precision,
         engines=arguments.engines,
+        device=arguments.device,
         max_memory=arguments.max_memory << 20 if arguments.max_memory else DEFAULT_MEMORY,
         read_back=getattr(arguments, "read_back", None),
     )
@@ -136,6 +144,14 @@ def count(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
+    return value
+
+
+def index(text: str) -> int:
+    """Read an argument that tells one of several things, from 0 on."""
+    value = int(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 1000")
     return value
 
 

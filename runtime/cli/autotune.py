@@ -24,10 +24,12 @@ GRID = (32, 48)  # in tokens: a 768x512 image
 ROUNDS = 7  # measurements of each precision, in turns
 
 
-def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress) -> dict[str, Any]:
+def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress, device: int = 0) -> dict[str, Any]:
     """Measure, store and return the choice; ``pixels`` are the precisions that the pixel networks may take."""
-    tuning_cache.write(bundle, provider, None)
-    runner, options = providers.find(provider), ProviderOptions()
+    runner, options = providers.find(provider), ProviderOptions(device=device, ahead=True)
+    providers.check_device(runner, device)
+    kept_as = runner.measured_as(device)
+    tuning_cache.write(bundle, kept_as, None)
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     stages = {f"stage{stage}": context(bundle, grid, stage, 0) for stage in range(len(bundle.schedule))}
     image = np.random.default_rng(1).random((1, 3, GRID[0] * bundle.patch, GRID[1] * bundle.patch), np.float32)
@@ -42,7 +44,7 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     if both:
         pixel_times = _times(both, {"encoder": image, "decoder": grid}, load, progress, equal=False)
         result |= {"pixel_precision": min(pixel_times, key=pixel_times.__getitem__), "pixel_milliseconds": pixel_times}
-    tuning_cache.write(bundle, provider, result)
+    tuning_cache.write(bundle, kept_as, result)
     return result
 
 

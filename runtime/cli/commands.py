@@ -11,6 +11,7 @@ from uigc.runtime.cli.arguments import (
     PRECISIONS,
     add_bundle,
     add_codec_arguments,
+    add_device,
     add_engines,
     add_mask,
     add_names,
@@ -112,6 +113,7 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
     text = "measure which precision of the prior is the fastest here, and make it the default (see docs/CLI.md)"
     parser.add_argument("--tune", action="store_true", help=text)
     parser.add_argument("--provider", default="cpu", metavar="NAME", help="with --tune: provider (default: cpu)")
+    add_device(parser)
     text = "with --tune: precisions of encoder and pixel decoder that may become the default, too; they change pixels"
     parser.add_argument("--allow-pixels", choices=PRECISIONS, nargs="+", default=[], help=text)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -125,7 +127,9 @@ def _doctor(arguments: argparse.Namespace) -> None:
         from uigc.runtime.cli import autotune
 
         with ProgressLine(arguments.json) as line:
-            autotune.tune(Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line)
+            autotune.tune(
+                Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line, arguments.device
+            )
     asked = [section for section, given in (("proof", arguments.prove), ("tuned", arguments.tune)) if given]
     doctor.report(arguments.bundle, arguments.json, arguments.prove, doctor.SECTIONS if arguments.verbose else asked)
 
@@ -149,6 +153,7 @@ def _configure_verify(parser: argparse.ArgumentParser) -> None:
     text = "provider to check; may be given several times (default: all that can run here)"
     parser.add_argument("--provider", metavar="NAME", action="append", help=text)
     add_engines(parser)
+    add_device(parser)
     parser.add_argument("--images", metavar="DIR", type=Path, help="folder of images to use besides the sample")
     parser.add_argument("--windows", metavar="N", type=count, default=40, help="number of random windows (default: 40)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the random windows (default: 0)")

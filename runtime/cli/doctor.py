@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,10 @@ def _nodes(bundle: Bundle) -> dict[str, str]:
     return {precision: ", ".join(each) for precision, each in counts.items()}
 
 
-def _tuned(bundle: Bundle) -> dict[str, str]:
-    """Return the measurements of ``uigc doctor --tune`` on this machine, for each provider."""
-    found = {name: tuning_cache.read(bundle, name) for name in providers.names()}
+def _tuned(bundle: Bundle, names: Iterable[str]) -> dict[str, str]:
+    """Return the measurements of ``uigc doctor --tune`` on this machine, for each of these providers."""
+    loaded = [installed(providers.GROUP)[name].load() for name in names]
+    found = {each.name: tuning_cache.read(bundle, each.measured_as(0)) for each in loaded}
     return {
         name: ", ".join(
             f"{networks}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
@@ -129,7 +130,8 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
     findings["providers"] = _providers(bundle)
     if bundle:
         findings["nodes"] = _nodes(bundle)
-        findings["tuned"] = _tuned(bundle)
+        running = [name for name, state in findings["providers"].items() if state == RUNS]
+        findings["tuned"] = _tuned(bundle, running)
     if (problem is None or isinstance(problem, DependencyError)) and RUNS not in findings["providers"].values():
         reasons = findings["providers"]
         usual = providers.DEFAULT if providers.DEFAULT in reasons else next(iter(reasons), None)

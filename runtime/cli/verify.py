@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     threads = os.cpu_count() or 1
     with ProgressLine(arguments.quiet) as line:
         cases = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, threads, line)
-        outcomes = examine_all(bundle, chosen, cases, line)
+        outcomes = examine_all(bundle, chosen, cases, line, arguments.device)
     result = report(bundle, outcomes, arguments.windows, len(grids))
     show(matrix(outcomes))
     if arguments.json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -66,20 +66,29 @@ def examine(
         return Outcome(*setting, 0, 0, str(error))
 
 
-def examine_all(bundle: Bundle, chosen: list[Provider], solved: list[Case], progress: Progress) -> list[Outcome]:
-    """Run all cases in every precision of the bundle on every provider, under all of its settings."""
+def examine_all(
+    bundle: Bundle, chosen: list[Provider], solved: list[Case], progress: Progress, device: int = 0
+) -> list[Outcome]:
+    """Run all cases in every precision of the bundle on every provider, under all of its settings.
+
+    ``device``: which of several GPUs, for providers that run on one; the others run where they always do.
+    """
     plan = [
         (provider, precision, options)
         for provider in chosen
         for precision in bundle.precisions("stage0")
         if precision in provider.verified
-        for options in provider.settings
+        for options in _on_device(provider, device)
     ]
     outcomes = []
     for done, (provider, precision, options) in enumerate(plan):
         progress(f"{provider.name} {precision}", done, len(plan))
         outcomes.append(examine(bundle, provider, precision, options, solved))
     return outcomes
+
+
+def _on_device(provider: Provider, device: int) -> list[ProviderOptions]:
+    return [replace(options, device=device) if provider.on_gpu else options for options in provider.settings]
 
 
 def matrix(outcomes: list[Outcome]) -> str:

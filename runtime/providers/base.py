@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.bundle.manifest import PRECISIONS
 from uigc.runtime.entry_points import installed
+from uigc.runtime.environment import gpu_names
 from uigc.runtime.errors import ProviderError, UsageError
 from uigc.runtime.spans import Timed
 
@@ -31,10 +32,14 @@ class ProviderOptions:
 
     ``threads``: threads of each graph, None for the provider's choice.
     ``optimization``: how far the provider may rewrite the graph, one of :data:`OPTIMIZATIONS`.
+    ``device``: which of several GPUs runs it, from 0 on, in the order of CUDA.
+    ``ahead``: compile all kernels before the first run, where a provider would compile the best ones in the background.
     """
 
     threads: int | None = None
     optimization: str = "all"
+    device: int = 0
+    ahead: bool = False
 
 
 class Graph(Timed, ABC):
@@ -93,6 +98,18 @@ class Provider(ABC):
         return 1
 
     @property
+    def on_gpu(self) -> bool:
+        """True if it runs on an NVIDIA GPU, on the one of several that :attr:`ProviderOptions.device` names."""
+        return False
+
+    def measured_as(self, device: int) -> str:
+        """Return the name under which measurements of it are kept: with the GPU's model, if it runs on one."""
+        if not self.on_gpu:
+            return self.name
+        models = gpu_names()
+        return f"{self.name} on {models[device] if device < len(models) else 'an unknown GPU'}"
+
+    @property
     def takes_engines(self) -> bool:
         """True if it runs engines that were built into a folder beforehand, instead of the graphs of a bundle."""
         return False
@@ -128,6 +145,16 @@ def find(name: str, engines: Path | None = None) -> Provider:
     if problem:
         raise ProviderError(problem)
     return provider
+
+
+def check_device(provider: Provider, device: int) -> None:
+    """Raise a :class:`UsageError` for what is no number of a device, and for a provider that runs on none."""
+    if not isinstance(device, int) or device < 0:
+        raise UsageError(f"device is {device!r}, and a whole number from 0 on is needed; give one, or leave it out.")
+    if device and not provider.on_gpu:
+        raise UsageError(
+            f"The provider {provider.name!r} runs on no GPU, and device {device} was asked for; leave it out."
+        )
 
 
 def takes_engines(name: str) -> bool:

@@ -48,12 +48,13 @@ class BoundSession(Graph):
     """A session whose input and output have fixed addresses on a device, for each input size.
 
     The input is copied to the same address every time and the output back from the same address, so that nothing is
-    allocated for a size that was seen before. ``session``: one input and one output; ``device``: ONNX Runtime's name of
-    the device (``cuda``); ``captured``: whether the session captures CUDA graphs, one for each size.
+    allocated for a size that was seen before. ``session``: one input and one output; ``device``, ``index``: ONNX
+    Runtime's name of the device (``cuda``), and which of several; ``captured``: whether the session captures CUDA
+    graphs, one for each size.
     """
 
-    def __init__(self, session: Any, device: str, captured: bool = False) -> None:
-        self._session, self._device, self._captured = session, device, captured
+    def __init__(self, session: Any, device: str, index: int = 0, captured: bool = False) -> None:
+        self._session, self._device, self._index, self._captured = session, device, index, captured
         self._numbers = itertools.count(1)
         self._input: str = session.get_inputs()[0].name
         self._output: str = session.get_outputs()[0].name
@@ -68,17 +69,19 @@ class BoundSession(Graph):
                 step.moved(value.nbytes)
             self._session.run_with_iobinding(buffers.binding, buffers.options)  # returns when the device is done
             with span("copy out") as step:
-                result = np.array(buffers.output.numpy())
+                result: NDArray[Any] = buffers.output.numpy()
+                if self._device == "cpu":  # where this is the memory of the next result, too, and no copy
+                    result = result.copy()
                 step.moved(result.nbytes)
             return result
 
     def _allocate(self, value: NDArray[Any]) -> _Buffers:
         """Allocate for the size of ``value``; a run without a CUDA graph shows how large the output is."""
         # A copy, because on a CPU the value is the array's own memory.
-        given = import_onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value), self._device, 0)
+        given = import_onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value), self._device, self._index)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, given)
-        binding.bind_output(self._output, self._device, 0)
+        binding.bind_output(self._output, self._device, self._index)
         self._session.run_with_iobinding(binding, self._options(_NO_GRAPH))
         (taken,) = binding.get_outputs()
         binding.bind_ortvalue_output(self._output, taken)

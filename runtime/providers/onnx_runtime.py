@@ -14,11 +14,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from uigc.runtime.bundle.graph_entry import graph_entry
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
+from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 from uigc.runtime.providers.library import import_onnxruntime
+from uigc.runtime.providers.worker import Worker, WorkerGraph
 
 _LEVELS = {
     "off": "ORT_DISABLE_ALL",
@@ -29,6 +32,12 @@ _LEVELS = {
 
 _LARGE = 1 << 12  # tokens: an image of a megapixel
 _AS_REQUESTED = 1  # ONNX Runtime's number for the strategy kSameAsRequested
+
+
+@cache
+def _worker(name: str) -> Worker:
+    """Return the thread of a captured provider."""
+    return Worker(name)
 
 
 @cache
@@ -98,7 +107,8 @@ class OnnxRuntime(Provider):
     ``threads``: the thread counts under which ``uigc verify`` tries it, besides its own choice (None).
     ``device``: ONNX Runtime's name of the device that holds inputs and outputs, None for the memory of the host.
     ``captured``: every input size has a session of its own, in which that size is a constant; it is captured as a CUDA
-    graph when the size first comes, and replayed from then on.
+    graph when the size first comes, and replayed from then on. ONNX Runtime captures for each thread anew, and a
+    capture fails if another thread allocates or copies meanwhile: one thread runs all captured sessions of a provider.
     """
 
     # Each has a default, because these fields replace properties of the base class.
@@ -136,40 +146,40 @@ class OnnxRuntime(Provider):
                 f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "
                 f"onnxruntime and install uigc[{self.extra}] on a machine that has the device, or use another provider."
             )
-        return None
+        reason = cuda.problem() if self.on_gpu else None
+        return f"The provider {self.name!r} cannot start here: {reason}." if reason else None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.execution_provider == cuda.PROVIDER
 
     def load(self, path: Path, options: ProviderOptions) -> Graph:
-        session, device = self._session(path, options), self.device
+        if self.on_gpu:
+            cuda.check_index(options.device)
+        device = self.device
         if device is None:
-            return _Guarded(_PlainSession(session), self.name)
+            return _Guarded(_PlainSession(self._session(path, options)), self.name)
         if not self.captured:
-            return _Guarded(BoundSession(session, device), self.name)
-        dimensions = session.get_inputs()[0].shape  # a name where the size is free
+            return _Guarded(BoundSession(self._session(path, options), device, options.device), self.name)
+        # From the manifest: a session of free sizes cannot be captured, and ONNX Runtime refuses to start it.
+        dimensions = graph_entry(path).dimensions
 
         def session_of(shape: tuple[int, ...]) -> Graph:
             sizes = {name: size for name, size in zip(dimensions, shape, strict=True) if isinstance(name, str)}
-            return BoundSession(self._session(path, options, sizes), device, captured=True)
+            return BoundSession(self._session(path, options, sizes), device, options.device, captured=True)
 
-        return _Guarded(SizedSessions(session_of), self.name)
+        return WorkerGraph(_Guarded(SizedSessions(session_of), self.name), _worker(self.name))
 
     def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
         """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""
         onnxruntime = import_onnxruntime()
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        if options.threads is not None:
-            settings.intra_op_num_threads = options.threads
-        # The memory pattern of each input size would take as much memory again as the arena holds for the first run.
-        settings.enable_mem_pattern = False
-        settings.add_session_config_entry("session.use_env_allocators", "1" if _common_arena() else "0")
-        # Every graph has its own threads, and spinning threads would occupy the cores that the next graph needs.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for name, size in (sizes or {}).items():
-            settings.add_free_dimension_override_by_name(name, size)
-        level = onnxruntime.GraphOptimizationLevel
-        settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
+        settings = self._settings(options, sizes or {})
+        chosen: dict[str, str] = {}
+        if self.on_gpu:
+            cuda.load_libraries()
+            chosen = cuda.session_options(graph_entry(path), options.device, self.captured)
         try:
-            provider = self.execution_provider, {"enable_cuda_graph": "1"} if self.captured else {}
+            provider = self.execution_provider, chosen
             # ONNX Runtime's own fallback would print to standard output and try another provider.
             session = onnxruntime.InferenceSession(str(path), settings, providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises a dozen unrelated types
@@ -184,6 +194,24 @@ class OnnxRuntime(Provider):
             )
         return session
 
+    def _settings(self, options: ProviderOptions, sizes: Mapping[str, int]) -> Any:
+        """Return the options of a session that do not depend on the execution provider."""
+        onnxruntime = import_onnxruntime()
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        # The memory pattern of each input size would take as much memory again as the arena holds for the first run.
+        settings.enable_mem_pattern = False
+        settings.add_session_config_entry("session.use_env_allocators", "1" if _common_arena() else "0")
+        # Every graph has its own threads, and spinning threads would occupy the cores that the next graph needs.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for name, size in sizes.items():
+            settings.add_free_dimension_override_by_name(name, size)
+        level = onnxruntime.GraphOptimizationLevel
+        settings.graph_optimization_level = getattr(level, _LEVELS[options.optimization])
+        return settings
+
 
 CPU = OnnxRuntime(
     name="cpu",
@@ -193,5 +221,12 @@ CPU = OnnxRuntime(
     pixel_precisions=("int8", "fp32"),
     threads=(1, 2),
 )
-CUDA = OnnxRuntime(name="cuda", extra="gpu", execution_provider="CUDAExecutionProvider", batch=8, device="cuda")
+CUDA = OnnxRuntime(
+    name="cuda",
+    extra="gpu",
+    execution_provider=cuda.PROVIDER,
+    pixel_precisions=("fp32", "fp16"),
+    batch=8,
+    device="cuda",
+)
 CUDA_GRAPHS = replace(CUDA, name="cuda-graphs", captured=True)

@@ -7,6 +7,7 @@ import ctypes
 import json
 import sys
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,20 +21,24 @@ from tests.support.fake_cuda import Cuda
 
 
 class Context:
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.address, self.shape, self.profile = engine, {}, (), -1
-        self.refuses: set[str] = set()
+    """``IExecutionContext``. ``config``: with TensorRT for RTX, how kernels are compiled and where they are kept."""
+
+    def __init__(self, engine: Engine, config: Any = None) -> None:
+        self.engine, self.config, self.address, self.shape, self.profile = engine, config, {}, (), -1
+        self.ran: set[tuple[int, ...]] = set()
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         assert 0 <= index < len(self.engine.profiles)
-        assert stream in self.engine.cuda.streams
-        self.profile = index
+        assert type(stream) is int
+        self.engine.cuda.put(stream, lambda: setattr(self, "profile", index))
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert self.profile >= 0, "the profile is not set yet"
         low, _, high = self.engine.profiles[self.profile]
         fits = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         self.shape = tuple(shape) if fits else ()
+        self.ran.clear()
         return fits
 
     def infer_shapes(self) -> list[str]:
@@ -47,19 +52,25 @@ class Context:
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert address in self.engine.cuda.memory
         self.address[name] = address
-        return "address" not in self.refuses
-
-    def execute_async_v3(self, stream: int) -> bool:
-        assert stream in self.engine.cuda.streams
-        if self.engine.broken:
-            return False
-        self.engine.cuda.put(self._execute)
         return True
 
-    def _execute(self) -> None:
-        source, target = (self.engine.cuda.memory[self.address[name]] for name in self.engine.names)
-        count = int(np.prod(self.shape))
-        value = np.frombuffer(source, self.engine.types[0], count).reshape(self.shape)
+    def execute_async_v3(self, stream: int) -> bool:
+        """Put the work on the stream, with the shape and the addresses of now."""
+        assert type(stream) is int
+        cuda = self.engine.cuda
+        if self.engine.broken:
+            return False
+        if cuda.capturing is not None:
+            assert self.shape in self.ran, "the first run of a shape may allocate, which a capture forbids"
+        self.ran.add(self.shape)
+        if self.config is not None:
+            self.config.kernels.compile(self.shape, self.config.dynamic_shapes_kernel_specialization_strategy)
+        cuda.put(stream, partial(self._execute, self.shape, dict(self.address)))
+        return True
+
+    def _execute(self, shape: tuple[int, ...], address: dict[str, int]) -> None:
+        source, target = (self.engine.cuda.memory[address[name]] for name in self.engine.names)
+        value = np.frombuffer(source, self.engine.types[0], int(np.prod(shape))).reshape(shape)
         result = self._run(value)
         assert result.nbytes <= len(target)
         ctypes.memmove(target, result.tobytes(), result.nbytes)
@@ -70,7 +81,8 @@ class Context:
 
 class Engine:
     def __init__(self, trt: TensorRT, facts: dict[str, Any]) -> None:
-        self.cuda, self.profiles, self.broken = trt.cuda, [tuple(map(tuple, p)) for p in facts["profiles"]], False
+        self.trt, self.cuda, self.profiles = trt, trt.cuda, [tuple(map(tuple, p)) for p in facts["profiles"]]
+        self.broken, self.caches = False, list[Kernels]()
         self.session = onnxruntime.InferenceSession(facts["onnx"], providers=["CPUExecutionProvider"])
         self.kind, self.layers = facts["kind"], facts["layers"]
         tensors = self.session.get_inputs()[0], self.session.get_outputs()[0]
@@ -97,16 +109,41 @@ class Engine:
         return SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": layers}))
 
     def create_runtime_config(self) -> SimpleNamespace:
-        kernels = SimpleNamespace(serialize=lambda: b"kernels", deserialize=lambda known: known == b"kernels")
-        return SimpleNamespace(
-            cuda_graph_strategy=0,
-            create_runtime_cache=lambda: kernels,
-            set_runtime_cache=lambda cache: cache is kernels,
-        )
+        def create() -> Kernels:
+            self.caches.append(Kernels())
+            return self.caches[-1]
+
+        config = SimpleNamespace(cuda_graph_strategy=0, create_runtime_cache=create)
+        config.set_runtime_cache = lambda cache: config.__dict__.update(kernels=cache) or True
+        return config
 
     def create_execution_context(self, config: Any = None) -> Context:
+        assert (config is not None) == hasattr(self.trt, "CudaGraphStrategy")
         assert config is None or config.cuda_graph_strategy == 1
-        return Context(self)
+        return Context(self, config)
+
+
+class Kernels:
+    """``IRuntimeCache``: kernels for all shapes, and those for one shape, which are compiled at once or, in the
+    background, until the next run."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.background: set[str] = set()
+
+    def compile(self, shape: tuple[int, ...], strategy: int) -> None:
+        self.names |= self.background
+        special = {f"for {shape}"}
+        self.names |= special if strategy == TensorRT.EAGER else {"for all"}
+        self.background = special
+
+    def serialize(self) -> bytes:
+        return "\n".join(["kernels", *sorted(self.names)]).encode()
+
+    def deserialize(self, known: bytes) -> bool:
+        title, *names = known.decode().split("\n")
+        self.names |= set(names)
+        return title == "kernels"
 
 
 class TensorRT(ModuleType):
@@ -116,6 +153,7 @@ class TensorRT(ModuleType):
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=0)
     BuilderFlag, ProfilingVerbosity = SimpleNamespace(TF32="tf32"), SimpleNamespace(DETAILED=2)
     LayerInformationFormat = SimpleNamespace(JSON=1)
+    LAZY, EAGER = 0, 1
     LayerType = SimpleNamespace(CONVOLUTION="Conv", DECONVOLUTION="ConvTranspose", MATRIX_MULTIPLY="MatMul")
 
     class ILogger:
@@ -130,6 +168,7 @@ class TensorRT(ModuleType):
         if name == "tensorrt_rtx":
             self.ComputeCapability = SimpleNamespace(SM86=86, SM89=89, SM120=120, NONE=0)
             self.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE=1)
+            self.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY=self.LAZY, EAGER=self.EAGER)
         self.nptype = lambda kind: kind
 
     def Runtime(self, logger: Any) -> SimpleNamespace:
@@ -138,6 +177,7 @@ class TensorRT(ModuleType):
                 return Engine(self, json.loads(plan.rsplit(b"\n", 1)[1]))
             except (ValueError, IndexError):
                 logger.log(self.ILogger.ERROR, "Magic tag does not match")
+                logger.log(self.ILogger.ERROR, "Cuda Runtime (In catchCudaError)")
                 return None
 
         return SimpleNamespace(deserialize_cuda_engine=load)
