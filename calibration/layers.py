@@ -1,6 +1,7 @@
 """The layers of a pixel network that can be quantized: its convolutions in half precision.
 
 What the half-precision graph keeps in float32 (the cosines among which the encoder takes the largest) is left there.
+Thin convolutions, those at half of the resolution, stay in half precision, because int8 makes them slower on a CPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from uigc.export.editor import Editor
 from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
+
+THIN = 64  # channels that enter and leave; where there are fewer, the work is rearranging positions, not multiplying
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
     found = []
     for node in half.graph.node:
         weights = editor.constant_value(node.input[1]) if node.name in traced else None
-        if weights is None or weights.dtype != np.float16:
+        if weights is None or weights.dtype != np.float16 or max(weights.shape[:2]) < THIN:
             continue
         kernel = weights.astype(np.float32)
         bias = editor.array(node.input[2]) if len(node.input) > 2 else None

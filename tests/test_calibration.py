@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 
 from uigc.bench import pixels
+from uigc.calibration import layers
 from uigc.calibration.ranges import LEVELS, METHODS
 from uigc.calibration.store import NETWORKS, Store, integer_convolutions
 from uigc.runtime.bundle import Bundle
@@ -23,6 +25,26 @@ from uigc.runtime.format.mask import MODES
 from uigc.runtime.io import files
 
 SETTINGS = ("--psnr-only", "--observe", "2", "--measure", "1", "--threads", "1", "--quiet")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_layers() -> Iterator[None]:
+    """All convolutions of the tiny networks are thin; quantize them nevertheless."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "THIN", 1)
+        yield
+
+
+def test_thin_layers_stay_in_half_precision(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full, half = (onnx.load(tiny_path / f"encoder.{precision}.onnx") for precision in ("fp32", "fp16"))
+    every = [layer.weight for layer in layers.layers(full, half)]
+    monkeypatch.setattr(layers, "THIN", 16)  # the convolutions from 8 channels to 8 are thin
+    kept = [layer.weight for layer in layers.layers(full, half)]
+    assert [name for name in every if name not in kept] == [
+        "tokenizer.encoder.layers.2.first.weight", "tokenizer.encoder.layers.2.second.weight",
+        "tokenizer.encoder.layers.3.weight", "tokenizer.encoder.layers.4.first.weight",
+        "tokenizer.encoder.layers.4.second.weight",
+    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +97,9 @@ def test_the_form_is_what_every_provider_takes(calibrated: Path, name: str) -> N
     for node in products:
         scales = constants[producers[node.input[1]].input[1]]
         assert scales.shape == (len(constants[name_of_weight(producers, node)]),)
-    layers = json.loads((calibrated / "calibration.json").read_text())["graphs"][name]["layers"]
-    assert len(products) == sum(layer["precision"] == "int8" for layer in layers) == 10
+    found = json.loads((calibrated / "calibration.json").read_text())["graphs"][name]["layers"]
+    count = {"encoder": 10, "decoder": 13}[name]
+    assert len(products) == sum(layer["precision"] == "int8" for layer in found) == count
     assert integer_convolutions(bundle.graph(name, "int8")) == len(products)  # with default options
 
 
@@ -120,7 +143,7 @@ def test_the_data_says_what_was_done(calibrated: Path, images: Path) -> None:
             assert tensor["range"] == tensor["ranges"][tensor["method"]]
             assert tensor["scale"] == float(np.float32(tensor["range"] / LEVELS))
     report = (calibrated / "calibration.md").read_text()
-    assert report.count("| int8 |\n") == 20
+    assert report.count("| int8 |\n") == 23
 
 
 def test_again_only_by_force_and_with_the_same_result(

@@ -178,7 +178,7 @@ def test_configurations_of_earlier_files_load() -> None:
     """Until decoders had widths of their own, `widths` were those of both networks."""
     earlier = json.loads((Path(__file__).parent / "earlier" / "bundle-unsealed.json").read_text())["tokenizer"]
     config = TokenizerConfig.from_json(earlier)
-    assert config == TokenizerConfig(256, 12, (96, 192, 256), (1, 2, 3), (96, 192, 256), (2, 3, 4))
+    assert config == TokenizerConfig(512, 12, (96, 192, 256), (1, 2, 3), (96, 192, 256), (2, 3, 4))
     assert (config.shuffle, TokenizerConfig().shuffle) == (4, 2)
     for wrong in ({"decoder_widths": (8, 8)}, {"decoder_blocks": (1, 1, 1)}, {"encoder_widths": (8, 8)}):
         with pytest.raises(InputError, match="blocks; give"):
