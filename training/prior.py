@@ -184,11 +184,10 @@ def train(
         _start_from_frequencies(prior, grids)
     else:
         prior = started.to(device)
-    # TF32 is exact for dyadic operands, so there is nothing to lose.
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")  # TF32 is exact for dyadic operands, so there is nothing to lose
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
-    optimizer = adamw(prior.parameters(), WARM_LEARNING_RATE if start else LEARNING_RATE)
-    run = Run(name, options, prior, Optimizers(adamw=optimizer), subject)
+    optimizers = Optimizers(adamw=adamw(prior.parameters(), WARM_LEARNING_RATE if start else LEARNING_RATE))
+    run = Run(name, options, prior, optimizers, subject)
     for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
         total, count = torch.zeros((), device=device), 0
         for stage in range(len(prior.schedule)):
