@@ -20,8 +20,8 @@ def woven(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> dict[int, f
     """Return how much more a decoded image stands out at each period than its original; 1.0 is clean.
 
     Both are uint8 (H, W, 3). The energy of the lightness at the frequency 1/period, along both axes, is divided by the
-    mean energy at the neighbouring frequencies, and this quotient by that of the original. Shifts change nothing but the
-    noise. None for images of fewer than 96 pixels a side.
+    mean energy at the neighbouring frequencies, and this quotient by that of the original. Shifts change the noise
+    only. None for images of fewer than 96 pixels a side.
     """
     if min(image.shape[:2]) < SMALLEST:
         return None

@@ -168,8 +168,8 @@ def test_the_decoder_learns_and_its_prior_stays_valid(imported: Imported, tmp_pa
     run = tmp_path / "run"
     shutil.copytree(imported.run, run)
     before = load_tokenizer(run)
-    options = RunOptions(imported.photos, run, steps=2, minutes=None, batch=2, seed=0, device=torch.device("cpu"))
-    train_decoder(options, 32, None, regenerated=0.5)
+    options = RunOptions(imported.photos, run, steps=2, minutes=None, batch=4, seed=0, device=torch.device("cpu"))
+    train_decoder(options, 48, None, regenerated=0.5)
     after = load_tokenizer(run)
     assert token_fingerprint(after) == token_fingerprint(before)
     name = "decoder.up.0.block.0.conv1.weight"
@@ -191,7 +191,7 @@ def test_other_tokens_are_refused(imported: Imported, tmp_path: Path, capsys: py
 def test_the_tokenizer_recipe_does_not_continue_from_a_vqgan(imported: Imported, tmp_path: Path) -> None:
     options = RunOptions(imported.photos, tmp_path, steps=1, minutes=None, batch=1, seed=0, device=torch.device("cpu"))
     with pytest.raises(InputError, match="of the kind 'vqgan', which this recipe cannot train further"):
-        train_tokenizer(options, TINY_TOKENIZER, 32, None, start=imported.run)
+        train_tokenizer(options, TINY_TOKENIZER, 48, None, start=imported.run)
 
 
 def test_the_published_layout() -> None:
