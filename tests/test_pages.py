@@ -27,7 +27,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import build_parser
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = "uigc", "python", "polygraphy", "pip", "make", "g++", "export", "alias", "debug/bin/pip"
+PROGRAMS = "uigc", "python", "polygraphy", "pip", "make", "g++", "export", "alias"
 VARIABLES = {"$BUNDLE": str(ROOT / "runtime" / "default_bundle"), "$SHAPE": "tokens:[1,32,48]"}
 
 
