@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def help_of(module: str, subcommand: str = "") -> str:
     words = [module, *([subcommand] if subcommand else []), "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", words)
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that its package has imported it before
             runpy.run_module(module, run_name="__main__")
     return said.getvalue()
 

@@ -1,7 +1,7 @@
 """The real bindings of TensorRT 11, without TensorRT: they have all that ``engines/`` calls.
 
-The wheel of the bindings needs the libraries of TensorRT, which only NVIDIA's own index has. They are made up here, with
-functions that do nothing: enough to import the bindings, and to do nothing more.
+The wheel of the bindings needs the libraries of TensorRT, which only NVIDIA's own index has. They are made up here,
+with functions that do nothing: enough to import the bindings, and to do nothing more.
 """
 
 from __future__ import annotations

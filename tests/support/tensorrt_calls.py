@@ -48,9 +48,5 @@ RTX = {
 
 def lacking(trt: Any, calls: dict[str, tuple[str, ...]]) -> list[str]:
     """The names of these that the bindings do not have."""
-    return [
-        f"{kind}.{name}"
-        for kind, names in calls.items()
-        for name in names
-        if not hasattr(getattr(trt, kind, None), name)
-    ]
+    wanted = [(kind, name) for kind, names in calls.items() for name in names]
+    return [f"{kind}.{name}" for kind, name in wanted if not hasattr(getattr(trt, kind, None), name)]
