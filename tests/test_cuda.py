@@ -133,8 +133,11 @@ def test_options_follow_the_proof() -> None:
             assert (entry.graph, entry.precision) == (name, precision)
             options = cuda.session_options(entry, 2, captured=False)
             assert options["use_tf32"] == ("1" if name.startswith("stage") else "0")
-            assert ("prefer_nhwc" in options) == (precision == "fp16" and not name.startswith("stage"))
+            assert ("fuse_conv_bias" in options) == (precision == "fp16" and not name.startswith("stage"))
+            assert options.get("prefer_nhwc", "0") == str(int((name, precision) == ("decoder", "fp16")))
             assert options["device_id"] == "2"
+            fixed = cuda.session_options(entry, 0, captured=True)
+            assert fixed.get("prefer_nhwc") == options.get("fuse_conv_bias")
             assert "enable_cuda_graph" not in options
     assert cuda.session_options(entry, 0, captured=True)["enable_cuda_graph"] == "1"
     entry.proof["tightest"] = {"operand": {"bits": 12}, "sums": {"bits": 20}}

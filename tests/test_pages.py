@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import build_parser
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROGRAMS = "uigc", "python", "polygraphy", "pip", "make", "g++", "export", "alias", "debug/bin/pip"
+PROGRAMS = "uigc", "python", "polygraphy", "pip", "make", "g++", "export", "alias"
 VARIABLES = {"$BUNDLE": str(ROOT / "runtime" / "default_bundle"), "$SHAPE": "tokens:[1,32,48]"}
 
 
@@ -73,7 +74,8 @@ def help_of(module: str, subcommand: str = "") -> str:
     words = [module, *([subcommand] if subcommand else []), "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", words)
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # that its package has imported it before
             runpy.run_module(module, run_name="__main__")
     return said.getvalue()
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support import fake_gpu
 from tests.support.fake_cuda import Cuda
 from tests.support.paths import ROOT
+from tests.support.tensorrt_calls import BOTH, RTX, lacking
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not made for this system")
 runtime = pytest.importorskip("cuda.bindings.runtime")
@@ -50,26 +51,6 @@ def test_calls_of_tensorrt() -> None:
     assert public(fake_gpu.Engine) | {"num_io_tensors", "num_optimization_profiles"} <= set(dir(trt.ICudaEngine))
     assert public(fake_gpu.Builder) <= set(dir(trt.Builder))
     assert public(fake_gpu.TensorRT) - {"LAZY", "EAGER"} <= set(dir(trt))
-    for kind, names in {
-        trt.Runtime: ("deserialize_cuda_engine",),
-        trt.OnnxParser: ("parse_from_file", "num_errors", "get_error"),
-        trt.EngineInspector: ("get_engine_information",),
-        trt.IOptimizationProfile: ("set_shape",),
-        trt.IRuntimeConfig: (
-            "cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy", "create_runtime_cache",
-            "set_runtime_cache",
-        ),
-        trt.IRuntimeCache: ("serialize", "deserialize"),
-        trt.ITimingCache: ("serialize",),
-        trt.CudaGraphStrategy: ("WHOLE_GRAPH_CAPTURE",),
-        trt.DynamicShapesKernelSpecializationStrategy: ("LAZY", "EAGER"),
-        trt.ProfilingVerbosity: ("DETAILED",),
-        trt.LayerInformationFormat: ("JSON",),
-        trt.TensorIOMode: ("INPUT", "OUTPUT"),
-        trt.IBuilderConfig: (
-            "set_flag", "clear_flag", "set_compute_capability", "num_compute_capabilities", "add_optimization_profile",
-            "create_timing_cache", "set_timing_cache", "get_timing_cache", "profiling_verbosity",
-        ),
-    }.items():  # fmt: skip
-        assert set(names) <= set(dir(kind)), kind.__name__
+    assert lacking(trt, BOTH) == []
+    assert lacking(trt, RTX) == []
     assert trt.nptype(trt.int32) is not None

@@ -82,16 +82,18 @@ def session_options(entry: GraphEntry, device: int, captured: bool) -> dict[str,
     """Return the options of a session for a graph.
 
     TF32 rounds operands to 11 bits: it is allowed where the proof shows that nothing is lost, as it is for engines.
-    Convolutions in half precision run on tensor cores in NHWC only, and add their bias themselves. The arena grows by
-    what is asked for, because every session has its own.
+    Convolutions in half precision run on tensor cores in NHWC only, and add their bias themselves; but an encoder of
+    any size stays in NCHW, because in NHWC the sizes that it computes with would be put in order on the GPU, and be
+    waited for. The arena grows by what is asked for, because every session has its own.
     """
     options = {
-        "device_id": str(device),
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": str(int(entry.tf32_is_exact)),
     }
+    if device:  # ONNX Runtime looks for a plugin of the device that is named, and warns that there is none
+        options["device_id"] = str(device)
     if captured:
         options["enable_cuda_graph"] = "1"
     if not entry.is_stage and entry.precision == "fp16":
-        options |= {"prefer_nhwc": "1", "fuse_conv_bias": "1"}
+        options |= {"prefer_nhwc": str(int(captured or entry.graph == "decoder")), "fuse_conv_bias": "1"}
     return options

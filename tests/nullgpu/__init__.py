@@ -1,0 +1,1 @@
+"""ONNX Runtime's real CUDA provider on a GPU that computes nothing."""
