@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.paths import outside
-from tests.support.tiny import tiny_modules
 from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
-from uigc.export.modules.dyadic import Linear
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime.bundle import Bundle
@@ -34,7 +32,7 @@ from uigc.training.__main__ import main
 from uigc.training.adversary import ADVERSARIES
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
-from uigc.training.prior import RATES, augmented, batch_loss, optimizers_of, prior_for, short_products, stage_loss
+from uigc.training.prior import augmented, prior_for, stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -283,31 +281,3 @@ def test_padding_is_never_asked_for() -> None:
     nothing = torch.zeros_like(tokens, dtype=torch.bool)
     counts = [stage_loss(prior, tokens, nothing, stage)[1] for stage in range(6)]
     assert sum(counts) == 5 * 8
-
-
-def test_short_products_change_no_loss_and_end() -> None:
-    """What a dyadic prior multiplies fits bfloat16, in training too; nothing else of the process is shortened."""
-    prior = tiny_modules(4)[1].prior.train()
-    grids = [torch.randint(prior.config.codebook, (20, 21)) for _ in range(4)]
-    losses = []
-    before = torch.get_float32_matmul_precision()
-    for products in (nullcontext, short_products):
-        with products():
-            torch.manual_seed(0)
-            losses.append(batch_loss(prior, grids, 4, random.Random(0)).detach())
-    assert torch.equal(*losses)
-    assert torch.get_float32_matmul_precision() == before
-    with pytest.raises(KeyboardInterrupt), short_products():
-        raise KeyboardInterrupt
-    assert torch.get_float32_matmul_precision() == before
-
-
-def test_muon_trains_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
-    prior = Prior(PriorConfig(32, 64, 2, 2, 2), quincunx())
-    members = optimizers_of(prior, 0.5).members
-    trained = {name: [w for g in member.param_groups for w in g["params"]] for name, member in members.items()}
-    layers = [part.weight for part in prior.blocks.modules() if isinstance(part, Linear)]
-    assert {id(weight) for weight in trained["muon"]} == {id(weight) for weight in layers}
-    both = [id(weight) for weights in trained.values() for weight in weights]
-    assert sorted(both) == sorted(map(id, prior.parameters()))
-    assert members["muon"].param_groups[0]["highest"] == RATES.muon / 2
