@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP = -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-lowest lint fuzz audit release clean
+.PHONY: demo test test-lowest test-gpu lint fuzz audit release clean
 
 demo: .venv/demo
 	.venv/demo/bin/uigc demo --force
@@ -25,6 +25,10 @@ lint: .venv/test
 # With the lowest versions that pyproject.toml admits, and without what needs the newest ones (engines).
 test-lowest: .venv/lowest
 	OMP_NUM_THREADS=1 .venv/lowest/bin/python -m pytest --numprocesses auto --dist loadfile
+
+# ONNX Runtime's CUDA provider and TensorRT's bindings, the real ones, on a GPU that computes nothing (docs/ENGINES.md).
+test-gpu: .venv/gpu
+	.venv/gpu/bin/python -m pytest --noconftest -p no:cacheprovider tests/nullgpu
 
 # Known vulnerabilities of what the tests install; needs the network.
 audit: .venv/test
@@ -59,6 +63,12 @@ fuzz: .venv/test
 	$@/bin/python $(PIP) "setuptools>=77" "$(TORCH)" || { rm -rf $@; exit 1; }
 	$@/bin/python $(PIP) --constraint tests/lowest.txt --editable ".[cpu,export,calibrate,train,completion]" \
 		pytest pytest-xdist filelock hypothesis || { rm -rf $@; exit 1; }
+	touch $@
+
+.venv/gpu: pyproject.toml
+	rm -rf $@
+	$(PYTHON) -m venv $@
+	$@/bin/python $(PIP) --editable ".[test-gpu]" || { rm -rf $@; exit 1; }
 	touch $@
 
 clean:
