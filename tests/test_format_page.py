@@ -206,3 +206,10 @@ def test_the_entry_of_a_tensor() -> None:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     page = (ROOT / "docs" / "BUNDLE.md").read_text(encoding="utf-8")
     assert f'    "{CODER_TABLE}": {json.dumps(header[CODER_TABLE])}\n' in page
+
+
+def test_every_refusal_has_a_reason_on_the_page() -> None:
+    """The errors of the hostile files are those that the page lists; what these files give, test_fuzz.py shows."""
+    lines = (ROOT / "fuzz" / "corpus" / "files.tsv").read_text().splitlines()[1:]
+    outcomes = {line.split("\t")[1] for line in lines} - {"grid"}
+    assert outcomes | {"ProviderError"} == set(re.findall(r"`(\w+Error)`", PAGE))
