@@ -72,7 +72,7 @@ class UigcImageFile(ImageFile.ImageFile):
             self.info["seed"] = header.seed
         self._data = data
 
-    def load(self, **options: Any) -> Image.core.PixelAccess | None:
+    def load(self, **options: Any) -> Any:
         """Decode the image, unless it is decoded already, and return Pillow's access to its pixels.
 
         ``options``: those of :class:`Codec`, such as ``bundle`` for a file of another prior; the ones that are not
