@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from uigc import pillow
 from uigc.runtime import errors, providers, shortcuts, spans
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
@@ -30,8 +31,10 @@ SECTIONS: dict[str, list[Any]] = {
     "The codec": [Codec, Encoded],
     "Bundles and masks": [Bundle, Mask, MaskMode],
     "Providers": [providers.Provider, providers.Graph, providers.ProviderOptions, providers.find, providers.available],
+    "Pillow": [pillow.configure, pillow.UigcImageFile],
     "Times": [spans.Recorder, spans.recording, spans.Span, spans.Timed],
 }
+MADE_BY_OTHERS = (MaskMode, pillow.UigcImageFile)  # classes whose instances nobody makes
 
 
 def signature(value: Any) -> str:
@@ -43,9 +46,9 @@ def signature(value: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             written.append("*")
             starred = True
-        default = parameter.default
+        stars, default = "**" * (parameter.kind is parameter.VAR_KEYWORD), parameter.default
         shown = default.__name__ if inspect.isfunction(default) else repr(default)
-        written.append(name if default is parameter.empty else f"{name}={shown}")
+        written.append(f"{stars}{name}" if default is parameter.empty else f"{name}={shown}")
     return f"({', '.join(written)})"
 
 
@@ -67,7 +70,7 @@ def members(kind: type) -> Iterator[str]:
 
 
 def entry(value: Any) -> str:
-    takes = "" if isinstance(value, type) and issubclass(value, MaskMode) else signature(value)
+    takes = "" if value in MADE_BY_OTHERS else signature(value)
     lines = [f"### {value.__name__}", "", "```", f"from {value.__module__} import {value.__name__}"]
     lines += [f"{value.__name__}{takes}"] * bool(takes) + ["```", ""]
     lines += [described(value), ""]

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from uigc.runtime.arrays import Pixels
-from uigc.runtime.codec import DEFAULT_MASK, Codec
+from uigc.runtime.codec import DEFAULT_MASK
 from uigc.runtime.format.bitstream import MAX_FILE, Header, read_header
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.io.inputs import AnyImage, Data, read_data
-
-
-@cache
-def _codec() -> Codec:
-    """The one codec of these functions, made when it is first needed; its graphs stay in memory."""
-    return Codec()
+from uigc.runtime.shared_codec import shared_codec
 
 
 def compress(image: AnyImage, mask: Mask | str = DEFAULT_MASK) -> bytes:
     """Return the bytes of a .uigc file for an image, as :meth:`Codec.compress` of a default codec does."""
-    return _codec().compress(image, mask)
+    return shared_codec().compress(image, mask)
 
 
 def decompress(file: Data) -> Pixels:
     """Return the image uint8 (H, W, 3) sRGB of a .uigc file, as :meth:`Codec.decompress` of a default codec does."""
-    return _codec().decompress(file)
+    return shared_codec().decompress(file)
 
 
 def info(file: Data) -> Header:

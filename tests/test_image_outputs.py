@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import uigc.pillow
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ExitCode, OutputError
@@ -88,3 +89,12 @@ def test_suffixes_and_formats_choose(
     for name, format in wanted.items():
         with Image.open(tmp_path / name) as written:
             assert (written.format, written.size) == (format, (5, 9))
+
+
+def test_which_names_are_those_of_images() -> None:
+    """A .uigc file's is none, although Pillow knows the suffix while its plug-in is imported."""
+    assert Image.registered_extensions()[uigc.pillow.SUFFIX] == uigc.pillow.FORMAT
+    image_outputs.check_not_image("photo.UIGC")
+    image_outputs.check_not_image("photo")
+    with pytest.raises(OutputError, match=r"named like an image \(\.png\)"):
+        image_outputs.check_not_image("photo.uigc.PNG")

@@ -43,6 +43,7 @@ OUTPUTS = {
 }
 """The formats by suffix."""
 _DEFAULT = ".png"
+_OWN = "UIGC"  # Pillow's name of the codec's own files, which it knows once uigc.pillow is imported
 
 
 def as_suffix(text: str) -> str:
@@ -71,7 +72,7 @@ def check_not_image(name: str) -> None:
     """Refuse the name of an image, or of a link to one, for a .uigc file: it is more likely a second input."""
     for path in (name, os.path.realpath(name)):
         suffix = Path(path).suffix.lower()
-        if suffix in Image.registered_extensions():
+        if Image.registered_extensions().get(suffix, _OWN) != _OWN:
             raise OutputError(
                 f"{name} is named like an image ({suffix}), and a .uigc file is written there; give -o DIR/ to "
                 "compress several images, or another name."
