@@ -1,7 +1,7 @@
 """``uigc evaluate``: rate and quality of codecs on a folder of images, one schema for all.
 
-Rates are those of the bytes of the files. PSNR is always given; LPIPS-Alex and DISTS need ``--networks``, the
-safetensors file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
+Rates are those of the bytes of the files. PSNR is always given; LPIPS and DISTS need ``--networks``, the safetensors
+file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from uigc.runtime.io.streams import show
 
 SCHEMA = 1
 BEST_PSNR = 100.0  # dB; of equal images, whose true figure JSON cannot hold
-FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "dists")
+FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "lpips_vgg", "dists")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Record:
     bpp: float
     psnr: float
     lpips_alex: float | None
+    lpips_vgg: float | None
     dists: float | None
     patterns: dict[str, float] | None
 
@@ -58,14 +59,14 @@ class Yardstick:
 
     def __init__(self, networks: Path | None) -> None:
         self.fingerprint: str | None = None
-        self._lpips = self._dists = None
-        self._reference: tuple[Tensor, list[Tensor]] = (torch.zeros(0), [])
+        self._metrics: dict[str, LPIPS | DISTS] = {}
+        self._reference, self._features = torch.zeros(0), dict[str, list[Tensor]]()
         if networks is not None:
             if not networks.is_file():
                 raise InputError(f"There is no file {networks}; give --networks the weights of LPIPS and DISTS.")
             self.fingerprint = hashlib.sha256(networks.read_bytes()).hexdigest()
             weights = Networks(networks)
-            self._lpips, self._dists = LPIPS(weights), DISTS(weights)
+            self._metrics = {"lpips_alex": LPIPS(weights), "lpips_vgg": LPIPS(weights, "vgg"), "dists": DISTS(weights)}
 
     @torch.no_grad()
     def measure(self, picture: str, pixels: NDArray[np.uint8], coded: Coded) -> Record:
@@ -74,7 +75,7 @@ class Yardstick:
         if coded.pixels.shape != pixels.shape:
             raise InputError(f"{picture} came back with the shape {coded.pixels.shape} instead of {pixels.shape}.")
         reference, back = to_tensor(pixels), to_tensor(coded.pixels)
-        patterns = woven(coded.pixels, pixels)
+        patterns, distances = woven(coded.pixels, pixels), self._distances(back, reference)
         return Record(
             picture,
             width,
@@ -82,16 +83,21 @@ class Yardstick:
             len(coded.data),
             round(8 * len(coded.data) / (width * height), 6),
             round(min(float(psnr(back, reference)), BEST_PSNR), 4),
-            round(float(self._lpips(back, reference)), 5) if self._lpips else None,
-            round(self._structure(self._dists, back, reference), 5) if self._dists else None,
+            distances.get("lpips_alex"),
+            distances.get("lpips_vgg"),
+            distances.get("dists"),
             {str(period): round(value, 4) for period, value in patterns.items()} if patterns else None,
         )
 
-    def _structure(self, dists: DISTS, back: Tensor, reference: Tensor) -> float:
-        """Return DISTS; the original's features, the expensive part, are computed once for all settings."""
-        if not torch.equal(self._reference[0], reference):
-            self._reference = reference, dists.features(reference)
-        return float(dists.distance(dists.features(back), self._reference[1]))
+    def _distances(self, back: Tensor, reference: Tensor) -> dict[str, float]:
+        """Return the distance by each network; the original's features are computed once for all settings."""
+        if not torch.equal(self._reference, reference):
+            self._reference = reference
+            self._features = {name: metric.features(reference) for name, metric in self._metrics.items()}
+        return {
+            name: round(float(metric.distance(metric.features(back), self._features[name])), 5)
+            for name, metric in self._metrics.items()
+        }
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -153,12 +159,12 @@ def median_patterns(records: list[Record]) -> dict[str, float] | None:
 
 def table(entries: list[dict[str, Any]]) -> str:
     """Return a table for the terminal, one row for each entry."""
-    head = f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'DISTS':>8}"
+    head = f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'VGG':>8}{'DISTS':>8}"
     lines = [head + "".join(f"{f'weave {period}':>9}" for period in PERIODS)]
     for entry in entries:
-        bpp, size, decibel, lpips, dists = (entry["means"][name] for name in FIGURES)
+        bpp, size, decibel, *distances = (entry["means"][name] for name in FIGURES)
         row = f"{entry['codec']:8}{entry['setting']:12}{bpp:8.4f}{size:9.0f}{decibel:9.2f}"
-        row += "".join(f"{value:8.4f}" if value is not None else f"{'-':>8}" for value in (lpips, dists))
+        row += "".join(f"{value:8.4f}" if value is not None else f"{'-':>8}" for value in distances)
         patterns = (entry["patterns"] or {}).get
         row += "".join(f"{value:9.2f}" if (value := patterns(str(period))) else f"{'-':>9}" for period in PERIODS)
         lines.append(row)

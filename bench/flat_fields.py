@@ -3,8 +3,8 @@
     python -m uigc.bench.flat_fields --json bench/results/flat_fields.json
 
 In levels of 8-bit sRGB: ``unevenness`` is the largest difference of a pixel from the mean of its channel, away from the
-border; ``colour`` the largest difference of such a mean from the colour that was sent. A border of two tokens is left
-out, for which a decoder has nothing to go by on one side.
+border; ``difference`` the largest difference of such a mean from the colour that was sent. A border of two tokens is
+left out, for which a decoder has nothing to go by on one side.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLOURS = {
     "magenta": (255, 0, 255),
     "cyan": (0, 255, 255),
 }
-SIZES = ((128, 128), (256, 384), (512, 768))  # height, width
+SIZES = ((128, 128), (250, 379), (512, 768))  # height, width; the second is of no whole number of tokens
 BORDER = 2 * PATCH
 FLAT, RIGHT = 2.0, 6.0  # levels within which a field counts as flat, and as of the right colour
 

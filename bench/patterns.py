@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 PERIODS = (2, 4, 8, 16)  # pixels
 SMALLEST = 96  # pixels each way; below it the lines have too few neighbours
-NEAREST, FARTHEST = 2, 8  # of the neighbours, in steps of the spectrum
+NEAREST, FARTHEST = 2, 8  # of the neighbours, in steps of the spectrum; those that are lines themselves do not count
 
 Floats = NDArray[np.float64]
 
@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 def woven(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> dict[int, float] | None:
     """Return how much more a decoded image stands out at each period than its original; 1.0 is clean.
 
-    Both are uint8 (H, W, 3). The energy of the lightness at the frequency 1/period, along both axes, is divided by the
-    mean energy at the neighbouring frequencies, and this quotient by that of the original. Shifts change the noise
+    Both are uint8 (H, W, 3). The energy of the three channels at the frequency 1/period, along both axes, is divided by
+    the mean energy at the neighbouring frequencies, and this quotient by that of the original. Shifts change the noise
     only. None for images of fewer than 96 pixels a side.
     """
     if min(image.shape[:2]) < SMALLEST:
@@ -31,8 +31,8 @@ def woven(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> dict[int, f
 
 def _prominence(image: NDArray[np.uint8]) -> dict[int, float]:
     """Energy at each period over that of its neighbours, of both axes together; 1 for a flat image."""
-    lightness = image.astype(np.float64).mean(2)
-    spectra = [_energy(lightness), _energy(lightness.T)]
+    channels = image.astype(np.float64).transpose(2, 0, 1)
+    spectra = [np.sum([_energy(one) for one in each], 0) for each in (channels, channels.transpose(0, 2, 1))]
     return {period: _over_neighbours(spectra, period) for period in PERIODS}
 
 
@@ -49,8 +49,11 @@ def _energy(lines: Floats) -> Floats:
 def _over_neighbours(spectra: list[Floats], period: int) -> float:
     line = neighbours = 1e-9  # so that flat images, without any energy, count as clean
     for energy in spectra:
-        place = 2 * (len(energy) - 1) // period
+        length = 2 * (len(energy) - 1)
+        place = length // period
         others = np.arange(max(1, place - FARTHEST), min(len(energy), place + FARTHEST + 1))
+        # In small images the line of another period, or a harmonic of one, lies as near.
+        free = (np.abs(others - place) >= NEAREST) & (others % (length // max(PERIODS)) != 0)
         line += energy[place]
-        neighbours += energy[others[np.abs(others - place) >= NEAREST]].mean()
+        neighbours += energy[others[free]].mean()
     return float(line / neighbours)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from uigc.bench.codecs import Coded
-from uigc.bench.evaluate import FIGURES, Record, Yardstick, means
+from uigc.bench.evaluate import Record, Yardstick, means
 from uigc.bench.interleaved import time_interleaved
 from uigc.bench.result import machine, write
 from uigc.runtime import providers
@@ -26,6 +26,7 @@ from uigc.runtime.io import image
 from uigc.runtime.io.image_sources import images_in
 
 FULL = "fp32"
+COLUMNS = ("psnr", "lpips_alex", "dists")
 
 
 def codecs(bundle: Bundle, provider: str, threads: int | None) -> dict[str, Codec]:
@@ -96,7 +97,7 @@ def table(figures: dict[str, Any]) -> str:
         own, decoder = (entry["quality"][side]["means"] for side in ("files", "decoder"))
         cells = [name, f"{own['bpp']:.4f}"]
         for means_ in (own, decoder):
-            cells += ["-" if means_[key] is None else f"{means_[key]:.4f}" for key in FIGURES[2:]]
+            cells += ["-" if means_[key] is None else f"{means_[key]:.4f}" for key in COLUMNS]
         cells.append(f"{100 * entry['quality']['same_tokens']:.1f} %")
         cells += [f"{entry['times'][side]['of_fp32']:.2f}" for side in ("encoder", "decoder")]
         lines.append(f"| {' | '.join(cells)} |")

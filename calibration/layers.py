@@ -31,22 +31,23 @@ class Layer:
     weight_scales: NDArray[np.float32]
 
 
-def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
-    """Return the layers of a network, in order.
+def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> tuple[list[Layer], list[Layer]]:
+    """Return the layers of a network that can be int8, in order, and the thin ones, which stay in half precision.
 
     ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights.
     """
     traced = {node.name: node for node in full.graph.node if node.op_type == "Conv"}
     editor = Editor(half)
-    found = []
+    found: list[Layer] = []
+    thin: list[Layer] = []
     for node in half.graph.node:
         weights = editor.constant_value(node.input[1]) if node.name in traced else None
-        if weights is None or weights.dtype != np.float16 or max(weights.shape[:2]) < THIN:
+        if weights is None or weights.dtype != np.float16:
             continue
         kernel = weights.astype(np.float32)
         bias = editor.array(node.input[2]) if len(node.input) > 2 else None
         twin = traced[node.name]
-        found.append(
+        (thin if max(weights.shape[:2]) < THIN else found).append(
             Layer(
                 node.name,
                 node.input[1].removesuffix(".half"),
@@ -56,7 +57,7 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> list[Layer]:
                 weight_scales(kernel),
             )
         )
-    return found
+    return found, thin
 
 
 def weight_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:

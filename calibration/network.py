@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 
 from uigc.calibration.graph import Scales, quantize
-from uigc.calibration.layers import Layer, layers
+from uigc.calibration.layers import THIN, layers
 from uigc.calibration.ranges import Observed
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.errors import BudgetError
 from uigc.runtime.providers.library import import_onnxruntime
 
 onnxruntime = import_onnxruntime()
@@ -23,13 +24,21 @@ Step = Callable[[], None]
 
 
 class Network:
-    """``encoder`` or ``decoder``: ``layers`` are those that can be quantized."""
+    """``encoder`` or ``decoder``: ``layers`` can be quantized, ``thin`` ones stay in half precision.
+
+    Raises :class:`BudgetError` if all of them are thin.
+    """
 
     def __init__(self, bundle: Bundle, name: str, threads: int | None) -> None:
         self.name, self.path = name, bundle.graph(name, "fp16")
         self._threads = threads
         self._full, self._half = onnx.load(bundle.graph(name, "fp32")), onnx.load(self.path)
-        self.layers: list[Layer] = layers(self._full, self._half)
+        self.layers, self.thin = layers(self._full, self._half)
+        if not self.layers:
+            raise BudgetError(
+                f"All convolutions of the {name} have fewer than {THIN} channels on both sides, so none of them can be "
+                "int8; use fp16."
+            )
         self.full: Call = self._call(self._full)
 
     def quantized(self, chosen: Mapping[str, Scales]) -> Call:

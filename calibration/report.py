@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 from uigc.calibration.graph import scale
+from uigc.calibration.layers import Layer
 from uigc.calibration.network import Network
 from uigc.calibration.photographs import Photograph
 from uigc.calibration.quality import Budget, Quality
@@ -86,6 +87,10 @@ def _part(part: Part) -> dict[str, Any]:
                 ],
             }
             for layer in part.network.layers
+        ]
+        + [
+            {"layer": layer.name, "weight": layer.weight, "precision": "fp16", "alone": None, "tensors": []}
+            for layer in part.network.thin
         ],
     }  # fmt: skip
 
@@ -109,10 +114,9 @@ def table(parts: list[Part], budget: Budget, images: tuple[int, int]) -> str:
 
 
 def _summary(part: Part) -> list[str]:
-    found, total = part.found, len(part.network.layers)
-    text = (
-        f"{total - len(found.left)} of {total} layers in int8, ranges by {found.method}; {part.integer} run in integers"
-    )
+    found, total = part.found, len(part.network.layers) + len(part.network.thin)
+    quantized = len(part.network.layers) - len(found.left)
+    text = f"{quantized} of {total} layers in int8, ranges by {found.method}; {part.integer} run in integers"
     if part.same is not None:
         text += f"; {part.same:.1%} of the tokens are those of float32".replace("%", " %")
     rows = [("fp32", found.exact), ("int8", found.quality)]
@@ -134,7 +138,7 @@ def _layers(part: Part) -> list[str]:
         alone, (one, other) = found.alone[layer.name], found.ranges[layer.name]
         psnr, lpips = alone.lost(found.exact)
         cells = [
-            layer.weight.removeprefix("tokenizer.").removesuffix(".weight"),
+            _label(layer),
             f"{psnr:z.4f}",
             "-" if lpips is None else f"{lpips:z.5f}",
             f"{alone.likeness or 0:.1f}",
@@ -143,4 +147,8 @@ def _layers(part: Part) -> list[str]:
             "fp16" if layer.name in found.left else "int8",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return lines + [f"| {_label(layer)} | - | - | - | - | - | fp16, thin |" for layer in part.network.thin]
+
+
+def _label(layer: Layer) -> str:
+    return layer.weight.removeprefix("tokenizer.").removesuffix(".weight")

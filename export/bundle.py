@@ -19,7 +19,7 @@ from uigc.export import eight_bits
 from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.export.modules.tokenizer import Tokenizer
+from uigc.export.modules.tokenizer import TRAINING_STATE, Tokenizer
 from uigc.export.pixel_fp16 import to_fp16
 from uigc.export.proof import Domain, prove_file, token_domain
 from uigc.export.receptive_field import halos
@@ -99,13 +99,14 @@ def _check_match(tokenizer: VQTokenizer, prior: Prior, tokens: str | None) -> No
 
 def _round_as_stored(tokenizer: VQTokenizer) -> None:
     """Round the weights of the pixel networks to the precision in which the bundle stores them: half, and 8 bits for
-    the largest of our own decoder, where that moves no pixel by 1/255.
+    the largest kernels of our own decoder (``docs/BUNDLE.md`` says by how little that moves pixels).
 
     Graphs are then compared with modules that have the stored weights.
     """
-    rounded = {n: v.half().float() if v.is_floating_point() else v for n, v in tokenizer.state_dict().items()}
-    for name, value in rounded.items():
-        if isinstance(tokenizer, Tokenizer) and name.startswith("decoder.") and value.numel() >= eight_bits.SMALLEST:
+    state = tokenizer.state_dict()
+    rounded = {n: v.half().float() if v.is_floating_point() else v for n, v in state.items()}
+    for name, value in state.items() if isinstance(tokenizer, Tokenizer) else ():
+        if name.startswith("decoder.") and value.ndim == 4 and value.numel() >= eight_bits.SMALLEST:
             rounded[name] = torch.from_numpy(eight_bits.round_to_eight_bits(value.numpy()))
     tokenizer.load_state_dict(rounded)
 
@@ -212,9 +213,8 @@ def _agrees(spec: Spec, path: Path, inputs: list[Tensor], precision: str, log: L
 
 def _state(prefix: str, module: nn.Module) -> dict[str, NDArray[Any]]:
     """Return the state of a module without the running sums that only training needs."""
-    skipped = ("quantizer.sums", "quantizer.counts", "quantizer.fitted")
     state = module.state_dict()
-    return {prefix + name: value.numpy() for name, value in state.items() if name not in skipped}
+    return {prefix + name: value.numpy() for name, value in state.items() if name not in TRAINING_STATE}
 
 
 def _as_tensor(image: NDArray[np.uint8]) -> Tensor:

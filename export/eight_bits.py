@@ -29,7 +29,8 @@ def round_to_eight_bits(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     if split(weights) is not None:
         return weights
     scales = np.min([_scales(weights, mantissa) for mantissa in _MANTISSAS], axis=0)
-    return np.asarray(np.rint(weights / scales) * scales, np.float32)
+    # No zero has a sign, as none that is read back has one.
+    return np.asarray(np.rint(weights / scales) * scales + np.float32(0), np.float32)
 
 
 def split(array: Array) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:

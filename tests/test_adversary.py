@@ -64,6 +64,23 @@ def test_a_rate_of_zero_teaches_nothing(learned: Adversaries) -> None:
     assert learned.generator_losses(features(1, False))["adversary_features"] == before
 
 
+def test_what_is_not_finite_teaches_nothing(learned: Adversaries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a loss that is not finite, nor a gradient that is not while its loss is."""
+    pair = features(200, True), features(201, False)
+    before = {name: value.clone() for name, value in learned.features.state_dict().items()}
+    broken = [level.clone() for level in pair[0]]
+    broken[2][0, 0, 0, 0] = float("nan")
+    assert not torch.isfinite(learned.learn(broken, pair[1]))
+    weight = learned.features.heads[1].m.weight
+    hook = weight.register_hook(lambda gradient: gradient * float("inf"))
+    assert torch.isfinite(learned.learn(*pair))
+    hook.remove()
+    assert all(torch.equal(value, before[name]) for name, value in learned.features.state_dict().items())
+    learned.learn(*pair)
+    after = learned.features.state_dict()
+    assert all(torch.isfinite(value).all() and not torch.equal(value, before[name]) for name, value in after.items())
+
+
 def test_another_run_goes_on_from_them(learned: Adversaries, tmp_path: Path) -> None:
     other, made = Adversaries(CPU), features(201, False)
     learned.save(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from uigc.calibration import layers as calibrated_layers
 from uigc.calibration.graph import Scales, quantize
 from uigc.calibration.store import integer_convolutions
 from uigc.export import bundle, eight_bits
-from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.export.modules.checkpoint import _bundled_tokenizer, load_prior, load_tokenizer
+from uigc.export.modules.tokenizer import TRAINING_STATE, TokenizerConfig
 from uigc.export.trace import specs
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.errors import BundleError
 
 RNG = np.random.default_rng(3)
 
@@ -66,8 +70,36 @@ def test_graphs_read_eight_bits_as_their_modules_do(
         assert np.array_equal(eight_bits.read(file, f"tokenizer.{name}.weight"), module.weight.detach().numpy())
     monkeypatch.setattr(calibrated_layers, "THIN", 1)
     full, half = (onnx.load(tmp_path / f"decoder.{precision}.onnx") for precision in ("fp32", "fp16"))
-    found = calibrated_layers.layers(full, half)
+    found, _ = calibrated_layers.layers(full, half)
     assert {layer.weight for layer in found} == {f"tokenizer.{name}.weight" for name in convolutions}
     chosen = {layer.name: Scales(0.05, 0.05, layer.weight_scales) for layer in found}
     onnx.save(quantize(onnx.load(tmp_path / "decoder.fp16.onnx", load_external_data=False), chosen), tmp_path / "int8")
     assert integer_convolutions(tmp_path / "int8") == len(found)
+
+
+def test_a_bundle_in_eight_bits_is_read_whole_and_exported_again_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eight_bits, "SMALLEST", 64)
+    tokenizer, trained = tiny_modules(5)
+    trained_weight = tokenizer.decoder.layers[0].weight.detach().numpy().copy()
+    first, second = tmp_path / "first", tmp_path / "second"
+    bundle.write_bundle(tokenizer, trained, first, [], False, lambda text: None)
+    loaded = load_tokenizer(first)
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]) or name in TRAINING_STATE, name
+    stored = loaded.decoder.layers[0].weight.detach().numpy()
+    assert np.array_equal(stored, eight_bits.round_to_eight_bits(trained_weight))  # not from half precision
+    bundle.write_bundle(loaded, load_prior(first), second, [], False, lambda text: None)
+    assert (first / "weights.safetensors").read_bytes() == (second / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("widths", [(8, 8, 8, 32), (8, 8, 16)], ids=["larger", "of fewer stages"])
+def test_a_tokenizer_that_is_not_the_one_described_is_refused(tiny_path: Path, widths: tuple[int, ...]) -> None:
+    """Instead of leaving random what the weights do not hold, or passing over what the module lacks."""
+    found = Bundle.load(tiny_path)
+    blocks = [1] * len(widths)
+    described = {**found.manifest["tokenizer"], "decoder_widths": list(widths), "decoder_blocks": blocks}
+    altered = replace(found, manifest={**found.manifest, "tokenizer": described})
+    with pytest.raises(BundleError, match="not those of the tokenizer in its manifest"):
+        _bundled_tokenizer(altered)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.support.paths import outside
 from uigc.bench import codecs, command
-from uigc.bench.evaluate import Yardstick, means, measure, table
+from uigc.bench.evaluate import FIGURES, Yardstick, means, measure, table, to_tensor
+from uigc.bench.metrics import LPIPS, Networks
 from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
@@ -83,6 +84,13 @@ def test_other_codecs_share_the_schema(folder: Path, tmp_path: Path) -> None:
     assert (low["setting"], high["setting"]) == ("5", "80")
 
 
+def vgg_distance(networks: Path, path: Path) -> float:
+    """LPIPS-VGG of an image and its JPEG of quality 1, from the metric itself."""
+    pixels = image.read(path.read_bytes())
+    (coded,) = codecs.create("jpeg", ["1"], None).code(pixels)
+    return float(LPIPS(Networks(networks), "vgg")(to_tensor(coded.pixels), to_tensor(pixels)))
+
+
 def test_perceptual_figures(folder: Path) -> None:
     networks = outside("perceptual") / "nets.safetensors"
     yardstick = Yardstick(networks)
@@ -90,8 +98,14 @@ def test_perceptual_figures(folder: Path) -> None:
     poor, good = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, Failures(""), quiet=True)
     assert yardstick.fingerprint is not None
     assert len(yardstick.fingerprint) == 64
-    for name in ("lpips_alex", "dists"):
+    for name in ("lpips_alex", "lpips_vgg", "dists"):
         assert poor["means"][name] > 2 * good["means"][name] > 0
+        assert f"{poor['means'][name]:.4f}" in table([poor])
+    assert poor["means"]["lpips_vgg"] == pytest.approx(vgg_distance(networks, folder / "a.png"), abs=1e-4)
+    head, row = table([good]).splitlines()
+    assert [head[: row.index(f"{good['means'][name]:.4f}") + 6].split()[-1] for name in FIGURES[3:]] == [
+        "LPIPS", "VGG", "DISTS",
+    ]  # fmt: skip
 
 
 def test_equal_images_have_a_finite_figure(sample: np.ndarray) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tests.support.tiny import TINY_PRIOR, tiny_modules
+from tests.support.tiny import QUARTER_TOKENIZER, TINY_PRIOR, tiny_modules
 from uigc.export import bundle, trace
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
@@ -20,6 +21,7 @@ from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
 from uigc.export.weights import SMALLEST_HALF, WeightStore, compact
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.format.schedule import quincunx
 
@@ -183,6 +185,30 @@ def test_configurations_of_earlier_files_load() -> None:
     for wrong in ({"decoder_widths": (8, 8)}, {"decoder_blocks": (1, 1, 1)}, {"encoder_widths": (8, 8)}):
         with pytest.raises(InputError, match="blocks; give"):
             TokenizerConfig(**wrong)
+
+
+def test_runs_of_earlier_shapes_load_and_become_bundles(tmp_path: Path, sample: np.ndarray) -> None:
+    """With ``widths`` and ``blocks`` in their metadata, and a decoder whose finest stage is at a quarter."""
+    tokenizer, trained = tiny_modules(6, QUARTER_TOKENIZER)
+    save_tokenizer(tmp_path, tokenizer.state_dict(), tokenizer.config)
+    path = tmp_path / "tokenizer.safetensors"
+    earlier = tokenizer.config.to_metadata()
+    earlier["widths"] = earlier.pop("encoder_widths")
+    assert earlier.pop("decoder_widths") == earlier["widths"]
+    save_file(load_file(path), path, {"tokenizer": json.dumps(earlier)})
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.config == QUARTER_TOKENIZER
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name
+    pixels = np.ascontiguousarray(sample[:70, :90])
+    write_bundle(loaded, trained, tmp_path / "bundle", [pixels], False, lambda text: None)
+    codec = Codec(tmp_path / "bundle", threads=1)
+    data = codec.compress(pixels, "entire")
+    tokens = torch.from_numpy(codec.decode_tokens(data)[None])
+    with torch.no_grad():
+        wanted = loaded.decoder(loaded.quantizer.look_up(tokens)).clamp(0, 1)[0] * 255
+    back = codec.decompress(data)
+    assert np.abs(back.transpose(2, 0, 1) - wanted.numpy()[:, :70, :90]).max() < 0.6
 
 
 @pytest.mark.parametrize(("part", "limit"), [("encoder", 25e9), ("decoder", 40e9)])

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from uigc.bench import flat_fields
 from uigc.bench.flat_fields import COLOURS, SIZES, judge, measure, summary
+from uigc.runtime.codec import Codec
+from uigc.runtime.providers import ProviderOptions, find
 
 Pixels = NDArray[np.uint8]
 
@@ -51,6 +53,27 @@ def test_flaws_are_told_apart() -> None:
     made[64, 64, 1] = 3
     field = judge("blue", made)
     assert (field.flat, field.right, field.difference) == (False, True, 5.0)
+
+
+@pytest.mark.parametrize("colour", ["white", "red"])
+def test_what_is_measured_is_the_bare_decoder(tiny: Codec, colour: str) -> None:
+    """A codec adds nothing to its networks, whole and in tiles, in a size that is no whole number of tokens."""
+    height, width = next(size for size in SIZES if any(side % 16 for side in size))
+    padded = np.full((-(-height // 16) * 16, -(-width // 16) * 16, 3), COLOURS[colour], np.uint8)
+    options = ProviderOptions(threads=1)
+    encoder, decoder = (find("cpu").load(tiny.bundle.graph(name), options) for name in ("encoder", "decoder"))
+    planes = np.ascontiguousarray(padded.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+    tokens = encoder(planes)
+    image = np.rint(decoder(tokens)[0] * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
+    bare = image[:height, :width]
+    pixels = np.ascontiguousarray(padded[:height, :width])
+    in_tiles = Codec(tiny.bundle, threads=1, max_memory=1)
+    for codec, rounding in ((tiny, 0), (in_tiles, 1)):
+        data = codec.compress(pixels, "entire")
+        assert np.array_equal(codec.decode_tokens(data), tokens[0])
+        back = codec.decompress(data)
+        assert np.abs(back.astype(int) - bare).max() <= rounding
+        assert judge(colour, back).difference == pytest.approx(judge(colour, bare).difference, abs=rounding)
 
 
 def test_the_command_writes_every_figure(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

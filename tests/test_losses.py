@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.paths import outside
+from tests.support.tiny import TINY_TOKENIZER
 from uigc.bench.metrics import Networks
+from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime.errors import InputError
 from uigc.training.loop import Run, RunOptions
-from uigc.training.losses import LossWeights, colour_distance, fixed_pattern, pattern_distance
+from uigc.training.losses import LossWeights, Patterns, colour_distance, fixed_pattern, pattern_distance
 from uigc.training.objective import LARGER_AFTER, Objective, cut, larger, plan, window
 from uigc.training.optimizers import Muon, Optimizers, Rates, adamw, as_matrix, mixed
 from uigc.training.photos import crops, flat
@@ -54,6 +56,43 @@ def test_patterns_get_a_gradient_that_flattens_them() -> None:
         gradient[inner].flatten(), woven(4).expand_as(reference)[inner].flatten(), dim=0
     )
     assert agreement > 0.95
+
+
+def test_a_faint_pattern_is_told_from_noise_by_many_batches() -> None:
+    """Where the pattern of one batch is mostly chance, the gradient still flattens what all batches have."""
+    weave, patterns, generator = woven(4) / 40, Patterns(CPU), torch.Generator().manual_seed(2)
+    inner = (slice(None), slice(None), slice(32, 96), slice(32, 96))
+
+    def agreement(gradient: Tensor) -> float:
+        wanted = weave.expand_as(gradient)[inner].flatten()
+        return float(nn.functional.cosine_similarity(gradient[inner].flatten(), wanted, dim=0))
+
+    for step in range(60):
+        reference = images(step)
+        noise = 0.05 * torch.randn(reference.shape, generator=generator)
+        made = (reference + weave + noise).requires_grad_()
+        (gradient,) = torch.autograd.grad(patterns.distance(made, reference), made)
+    (alone,) = torch.autograd.grad(pattern_distance(made, reference), made)
+    assert agreement(gradient) > 1.5 * agreement(alone) > 0
+
+
+def test_dark_and_bright_tokens_have_patterns_of_their_own() -> None:
+    """Patterns that cancel out in the mean of all tokens are seen; the means are kept with a run."""
+    reference = torch.cat([torch.full((2, 3, 64, 64), 0.2), torch.full((2, 3, 64, 64), 0.8)])
+    signs = torch.tensor([1.0, 1.0, -1.0, -1.0]).view(4, 1, 1, 1)
+    patterns = Patterns(CPU)
+    for _ in range(3):
+        term = patterns.distance(reference + signs * woven(4, 64), reference)
+    assert term == pytest.approx(float(woven(4, 64).square().mean().sqrt()), rel=0.1)
+    assert pattern_distance(reference + signs * woven(4, 64), reference) < 1e-4
+    patterns.distance(torch.full((1, 3, 64, 64), float("nan")), torch.full((1, 3, 64, 64), 0.2))
+    assert torch.isfinite(patterns.means).all()
+    resumed = Patterns(CPU)
+    resumed.load_state_dict(patterns.state_dict())
+    dark = reference[:2]
+    for changed, some in (patterns, resumed), (resumed, patterns):
+        assert torch.equal(changed.means, some.means)
+    assert patterns.distance(dark + 0.01, dark) == resumed.distance(dark + 0.01, dark)
 
 
 def test_colour_is_that_of_large_fields() -> None:
@@ -148,6 +187,45 @@ def test_the_rate_falls_to_zero_and_what_is_not_finite_is_passed_over(tmp_path: 
         assert module.weight.grad is None
     assert max(paces) == pytest.approx(0.5, abs=0.02)  # after the warm-up of 100 of these 200 steps
     assert paces[-1] == pytest.approx(0.005)
+
+
+def test_figures_that_are_not_finite_do_not_stay(tmp_path: Path) -> None:
+    run = run_of(tmp_path, nn.Linear(2, 1))
+    for value in (float("nan"), 1.0, float("inf"), 1.0):
+        run.note(loss=torch.tensor(value))
+    assert run.figures == {"loss": 1.0}
+
+
+def test_a_step_with_muon_is_passed_over_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(32, 32, 3), nn.Conv2d(32, 4, 1)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    options = RunOptions(tmp_path, tmp_path, 4, None, 4, 0, CPU)
+    run = Run("tried", options, network, mixed(Rates(muon=0.1, adamw=0.01), (network, 1.0)), {})
+    assert set(run.optimizers.members) == {"adamw", "muon0"}
+    for step in run.steps("crops"):
+        before = [value.detach().clone() for value in (*network.parameters(), *run.average.state.values())]
+        for weight in network.parameters():
+            weight.grad = torch.ones_like(weight)
+        if step == 1:
+            network[0].weight.grad[3, 4, 1, 1] = float("inf")
+        run.descend(4)
+        after = [*network.parameters(), *run.average.state.values()]
+        assert all(torch.equal(*pair) == (step == 1) for pair in zip(after, before, strict=True))
+        assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_codewords_follow_no_latents_that_are_not_finite() -> None:
+    torch.manual_seed(0)
+    quantizer = Tokenizer(TINY_TOKENIZER).quantizer
+    latents = torch.randn(2, TINY_TOKENIZER.dim, 3, 3)
+    quantizer.fit(nn.functional.normalize(latents.permute(0, 2, 3, 1).reshape(-1, TINY_TOKENIZER.dim), dim=1))
+    before = {name: value.clone() for name, value in quantizer.state_dict().items()}
+    broken = latents.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    quantizer(broken)
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.state_dict().items())
+    quantizer(latents)
+    assert not torch.equal(quantizer.sums, before["sums"])
 
 
 def test_what_an_earlier_recipe_left_is_not_resumed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from uigc.bench.patterns import PERIODS, woven
+from uigc.bench.patterns import PERIODS, SMALLEST, woven
 
 Pixels = NDArray[np.uint8]
 
@@ -39,6 +39,25 @@ def test_a_pattern_is_told_by_its_period(
     assert found is not None
     assert found[period] > (3 if all(axes) else 1.8)
     assert all(value < 1.5 for other, value in found.items() if other != period)
+
+
+def test_the_smallest_images_are_told_as_large_ones_are() -> None:
+    """Where two periods are woven in, neither counts among the neighbours of the other."""
+    rng = np.random.default_rng(1)
+    clean = 128 + rng.normal(0, 4, (SMALLEST, SMALLEST, 3))
+    both = rounded(with_pattern(clean, 16).astype(float) + with_pattern(clean, 8) - clean)
+    alone, together = woven(with_pattern(clean, 16), rounded(clean)), woven(both, rounded(clean))
+    assert alone is not None
+    assert together is not None
+    assert together[16] > 0.8 * alone[16] > 8
+    assert together[8] > 8
+
+
+def test_colours_are_seen_where_the_lightness_is_even(sample: Pixels, soft: NDArray[np.float64]) -> None:
+    wave = 4 * np.cos(2 * np.pi * np.arange(soft.shape[1]) / 4)[None, :, None]
+    found = woven(rounded(soft + wave * [1, 0, -1]), sample)
+    assert found is not None
+    assert found[4] > 1.8
 
 
 def test_clean_images_are_at_1(sample: Pixels, soft: NDArray[np.float64]) -> None:

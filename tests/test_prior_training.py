@@ -4,32 +4,66 @@ from __future__ import annotations
 
 import random
 from contextlib import nullcontext
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.support.tiny import tiny_modules
 from uigc.export.modules.dyadic import Linear
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.runtime.format.schedule import quincunx
-from uigc.training.prior import RATES, batch_loss, optimizers_of, short_products
+from uigc.training.loop import RunOptions
+from uigc.training.prior import RATES, _tokenized, batch_loss, batch_of, optimizers_of, short_products
 
 
 def test_short_products_change_no_loss_and_end() -> None:
     """What a dyadic prior multiplies fits bfloat16, in training too; nothing else of the process is shortened."""
     prior = tiny_modules(4)[1].prior.train()
     grids = [torch.randint(prior.config.codebook, (20, 21)) for _ in range(4)]
+    rng = random.Random(0)
+    batches = [batch_of(grids, prior, 4, rng) for _ in prior.schedule.stages]
     losses = []
     before = torch.get_float32_matmul_precision()
     for products in (nullcontext, short_products):
         with products():
             torch.manual_seed(0)
-            losses.append(batch_loss(prior, grids, 4, random.Random(0)).detach())
+            losses.append(batch_loss(prior, batches).detach())
     assert torch.equal(*losses)
     assert torch.get_float32_matmul_precision() == before
     with pytest.raises(KeyboardInterrupt), short_products():
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this CPU has no bfloat16 products to shorten for")
+def test_short_products_shorten_what_bfloat16_does_not_hold() -> None:
+    """The test above says something, because products are shortened here."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(256, 256), torch.randn(256, 256)
+    whole = torch.nn.functional.linear(x, weight)
+    with short_products():
+        short = torch.nn.functional.linear(x, weight)
+    assert not torch.equal(short, whole)
+    assert torch.allclose(short, x.bfloat16().float() @ weight.bfloat16().float().t(), atol=1e-3)
+
+
+def test_held_out_tokens_are_the_same_with_variants(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for index in range(4):
+        pixels = rng.integers(0, 256, (290, 301, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+    tokenizer = tiny_modules(2)[0]
+    found = []
+    for variants in (1, 2):
+        options = RunOptions(tmp_path / "images", tmp_path, 1, None, 1, 7, torch.device("cpu"))
+        training, held_out = _tokenized(options, tokenizer, f"of {variants}", variants)
+        assert len(training) == variants * 4
+        found.append(held_out)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_muon_trains_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:

@@ -131,3 +131,11 @@ def test_memory_does_not_grow_with_the_number_of_images(tiny_path: Path) -> None
     assert found["different"] == 0
     first, _, last = found["resident_bytes"]
     assert last < first + (8 << 20)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "wanted"),
+    [([276, 308, 310, 311, 312, 312], False), ([300, 310, 320, 330, 340, 360], True), ([300], False)],
+)
+def test_growing_memory_is_told(megabytes: list[int], wanted: bool) -> None:
+    assert soak.grows([each << 20 for each in megabytes]) == wanted

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
+from uigc.export.modules.dyadic import LARGEST_INPUTS
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
 from uigc.runtime.bundle.manifest import is_codebook_size
-from uigc.runtime.errors import UigcError
+from uigc.runtime.errors import UigcError, UsageError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.training.loop import RunOptions
 from uigc.training.objective import SMALLEST_CROP
@@ -26,6 +27,13 @@ def _power_of_two(text: str) -> int:
     value = int(text)
     if not is_codebook_size(value):
         raise argparse.ArgumentTypeError(f"{value} is not a power of two from 4 to 4096")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a number from 1 up")
     return value
 
 
@@ -97,20 +105,34 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
     shape = PriorConfig()
     text = f"channels, in heads of {shape.width // shape.heads} (default: {shape.width})"
-    prior.add_argument("--width", type=_power_of_two, default=shape.width, help=text)
-    prior.add_argument("--layers", type=int, default=shape.layers, help=f"blocks (default: {shape.layers})")
+    prior.add_argument("--width", type=_power_of_two, help=text)
+    prior.add_argument("--layers", type=_positive, help=f"blocks (default: {shape.layers})")
     text = f"width of the MLP, times that of the blocks (default: {shape.expansion})"
-    prior.add_argument("--expansion", type=int, default=shape.expansion, help=text)
+    prior.add_argument("--expansion", type=_positive, help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
     return parser
 
 
 def _prior_config(arguments: argparse.Namespace) -> PriorConfig:
-    shape = PriorConfig()
-    heads = max(1, arguments.width * shape.heads // shape.width)
-    given = replace(shape, width=arguments.width, heads=heads, layers=arguments.layers, expansion=arguments.expansion)
-    return TINY_PRIOR if arguments.tiny else given
+    """Return the size of a new prior; that of one that goes on from another is the other's."""
+    names = ("width", "layers", "expansion")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if given and (arguments.start or arguments.tiny):
+        options, other = " and ".join(f"--{name}" for name in given), "--start" if arguments.start else "--tiny"
+        raise UsageError(
+            f"{options} and {other} contradict each other, because {other} decides the size; leave one out."
+        )
+    shape = TINY_PRIOR if arguments.tiny else PriorConfig()
+    shape = replace(shape, **given)
+    shape = replace(shape, heads=max(1, shape.width * PriorConfig.heads // PriorConfig.width)) if given else shape
+    widest = shape.width * shape.expansion
+    if widest > LARGEST_INPUTS:
+        raise UsageError(
+            f"A width of {shape.width} with an expansion of {shape.expansion} makes layers of {widest} inputs, and an "
+            f"exact one takes {LARGEST_INPUTS}; give a smaller --width or --expansion."
+        )
+    return shape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

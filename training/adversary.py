@@ -24,6 +24,7 @@ from uigc.runtime.io.atomic import replace as replace_file
 
 ADVERSARIES = "adversaries.safetensors"
 LEARNING_RATE = 4e-4
+LARGEST_GRADIENT = 10.0  # norm; larger ones are cut to it
 WIDTH = 64
 # Of DISTS' features: the image itself, then VGG16's five stages of 64, 128, 256, 512 and 512 channels.
 LEVELS = {2: 128, 3: 256, 4: 512}
@@ -33,7 +34,7 @@ PATCHES = ((3, 48, 4, 2), (48, 96, 4, 2), (96, 192, 4, 1), (192, 1, 3, 1))  # in
 class Head(nn.Module):
     """Logits (B, 1, h, w) of one level's features (B, channels, h, w): is a place of the image a photograph's?
 
-    Its convolutions project (``p``), mix neighbours (``m``) and judge (``j``).
+    Its convolutions project (``p``), mix neighbours (``m``) and judge (``j``); trained weights come under these names.
     """
 
     def __init__(self, channels: int) -> None:
@@ -60,7 +61,10 @@ class FeatureAdversary(nn.Module):
 
 
 class PixelAdversary(nn.Module):
-    """Logits (B, 1, h, w) of patches of an image (B, 3, H, W) in [0, 1]; its layers are ``l``."""
+    """Logits (B, 1, h, w) of patches of an image (B, 3, H, W) in [0, 1].
+
+    Its layers are ``l``; trained weights come under this name.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +84,8 @@ class Adversaries:
     def __init__(self, device: torch.device) -> None:
         self.features = FeatureAdversary().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pixels = PixelAdversary().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = [*self.features.parameters(), *self.pixels.parameters()]
-        self.optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.5, 0.95))
+        self._parameters = [*self.features.parameters(), *self.pixels.parameters()]
+        self.optimizer = torch.optim.AdamW(self._parameters, LEARNING_RATE, betas=(0.5, 0.95))
         self.warm = False
         """Whether they have learned before this run."""
 
@@ -100,7 +104,10 @@ class Adversaries:
         return {"adversary_features": -levels.mean(), "adversary_pixels": -judged.float().mean()}
 
     def learn(self, real: list[Tensor], made: list[Tensor], pace: float = 1.0) -> Tensor:
-        """Take one step with ``pace`` times the learning rate, and return the hinge loss of both, summed."""
+        """Take one step with ``pace`` times the learning rate, and return the hinge loss of both, summed.
+
+        A loss or a gradient that is not finite is passed over.
+        """
         real, made = ([level.detach() for level in side] for side in (real, made))
         heads = [F.relu(1 - logits.float()).mean() for logits in self.features(real)]
         heads += [F.relu(1 + logits.float()).mean() for logits in self.features(made)]
@@ -109,9 +116,11 @@ class Adversaries:
         self.optimizer.zero_grad(set_to_none=True)
         if torch.isfinite(loss):
             loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self._parameters, LARGEST_GRADIENT)
             for group in self.optimizer.param_groups:
                 group["lr"] = pace * LEARNING_RATE
-            self.optimizer.step()
+            if torch.isfinite(norm):
+                self.optimizer.step()
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:

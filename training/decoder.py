@@ -13,13 +13,15 @@ from torch import Tensor
 from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
+from uigc.export.modules.prior import Prior
+from uigc.training.identity import digest
 from uigc.training.loop import Run, RunOptions
 from uigc.training.losses import LossWeights
 from uigc.training.objective import Objective, larger, plan
 from uigc.training.optimizers import mixed
 from uigc.training.photos import Photos, crops, flat
 from uigc.training.regenerated import Crop, crops_with_losses, draw
-from uigc.training.tokenizer import WARM_RATES, Network, halves, report
+from uigc.training.tokenizer import WARM_RATES, Network, halves, report, seen
 
 REGENERATED = 800  # photographs at most whose lost tokens are regenerated, which takes about a second each on a CPU
 
@@ -36,14 +38,16 @@ def train(options: RunOptions, size: int, networks: Networks | None, regenerated
     photos = Photos(options.images, device, larger(size), options.photo_limit)
     tokenizer = load_tokenizer(options.output).requires_grad_(False)
     tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    made = _regenerated(options, tokenizer, photos) if regenerated else []
+    prior = load_prior(options.output).prior.freeze().to(device) if regenerated else None
+    made = _regenerated(options, tokenizer, prior, photos) if prior else []
     tokenizer.decoder.requires_grad_(True)
     networks = networks.to(device) if networks else None
     objective = Objective(networks, options, LossWeights(), 0)
     objective.start_from(options.output)
-    subject: dict[str, object] = {"tokens": token_fingerprint(tokenizer), "regenerated": regenerated}
+    subject = {"tokens": token_fingerprint(tokenizer), "regenerated": regenerated, **seen(size, networks)}
+    subject["prior"] = digest(prior) if prior else None
     optimizers = mixed(WARM_RATES, (tokenizer.decoder, 1.0))
-    run = Run("decoder", options, tokenizer.decoder, optimizers, subject, {"adversaries": objective.adversaries})
+    run = Run("decoder", options, tokenizer.decoder, optimizers, subject, objective.companions)
     encode, decode = halves(tokenizer, options.compiled)
     for _ in run.reporting("crops", lambda final: report(run, tokenizer, photos, networks, size)):
         side, count, flats = plan(run.progress, size, options.batch)
@@ -75,8 +79,11 @@ def _batch(
         return batch, tokenizer.quantizer.look_up(torch.cat([*(grid for _, grid in lossy), tokens]))
 
 
-def _regenerated(options: RunOptions, tokenizer: VQTokenizer, photos: Photos) -> list[Crop]:
-    """Return crops of training photographs with the tokens that the prior of the run regenerates for them."""
-    prior = load_prior(options.output).prior.freeze().to(options.device)
-    chosen = random.Random(options.seed).sample(photos.training, min(REGENERATED, len(photos.training)))
-    return crops_with_losses(tokenizer, prior, chosen, random.Random(options.seed))
+def _regenerated(options: RunOptions, tokenizer: VQTokenizer, prior: Prior, photos: Photos) -> list[Crop]:
+    """Return crops of training photographs with the tokens that the prior regenerates for them.
+
+    Which ones depends on the decoder too, so that a run that goes on from another's sees others.
+    """
+    rng = random.Random(f"{options.seed} {digest(tokenizer.decoder)}")
+    chosen = rng.sample(photos.training, min(REGENERATED, len(photos.training)))
+    return crops_with_losses(tokenizer, prior, chosen, rng)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -21,10 +20,13 @@ from tqdm import tqdm
 
 from uigc.runtime.errors import InputError
 from uigc.runtime.io.atomic import replace as replace_file
+from uigc.training.identity import differences, digest
 from uigc.training.optimizers import Optimizers
 from uigc.training.timing import Timer
 
 WARM_UP = 100  # steps
+DECISIVE = ("seed", "batch", "photo_limit", "steps", "minutes")
+"""The options that decide what a run learns."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RunOptions:
     save_every: float = 180.0  # seconds
     photo_limit: int | None = None
     stop_after: int | None = None  # steps in this session; the run resumes later
-    compiled: bool = False  # torch.compile: about a minute first, then 1.4 times faster on a CPU
+    compiled: bool = False  # torch.compile: a minute or two first, then 1.4 times faster on a CPU
 
 
 class Stateful(Protocol):
@@ -94,14 +96,18 @@ class Run:
     ) -> None:
         """Set up a run.
 
-        ``subject``: identifies the module and its training data; a checkpoint with another subject is not resumed.
+        ``subject``: identifies the module and its training data; a checkpoint with another subject, or other options
+        that decide what is learned, is not resumed.
         ``companions``: other objects that learn with optimizers of their own, such as the adversary; they are saved and
         resumed beside the module.
         """
         self.name, self.options, self.module = name, options, module
-        self.subject = json.dumps(subject, sort_keys=True)
+        decisive = {name: getattr(options, name) for name in DECISIVE}
+        self.subject = json.dumps({**subject, **decisive}, sort_keys=True)
         self.optimizers, self.companions = optimizers, dict(companions or {})
-        self.rng = random.Random(options.seed)
+        # A run that goes on from the weights of another sees other crops; the same run, begun anew, the same ones.
+        self.rng = random.Random(f"{options.seed} {self.subject} {digest(module)}")
+        torch.manual_seed(self.rng.getrandbits(63))
         self.average = Average(module)
         self.step, self.elapsed = 0, 0.0
         self.timer = Timer(options.device)
@@ -141,7 +147,8 @@ class Run:
         """Yield step numbers until the budget is spent; ``unit`` names what the steps count."""
         self.module.train()
         begun, before, saved = time.monotonic(), self.elapsed, time.monotonic()
-        first, self.timer = self.step, Timer(self.options.device)
+        first = told = self.step
+        self.timer = Timer(self.options.device)
         layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
         with tqdm(total=100, initial=100 * self.progress, unit="%", bar_format=layout) as bar:
             bar.set_description(self.name)
@@ -153,11 +160,16 @@ class Run:
                 shown = {key: f"{value:.4f}" for key, value in self.figures.items()}
                 bar.set_postfix({f"{unit}/s": f"{self.timer.rate:.1f}", "step": self.step, **shown})
                 if time.monotonic() - saved > self.options.save_every:
-                    self.save()
-                    rate = round(self.timer.rate, 2)
-                    self.report(**{f"{unit}_per_second": rate, "time": self.timer.take()})
-                    saved = time.monotonic()
-        self.save()
+                    self._tell(unit)
+                    saved, told = time.monotonic(), self.step
+            if self.step > told:
+                self._tell(unit)
+
+    def _tell(self, unit: str) -> None:
+        """Save, and report the speed and where the time went since the last time."""
+        with self.timer("save"):
+            self.save()
+        self.report(**{f"{unit}_per_second": round(self.timer.rate, 2), "time": self.timer.take()})
 
     def reporting(self, unit: str, report: Callable[[bool], None]) -> Iterator[int]:
         """Iterate over :meth:`steps` and call ``report`` after every tenth of the budget, and with True at its end."""
@@ -173,7 +185,8 @@ class Run:
 
     def optimize(self, loss: Tensor, items: int, **figures: Tensor) -> None:
         """Take one step down the gradient of ``loss``, for which ``items`` were looked at; see :meth:`descend`."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.timer("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
         self.descend(items, **figures)
 
     def descend(self, items: int, **figures: Tensor) -> None:
@@ -192,10 +205,11 @@ class Run:
         self.note(**figures)
 
     def note(self, **figures: Tensor) -> None:
-        """Average figures for the progress bar and the log."""
+        """Average figures for the progress bar and the log; those that are not finite are left out."""
         for key, value in figures.items():
             new = float(value.detach())
-            self.figures[key] = 0.98 * self.figures.get(key, new) + 0.02 * new
+            if math.isfinite(new):  # what is not would stay in the mean for ever
+                self.figures[key] = 0.98 * self.figures.get(key, new) + 0.02 * new
 
     def log(self, **figures: object) -> None:
         """Append one JSON object to ``NAME.jsonl``."""
@@ -228,9 +242,9 @@ class Run:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
         if state["subject"] != self.subject:
-            raise SystemExit(
-                f"{self.checkpoint} belongs to another run (it trained {state['subject']}, this is {self.subject}); "
-                "remove it, or give another --output."
+            raise InputError(
+                f"{self.checkpoint} belongs to another run ({differences(state['subject'], self.subject)}); remove it, "
+                "or give another --output."
             )
         if "optimizers" not in state:
             raise InputError(f"{self.checkpoint} is of an earlier recipe; remove it, and begin anew.")
@@ -269,7 +283,3 @@ def uses_bfloat16(device: torch.device) -> bool:
 
 def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bfloat16(device))
-
-
-def mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else math.nan

@@ -1,9 +1,9 @@
-"""How far a decoded image is from its photograph, and what that is in the eye of each network.
+"""How far a decoded image is from its photograph, by its pixels and by the features of networks.
 
-One pass of VGG16 serves three losses: DISTS, LPIPS-VGG (on DISTS' pooling, which the eye of a trained LPIPS does not
-mind) and the adversary of features. LPIPS-Alex is cheap, but blind to patterns that repeat at its stride of four; the
-networks see windows at random places of the crops, so at any phase, and two more terms watch what is left: the colour
-of large fields, and patterns that are the same in every token.
+One pass of VGG16 serves three losses: DISTS, LPIPS-VGG (on DISTS' pooling, which hardly changes its distances) and the
+adversary of features. LPIPS-Alex is cheap, but does not notice patterns that repeat at its stride of four; the networks
+get windows at random places of the crops, so at any phase, and two more terms measure what is left: the colour of large
+fields, and patterns that are the same in every token.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from uigc.bench.metrics import DISTS, LPIPS, Networks
 from uigc.runtime.format.bitstream import PATCH
 
 COLOUR_SCALES = (8, 16, 32)  # pixels
+PATTERN_DECAY = 0.95  # a step
+BRIGHT = 0.5  # from this mean value on, of a token's pixels in 0..1
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,23 @@ def colour_distance(image: Tensor, reference: Tensor) -> Tensor:
     return torch.stack([F.avg_pool2d(error, side).abs().mean() for side in COLOUR_SCALES]).mean()
 
 
-def fixed_pattern(image: Tensor) -> Tensor:
-    """The detail (3, 16, 16) that the tokens of images (B, 3, 16h, 16w), h and w at least 3, have in common.
-
-    The detail is the image minus a low-pass of it, averaged over all tokens but those at the border, each pixel of a
-    token for itself. Photographs have hardly any.
-    """
+def token_details(image: Tensor) -> Tensor:
+    """The detail (tokens, 3, 16, 16) of images (B, 3, 16h, 16w), h and w at least 3: the image minus a low-pass of it,
+    in all tokens but those at the border."""
     low = F.avg_pool2d(image, PATCH)
     detail = image - F.interpolate(low, scale_factor=PATCH, mode="bilinear")
     inner = detail[:, :, PATCH:-PATCH, PATCH:-PATCH]
     batch, channels, height, width = inner.shape
     tokens = inner.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-    return tokens.mean((0, 2, 4))
+    return tokens.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def fixed_pattern(image: Tensor) -> Tensor:
+    """The detail (3, 16, 16) that the tokens of images (B, 3, 16h, 16w), h and w at least 3, have in common.
+
+    It is averaged over the tokens, each pixel of a token for itself. Photographs have hardly any.
+    """
+    return token_details(image).mean(0)
 
 
 def pattern_distance(image: Tensor, reference: Tensor) -> Tensor:
@@ -62,12 +69,44 @@ def pattern_distance(image: Tensor, reference: Tensor) -> Tensor:
     return (fixed_pattern(image - reference).square().mean() + 1e-10).sqrt()
 
 
+class Patterns:
+    """The fixed patterns that a decoder leaves, as means over many steps: of dark tokens and of bright ones.
+
+    The pattern of one batch is mostly chance once there is little of it. Its part along the mean of the last twenty
+    batches is what all of them have in common.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.means = torch.zeros(2, 3, PATCH, PATCH, device=device)
+
+    def distance(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Return how much of the mean patterns is in what images (B, 3, 16h, 16w) have beyond their photographs: a
+        scalar, the root mean square of a pattern that stays the same. Lets the means follow."""
+        details = token_details(image - reference)
+        bright = F.avg_pool2d(reference, PATCH).mean(1)[:, 1:-1, 1:-1].flatten() >= BRIGHT
+        total = details.new_zeros(())
+        for mean, tokens in zip(self.means, (details[~bright], details[bright]), strict=True):
+            if len(tokens):
+                pattern = tokens.mean(0)
+                if torch.isfinite(pattern).all():  # the mean would keep what is not for ever
+                    mean.lerp_(pattern.detach(), 1 - PATTERN_DECAY)
+                direction = mean / (mean.square().mean() + 1e-12).sqrt()
+                along = (pattern * direction).mean()
+                total = total + along * (len(tokens) / len(details))
+        return total
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"means": self.means}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.means.copy_(state["means"])
+
+
 def pixel_terms(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
     """The losses that need no network, of images (B, 3, H, W)."""
     return {
         "l1": (image - reference).abs().mean(),
         "colour": colour_distance(image, reference),
-        "pattern": pattern_distance(image, reference),
     }
 
 

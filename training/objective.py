@@ -11,8 +11,8 @@ from torch import Tensor
 from uigc.bench.metrics import Networks
 from uigc.runtime.format.bitstream import PATCH
 from uigc.training.adversary import ADVERSARIES, Adversaries
-from uigc.training.loop import Run, RunOptions, uses_bfloat16
-from uigc.training.losses import LossWeights, PerceptualLosses, pixel_terms
+from uigc.training.loop import Run, RunOptions, Stateful, uses_bfloat16
+from uigc.training.losses import LossWeights, Patterns, PerceptualLosses, pixel_terms
 
 LARGER_AFTER = 0.6  # share of the budget; from then on fewer but larger crops
 RAMP = 0.05  # share of the budget in which adversaries that start from nothing get their weight
@@ -55,11 +55,16 @@ class Objective:
         self, networks: Networks | None, options: RunOptions, weights: LossWeights, adversarial_after: float
     ) -> None:
         self.weights, self.adversarial_after = weights, adversarial_after
-        self.adversaries = Adversaries(options.device)
+        self.adversaries, self.patterns = Adversaries(options.device), Patterns(options.device)
         self.perceptual: PerceptualLosses | None = None
         if networks is not None:
             dtype = torch.bfloat16 if uses_bfloat16(options.device) else torch.float32
             self.perceptual = PerceptualLosses(networks.converted(dtype).to(options.device), options.compiled)
+
+    @property
+    def companions(self) -> dict[str, Stateful]:
+        """What learns beside the decoder, and is saved with it."""
+        return {"adversaries": self.adversaries, "patterns": self.patterns}
 
     def start_from(self, folder: Path) -> None:
         """Let the adversaries go on from what they learned in another run, if its folder says it."""
@@ -86,7 +91,7 @@ class Objective:
         """
         image = made.detach().float().requires_grad_()
         with run.timer("losses"):
-            terms = pixel_terms(image, photographs)
+            terms = pixel_terms(image, photographs) | {"pattern": self.patterns.distance(image, photographs)}
             if self.perceptual is None:
                 return self._finish(run, image, terms)
             count = len(image) - flat

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -75,12 +75,12 @@ def _tokenized(
     state = torch.load(kept, map_location=options.device, weights_only=True) if kept.exists() else {}
     if state.get("subject") != subject:
         photos = Photos(options.images, options.device, SMALLEST_SIDE, options.photo_limit)
-        rng = random.Random(options.seed)
+        rng, apart = random.Random(options.seed), random.Random(options.seed)  # held-out phases, whatever --variants
         with torch.no_grad():
             state = {
                 "subject": subject,
                 "training": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.training, rng, variants)],
-                "held_out": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.held_out, rng)],
+                "held_out": [grid.to(torch.int16) for grid in token_grids(tokenizer, photos.held_out, apart)],
             }
         replace_file(kept, lambda part: torch.save(state, part))
     return [g.long() for g in state["training"]], [g.long() for g in state["held_out"]]
@@ -131,11 +131,10 @@ def optimizers_of(prior: Prior, share: float) -> Optimizers:
     return Optimizers(**members)
 
 
-def batch_loss(prior: Prior, grids: list[Tensor], count: int, rng: random.Random) -> Tensor:
-    """Return the mean cross entropy in nats of the asked tokens of ``count`` windows a stage, as a scalar."""
-    total, asked = torch.zeros((), device=grids[0].device), 0
-    for stage in range(len(prior.schedule)):
-        tokens = batch_of(grids, prior, count, rng)
+def batch_loss(prior: Prior, batches: Sequence[Tensor]) -> Tensor:
+    """Return the mean cross entropy in nats of the asked tokens, as a scalar; each stage has a batch of its own."""
+    total, asked = torch.zeros((), device=batches[0].device), 0
+    for stage, tokens in enumerate(batches):
         nats, number = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
         total, asked = total + nats, asked + number
     return total / asked
@@ -223,12 +222,16 @@ def train(
         _start_from_frequencies(prior, grids)
     else:
         prior = started.to(device)
-    subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None}
+    subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None, "variants": variants}
     run = Run(name, options, prior, optimizers_of(prior, WARM_SHARE if start else 1.0), subject)
     with nullcontext() if twin else short_products():
         for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
-            loss = batch_loss(prior, grids, options.batch, run.rng)
-            run.optimize(loss, options.batch, bits_per_token=loss / math.log(2))
+            with run.timer("data"):
+                batches = [batch_of(grids, prior, options.batch, run.rng) for _ in prior.schedule.stages]
+            with run.timer("forward"):
+                loss = batch_loss(prior, batches)
+            windows = sum(tokens.numel() for tokens in batches) // prior.config.window**2
+            run.optimize(loss, windows, bits_per_token=loss / math.log(2))
     if run.completed:
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing

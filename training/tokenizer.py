@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.metrics import Networks
 from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
 from uigc.runtime.errors import InputError
-from uigc.training.loop import Run, RunOptions, averaged, mean, mixed_precision, save_image
+from uigc.training.held_out import coded, distances, flatness
+from uigc.training.loop import Run, RunOptions, averaged, mixed_precision, save_image
 from uigc.training.losses import LossWeights
 from uigc.training.objective import Objective, larger, plan
 from uigc.training.optimizers import Rates, mixed
@@ -28,6 +29,7 @@ RATES = Rates(muon=0.02, adamw=1e-3)
 WARM_RATES = Rates(muon=0.012, adamw=1e-3)  # of a run that goes on from trained weights
 WARM_ENCODER_SHARE = 0.5  # of the rates, so that a decoder that is already good can follow the tokens
 COMMITMENT_WEIGHT = 0.1
+HELD_OUT = 48  # images of a report
 
 
 def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> None:
@@ -40,43 +42,22 @@ def _fit_codebook(tokenizer: Tokenizer, photos: Photos, run: Run, size: int) -> 
     tokenizer.quantizer.fit(torch.cat(latents))
 
 
-def evaluate(tokenizer: VQTokenizer, images: list[Tensor], networks: Networks | None, size: int) -> dict[str, float]:
-    """Return mean figures of the tokenizer on the middle ``size`` pixels of each image, and the codewords it uses."""
-    lpips = LPIPS(networks) if networks else None
-    dists = DISTS(networks) if networks else None
-    figures: dict[str, list[float]] = {"psnr": [], "held_out_lpips": [], "held_out_dists": []}
-    used: set[int] = set()
-    for image in images:
-        picture = centre(image, size)
-        tokens = tokenizer.quantizer.assign(tokenizer.encoder(picture))
-        used |= set(tokens.flatten().tolist())
-        back = tokenizer.decoder(tokenizer.quantizer.look_up(tokens)).clamp(0, 1)
-        figures["psnr"].append(float(psnr(back, picture)))
-        if lpips and dists:
-            figures["held_out_lpips"].append(float(lpips(back, picture)))
-            figures["held_out_dists"].append(float(dists(back, picture)))
-    return {**{key: round(mean(values), 4) for key, values in figures.items() if values}, "words_used": len(used)}
-
-
-def sample(tokenizer: VQTokenizer, image: Tensor, size: int) -> Tensor:
-    """Return the middle of an image and its reconstruction side by side: (3, size, 2 * size)."""
-    picture = centre(image, size)
-    back = tokenizer.decoder(tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(picture))))
-    return torch.cat([picture[0], back[0]], 2)
-
-
 def halves(tokenizer: VQTokenizer, compiled: bool) -> tuple[Network, Network]:
     """Return encoder and pixel decoder, compiled if asked for; they share the tokenizer's weights either way."""
     if compiled:
-        return torch.compile(tokenizer.encoder), torch.compile(tokenizer.decoder)
+        # For each of the two crop sizes anew: graphs for any size are slower.
+        return torch.compile(tokenizer.encoder, dynamic=False), torch.compile(tokenizer.decoder, dynamic=False)
     return tokenizer.encoder, tokenizer.decoder
 
 
 def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
     """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
     with averaged(run):
-        figures = evaluate(tokenizer, photos.held_out[:16], networks, size)
-        save_image(run.options.output / f"{run.name}.png", sample(tokenizer, photos.held_out[0], size))
+        pictures = torch.cat([centre(image, size) for image in photos.held_out[:HELD_OUT]])
+        back, tokens = coded(tokenizer, pictures)
+        used = int((torch.bincount(tokens.flatten()) > 0).sum())
+        figures = {**distances(back, pictures, networks), "words_used": used, **flatness(tokenizer)}
+        save_image(run.options.output / f"{run.name}.png", torch.cat([pictures[0], back[0]], 2))
     run.report(**figures)
 
 
@@ -119,8 +100,8 @@ def train(
         objective.start_from(start)
     parts = (tokenizer.encoder, WARM_ENCODER_SHARE if start else 1.0), (tokenizer.decoder, 1.0)
     optimizers = mixed(WARM_RATES if start else RATES, *parts)
-    subject = {"tokenizer": tokenizer.config.to_json(), "seed": options.seed, "start": start is not None}
-    run = Run("tokenizer", options, tokenizer, optimizers, subject, {"adversaries": objective.adversaries})
+    subject = {"tokenizer": tokenizer.config.to_json(), "start": start is not None, **seen(size, networks)}
+    run = Run("tokenizer", options, tokenizer, optimizers, subject, objective.companions)
     encode, decode = halves(tokenizer, options.compiled)
     for _ in run.reporting("crops", lambda final: report(run, tokenizer, photos, networks, size)):
         if not tokenizer.quantizer.ready and (start or run.progress > QUANTIZE_AFTER):
@@ -131,6 +112,11 @@ def train(
     if run.completed:
         save_tokenizer(options.output, run.average.state, tokenizer.config)
         objective.save(options.output)
+
+
+def seen(size: int, networks: Networks | None) -> dict[str, object]:
+    """Return what a run's subject says of the crops and of what looks at them."""
+    return {"crop": size, "networks": networks is not None}
 
 
 def draw_batch(photos: Photos, run: Run, size: int) -> tuple[Tensor, int]:

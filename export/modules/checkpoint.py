@@ -14,15 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from uigc.export.eight_bits import read
+from uigc.export.eight_bits import SCALE_SUFFIX, read
 from uigc.export.modules import dyadic, floating
 from uigc.export.modules.interface import Config, VQTokenizer
 from uigc.export.modules.prior import ARITHMETIC, Prior, PriorConfig
-from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.export.modules.tokenizer import TRAINING_STATE, Tokenizer, TokenizerConfig
 from uigc.export.modules.vqgan import VQGAN, VQGANConfig
 from uigc.runtime.bundle.bundle import PRIOR_PREFIX, Bundle
 from uigc.runtime.bundle.manifest import MANIFEST, MASK_TABLE
-from uigc.runtime.errors import InputError
+from uigc.runtime.errors import BundleError, InputError
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.io.atomic import replace as replace_file
 
@@ -84,12 +84,22 @@ def load_tokenizer(folder: Path) -> VQTokenizer:
 
 
 def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
-    """Load the tokenizer of a bundle, which has no running sums: they start again from its codewords."""
+    """Load the tokenizer of a bundle, which has no running sums: they start again from its codewords.
+
+    Raises :class:`BundleError` if the bundle's weights are not exactly those of the tokenizer that it describes.
+    """
     tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
-    own = tokenizer.state_dict()
-    names = {f"{TOKENIZER_PREFIX}{name}": name for name in own}
-    state = {names[name]: torch.from_numpy(read(bundle.weights, name)) for name in bundle.weights if name in names}
-    tokenizer.load_state_dict({**own, **state})
+    scales = {name + SCALE_SUFFIX for name in bundle.weights}
+    names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX) and name not in scales]
+    state = {name.removeprefix(TOKENIZER_PREFIX): torch.from_numpy(read(bundle.weights, name)) for name in names}
+    kept = {name: value for name, value in tokenizer.state_dict().items() if name in TRAINING_STATE}
+    try:
+        tokenizer.load_state_dict({**kept, **state})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise BundleError(
+            f"The weights of {bundle.path} are not those of the tokenizer in its manifest ({reason}); export it again."
+        ) from None
     if isinstance(tokenizer, Tokenizer):
         tokenizer.quantizer.sums.copy_(tokenizer.quantizer.words)
         tokenizer.quantizer.fitted.fill_(True)

@@ -23,6 +23,8 @@ from uigc.runtime.format.bitstream import PATCH
 
 UNSHUFFLE = 4  # pixels each way that enter the encoder as one position
 DECODER_STAGES = (3, 4)
+TRAINING_STATE = ("quantizer.sums", "quantizer.counts", "quantizer.fitted")
+"""What only training needs of a tokenizer's state; bundles do without it."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,12 @@ class Quantizer(Codebook):
 
     @torch.no_grad()
     def _follow(self, flat: Tensor, nearest: Tensor) -> None:
-        """Update the moving averages with the latents ``flat`` (n, dim) and the tokens ``nearest`` (n,)."""
+        """Update the moving averages with the latents ``flat`` (n, dim) and the tokens ``nearest`` (n,).
+
+        A batch with a latent that is not finite is passed over: averages would keep it for ever.
+        """
+        if not bool(torch.isfinite(flat).all()):
+            return
         use = torch.bincount(nearest, minlength=len(self.words)).float()
         self.counts.mul_(self.decay).add_(use, alpha=1 - self.decay)
         self.sums.mul_(self.decay).index_add_(0, nearest, flat, alpha=1 - self.decay)
