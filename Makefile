@@ -28,7 +28,7 @@ test-lowest: .venv/lowest
 
 # ONNX Runtime's CUDA provider and TensorRT's bindings, the real ones, on a GPU that computes nothing (docs/ENGINES.md).
 test-gpu: .venv/gpu
-	.venv/gpu/bin/python -m pytest --noconftest -p no:cacheprovider tests/nullgpu
+	.venv/gpu/bin/python -m pytest --noconftest -p no:cacheprovider tests/nullgpu || test $$? = 5  # all were skipped
 
 # Known vulnerabilities of what the tests install; needs the network.
 audit: .venv/test

@@ -54,7 +54,7 @@ def signature(value: Any) -> str:
 
 def described(value: Any) -> str:
     text = textwrap.dedent(inspect.getdoc(value) or "").replace("``", "`").strip()
-    return re.sub(r":(?:class|meth|func|data|mod):`~?([^`]+)`", lambda found: f"`{found[1].split('.')[-1]}`", text)
+    return re.sub(r":(?:class|meth|func|data|mod|attr):`~?([^`]+)`", lambda found: f"`{found[1].split('.')[-1]}`", text)
 
 
 def members(kind: type) -> Iterator[str]:

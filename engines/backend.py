@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from uigc.runtime.errors import DependencyError, EngineError, UsageError
@@ -106,6 +107,11 @@ def find(name: str) -> Backend:
         raise DependencyError(
             f"The package {FLAVOURS[name]} cannot be loaded ({error}); reinstall it with: pip install 'uigc[{name}]'."
         ) from None
+    return _backend(name, trt)
+
+
+@cache  # TensorRT keeps the first logger that it is given, and warns of others
+def _backend(name: str, trt: Any) -> Backend:
     log = Log()
     return Backend(name, trt, log, _logger(trt, log))
 

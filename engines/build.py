@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from uigc.runtime.bundle.graph_entry import graph_entry, tf32_is_exact
 from uigc.runtime.errors import EngineError
 from uigc.runtime.io.atomic import replace as replace_file
 
+LOG = logging.getLogger("uigc")
 REMEDY = "build it in another precision, for another target, or see docs/ENGINES.md"
 
 
@@ -62,8 +64,7 @@ def build(
     made = builder.build_serialized_network(network, config)
     blob = bytes(backend.checked(made, f"build {source.graph} in {source.precision}", REMEDY))
     if cache is not None:
-        timings = bytes(config.get_timing_cache().serialize())
-        replace_file(cache, lambda part: part.write_bytes(timings))
+        _keep_timings(backend, config, cache)
     counts = _census(backend, blob, _products(trt, network), len(shapes), sidecar.options["tf32"])
     warning = precision.check(source.graph, source.precision, counts)
     return blob, replace(
@@ -118,6 +119,16 @@ def _use_timings(backend: Backend, config: Any, path: Path) -> None:
     cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
     backend.checked(cache, f"read {path}", "remove that file")
     backend.checked(config.set_timing_cache(cache, ignore_mismatch=False), f"use {path}", "remove that file")
+
+
+def _keep_timings(backend: Backend, config: Any, path: Path) -> None:
+    """Write the timings of kernels for the next build, which is only slower without them."""
+    known = config.get_timing_cache()
+    timings = known.serialize() if known is not None else None
+    if timings is None:
+        LOG.warning("The timings of kernels cannot be kept: %s.", backend.log.take())
+        return
+    replace_file(path, lambda part: part.write_bytes(bytes(timings)))
 
 
 def _census(backend: Backend, blob: bytes, products: list[str], profiles: int, tf32: bool) -> dict[str, int]:

@@ -35,7 +35,7 @@ class CudaGraph:
 
     def drop(self) -> None:
         """Forget the graph: the next work is another."""
-        graph, self._graph, self._warm = self._graph, None, False
+        graph, self._graph, self._warm, self._refused = self._graph, None, False, False
         if graph is not None:
             self._cuda.end_graph(graph)
 

@@ -7,14 +7,17 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.environment import cuda_works
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.providers.cuda import FORKED
 
 MODULE = "cuda.bindings.runtime"
 
@@ -42,9 +45,21 @@ class Cuda:
         self.runtime: Any = importlib.import_module(MODULE)
         self.index = index
 
-    def select(self) -> None:
-        """Make the device the one that this thread uses: every thread begins with the first."""
-        self.call("cudaSetDevice", self.index)
+    @contextmanager
+    def selected(self) -> Iterator[None]:
+        """Use the device in this block, and after it what this thread used before, which other libraries go by.
+
+        Every thread begins with the first device.
+        """
+        expect_no_fork()
+        before = self.call("cudaGetDevice")
+        if before != self.index:
+            self.call("cudaSetDevice", self.index)
+        try:
+            yield
+        finally:
+            if before != self.index:
+                self.runtime.cudaSetDevice(before)  # whatever its status: an error of the block is what counts
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function and return its results without the status.
@@ -57,7 +72,7 @@ class Cuda:
             self.runtime.cudaGetLastError()
             raise ProviderError(
                 f"{name} failed with {self.describe(status)}; check the GPU with nvidia-smi, and if memory ran out, "
-                "scale the image down."
+                "build engines with a smaller --profile or --batch."
             )
         return values[0] if len(values) == 1 else values
 
@@ -135,7 +150,9 @@ class Cuda:
             work()
         except BaseException:
             # Whatever its status: why the work failed is what counts.
-            self.runtime.cudaStreamEndCapture(stream)
+            _, begun = self.runtime.cudaStreamEndCapture(stream)
+            if begun:
+                self.runtime.cudaGraphDestroy(begun)
             self.runtime.cudaGetLastError()
             raise
         graph = self.call("cudaStreamEndCapture", stream)
@@ -156,8 +173,15 @@ def _address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data_as(ctypes.c_void_p).value or 0)
 
 
+def expect_no_fork() -> None:
+    """Raise a :class:`ProviderError` in a process that was forked from one that used CUDA."""
+    if not cuda_works():
+        raise ProviderError(f"{FORKED}.")
+
+
 def check(index: int) -> None:
-    """Raise a :class:`ProviderError` if there is no GPU of that index."""
+    """Raise a :class:`ProviderError` if there is no GPU of that index, or none works in this process."""
+    expect_no_fork()
     count = Cuda().call("cudaGetDeviceCount")
     if index >= count:
         raise ProviderError(
@@ -177,6 +201,8 @@ def problem() -> str | None:
     _, driver = cuda.runtime.cudaDriverGetVersion()
     if not driver:
         return "There is no NVIDIA driver; install one that knows CUDA 13, or use the provider 'cpu'."
+    if not cuda_works():
+        return f"{FORKED}."
     status, count = cuda.runtime.cudaGetDeviceCount()
     if int(status) == int(cuda.runtime.cudaError_t.cudaErrorInsufficientDriver):
         return f"The NVIDIA driver knows CUDA {driver // 1000}, and 13 is needed; update the driver."

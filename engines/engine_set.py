@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,6 @@ def _targets(backend: Backend, order: Order) -> tuple[tuple[str, ...], str]:
         raise ProviderError(f"{backend.name} builds engines on the GPU that will run them: {problem}")
     device.check(order.device)
     cuda = device.Cuda(order.device)
-    cuda.select()
     return (cuda.target(),), cuda.model()
 
 
@@ -82,13 +82,19 @@ def build_missing(
             say(f"{label}: is there already")
         else:
             say(f"{label}: about {clock.expected([wanted]):.0f} s, {clock.expected(plans[number - 1 :]):.0f} s for all")
-            blob, found = build.build(bundle, backend, wanted, order.profiles, cache)
+            with _builder(backend, order):
+                blob, found = build.build(bundle, backend, wanted, order.profiles, cache)
             sidecar.store(path, blob, found)
             clock.took(found)
             say(f"{label}: {len(blob) / 1e6:.1f} MB in {found.seconds:.1f} s, products {shares(found.products)}")
-            if found.warning:
-                say(f"{label}: warning: {found.warning}.")
+        if found.warning:
+            say(f"{label}: warning: {found.warning}.")
         yield found, fresh
+
+
+def _builder(backend: Backend, order: Order) -> AbstractContextManager[None]:
+    """Use the GPU that builds, if one does."""
+    return nullcontext() if backend.targets() else device.Cuda(order.device).selected()
 
 
 def _same(path: Path, wanted: Sidecar) -> Sidecar | None:

@@ -5,6 +5,7 @@ What is in here needs a GPU; ``docs/ENGINES.md`` says what of it has not run on 
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from uigc.engines.backend import Backend
 from uigc.engines.cuda_graph import CudaGraph
 from uigc.engines.device import Cuda, PinnedMemory
 from uigc.engines.kernel_cache import KernelCache
+from uigc.engines.precision import is_stage
 from uigc.engines.sidecar import Sidecar
-from uigc.runtime.errors import ProviderError
+from uigc.runtime.environment import cuda_works
+from uigc.runtime.errors import ProviderError, UigcError
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import Timed, span
 
+LOG = logging.getLogger("uigc")
 REMEDY = "build it again with 'uigc build --force'"
 
 
@@ -50,8 +54,17 @@ class Executor(Graph):
         self.backend, self.sidecar, self.cuda, self.ahead = backend, sidecar, Cuda(device), ahead
         self.label = f"{sidecar.source.graph} in {sidecar.source.precision}"
         self.kernels = KernelCache(backend, kernels)
-        self.cuda.select()
-        trt = backend.trt
+        with self.cuda.selected():
+            self._load(plan)
+        self._contexts: dict[int, _ProfileContext] = {}
+        self._turn = threading.Lock()
+        self._finalizer = weakref.finalize(
+            self, _release, self.cuda, self.stream, self._contexts, self.kernels, self._owned
+        )
+
+    def _load(self, plan: bytes) -> None:
+        """Load the plan, and find out what its tensors are."""
+        backend, trt = self.backend, self.backend.trt
         runtime = backend.made(lambda: trt.Runtime(backend.logger), "start its runtime")
         self.engine = backend.checked(runtime.deserialize_cuda_engine(plan), f"load {self.label}", REMEDY)
         self._runtime = runtime  # must outlive the engine
@@ -62,14 +75,9 @@ class Executor(Graph):
         self.input = names[modes.index(trt.TensorIOMode.INPUT)]
         self.output = names[modes.index(trt.TensorIOMode.OUTPUT)]
         self.dtypes = {name: np.dtype(trt.nptype(self.engine.get_tensor_dtype(name))) for name in names}
-        self._contexts: dict[int, _ProfileContext] = {}
-        self._turn = threading.Lock()
         self._owned = ExitStack()
         self.stream = self.cuda.stream()
-        self._owned.callback(self.cuda.end_stream, self.stream)
-        self._finalizer = weakref.finalize(
-            self, _release, self.cuda, self.stream, self._contexts, self.kernels, self._owned
-        )
+        self._owned.callback(_quietly, self.cuda.end_stream, self.stream)
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         """Run it on ``value``, whose type and shape must be ones that the engine was built for."""
@@ -80,8 +88,8 @@ class Executor(Graph):
         with self._turn:
             if not self._finalizer.alive:
                 raise ProviderError(f"The engine of {self.label} is closed; load it again.")
-            self.cuda.select()
-            return self._profile_context(value.shape).run(value)
+            with self.cuda.selected():
+                return self._profile_context(value.shape).run(value)
 
     def close(self) -> None:
         """Free all device memory; the executor cannot be called any more."""
@@ -103,7 +111,8 @@ class Executor(Graph):
             )
             if fits:
                 if index not in self._contexts:
-                    fixed = self.ahead or least == largest
+                    # The logits of a stage are to be those of kernels that ``uigc verify`` has seen.
+                    fixed = self.ahead or least == largest or is_stage(self.sidecar.source.graph)
                     context = _execution_context(self.backend, self.engine, self.kernels, fixed)
                     self._contexts[index] = _ProfileContext(self, self._owned, context, index, largest)
                 return self._contexts[index]
@@ -117,14 +126,30 @@ class Executor(Graph):
 def _release(
     cuda: Cuda, stream: Any, contexts: dict[int, _ProfileContext], kernels: KernelCache, owned: ExitStack
 ) -> None:
-    """Free what an executor holds: whatever uses memory before the memory."""
-    with owned:
-        cuda.select()
-        cuda.synchronize(stream)  # a run that failed may have left a copy
-        kernels.save()
-        for context in contexts.values():
-            context.drop_graph()
-        contexts.clear()
+    """Free what an executor holds: whatever uses memory before the memory.
+
+    A device that has failed once may fail every call from then on: each step is tried, and why the device failed was
+    said before. In a forked process nothing is freed, because all belongs to the parent.
+    """
+    if not cuda_works():
+        return
+    with ExitStack() as device:
+        _quietly(lambda: device.enter_context(cuda.selected()))
+        with owned:
+            try:
+                _quietly(cuda.synchronize, stream)  # a run that failed may have left a copy
+                _quietly(kernels.save)
+            finally:
+                for context in contexts.values():
+                    _quietly(context.drop_graph)
+                contexts.clear()
+
+
+def _quietly(step: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        step(*arguments)
+    except UigcError as error:
+        LOG.debug("while an engine is freed: %s", error)
 
 
 class _ProfileContext(Timed):
@@ -146,13 +171,15 @@ class _ProfileContext(Timed):
         self._reshape(largest)
         self.address: dict[str, int] = {}
         self.host: dict[str, PinnedMemory] = {}
-        for name, shape in ((self.input, largest), (self.output, self.result)):
-            size = int(np.prod(shape)) * self.dtypes[name].itemsize
-            self.address[name] = self.cuda.allocate(size)
-            owned.callback(self.cuda.free, self.address[name])
-            self.host[name] = self.cuda.allocate_pinned(size)
-            owned.callback(self.cuda.free_pinned, self.host[name])
-            self._checked(self.context.set_tensor_address(name, self.address[name]), f"take the address of {name}")
+        with ExitStack() as made:  # all four, or none
+            for name, shape in ((self.input, largest), (self.output, self.result)):
+                size = int(np.prod(shape)) * self.dtypes[name].itemsize
+                self.address[name] = self.cuda.allocate(size)
+                made.callback(_quietly, self.cuda.free, self.address[name])
+                self.host[name] = self.cuda.allocate_pinned(size)
+                made.callback(_quietly, self.cuda.free_pinned, self.host[name])
+                self._checked(self.context.set_tensor_address(name, self.address[name]), f"take the address of {name}")
+            owned.push(made.pop_all())
 
     def run(self, value: NDArray[Any]) -> NDArray[Any]:
         if value.shape != self.shape:

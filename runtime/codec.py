@@ -54,8 +54,8 @@ def _check_arguments(optimization: str, **counts: int | None) -> None:
 class Codec:
     """Compresses and decompresses images with one bundle on one provider.
 
-    Graphs are loaded when they are first needed. A codec may be used from several threads at a time, in a ``with``
-    block that closes it, and in forked processes; it is pickled as its arguments.
+    Graphs are loaded when first needed. A codec may be used from several threads, in a ``with`` block that closes it,
+    and on ``cpu`` in forked processes (on a GPU use ``spawn``, or make it in the child); pickled as its arguments.
 
     Decides the symbols, and so which files can be read:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from functools import cache
@@ -47,18 +48,35 @@ def processor_name() -> str:
 
 
 @cache
+def _cuda_process() -> int:
+    """Return the process that was the first to ask for this, and so to use CUDA; those that are forked inherit it."""
+    return os.getpid()
+
+
+def cuda_works() -> bool:
+    """Say that this process is about to use CUDA; False if it was forked from one that has, where CUDA cannot work."""
+    return _cuda_process() == os.getpid()
+
+
 def gpu_names() -> tuple[str, ...]:
     """Return the model names of the NVIDIA GPUs in the order of CUDA, as its driver tells them; none without a driver.
 
     The driver cannot be used in a process that is forked afterwards, so ask only where a GPU is to be used anyway.
     """
     try:
-        driver = ctypes.CDLL(CUDA_DRIVER)
+        return _gpu_names()
     except OSError:
         return ()
+
+
+@cache  # which remembers no exceptions: a driver that starts late is found
+def _gpu_names() -> tuple[str, ...]:
+    driver = ctypes.CDLL(CUDA_DRIVER)
+    if not cuda_works():
+        raise OSError("CUDA was used before this process was forked")
     count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return ()
+        raise OSError("the driver does not start")
     names = []
     for index in range(count.value):
         known = not driver.cuDeviceGet(ctypes.byref(device), index)

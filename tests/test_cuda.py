@@ -1,12 +1,9 @@
-"""The CUDA provider where there is no GPU: what it says is missing, its options, and the thread of sessions."""
+"""The CUDA provider where there is no GPU: what it says is missing, and its options."""
 
 from __future__ import annotations
 
 import ctypes
-import gc
-import os
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,20 +13,19 @@ import onnx
 import onnxruntime
 import pytest
 
-from uigc.runtime import environment, spans
+from uigc.runtime import environment
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.graph_entry import graph_entry
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import BundleError, ProviderError, UsageError
-from uigc.runtime.providers import Graph, ProviderOptions, cuda
-from uigc.runtime.providers.onnx_runtime import CPU, CUDA, CUDA_GRAPHS, OnnxRuntime
-from uigc.runtime.providers.worker import Worker, WorkerGraph
+from uigc.runtime.providers import ProviderOptions, cuda
+from uigc.runtime.providers.onnx_runtime import CPU, CUDA, CUDA_GRAPHS
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Nothing that was found out about the machine is remembered from one test to the next."""
-    remembered = cuda.load_libraries, cuda.problem, environment.gpu_names
+    remembered = cuda.load_libraries, cuda._try, environment._gpu_names, environment._cuda_process
     for each in remembered:
         each.cache_clear()
     yield
@@ -66,10 +62,11 @@ NO_CUDNN = "cuDNN is unavailable: dlopen failed for libcudnn.so: libcudnn.so: ca
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (wheel(preloading="Failed to load libcublasLt.so.13: libcublasLt.so.13: cannot open\nsee\n"),
+        (wheel(preloading="Failed to load libcublasLt.so.13: libcublasLt.so.13: cannot open\nPlease follow https"),
          r"missing \(libcublasLt.so.13: cannot open\); install it with: pip install 'uigc\[gpu\]'\.$"),
         (wheel(fails=f"{NO_CUDNN} file: No such file"), r"missing \(libcudnn.so: cannot open .* 'uigc\[gpu\]'\.$"),
         (wheel(fails="CUDA failure 35: driver too old\nmore"), r"session fails \(CUDA failure 35: driver too old\); "),
+        (wheel(preloading="Failed to load /a/libcublas.so: bad\n", offers="CPUExecutionProvider"), "offers .'CPUEx"),
         (wheel(offers="CPUExecutionProvider"), "offers .'CPUExecutionProvider'. instead"),
     ],
 )  # fmt: skip
@@ -91,6 +88,36 @@ def test_a_gpu_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"uigc.runtime.providers.{module}.import_onnxruntime", wheel)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
     assert CUDA.problem() is None
+
+
+def test_an_older_wheel_preloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = wheel()
+    del found.preload_dlls
+    for module in ("cuda", "onnx_runtime"):
+        monkeypatch.setattr(f"uigc.runtime.providers.{module}.import_onnxruntime", lambda: found)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    assert CUDA.problem() is None
+
+
+def test_a_failure_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("cuda", "onnx_runtime"):
+        monkeypatch.setattr(f"uigc.runtime.providers.{module}.import_onnxruntime", lambda: wheel(fails="busy"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    assert "busy" in str(CUDA.problem())
+    for module in ("cuda", "onnx_runtime"):
+        monkeypatch.setattr(f"uigc.runtime.providers.{module}.import_onnxruntime", wheel)
+    assert CUDA.problem() is None
+
+
+def test_after_a_fork_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("cuda", "onnx_runtime"):
+        monkeypatch.setattr(f"uigc.runtime.providers.{module}.import_onnxruntime", wheel)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+    assert CUDA.problem() is None
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert "was used before this process was forked" in str(CUDA.problem())
+    with pytest.raises(ProviderError, match="use the start method 'spawn', or make the codec in the child"):
+        CUDA.load(Path("graph.onnx"), ProviderOptions())
 
 
 def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,94 +172,3 @@ def test_options_follow_the_proof() -> None:
     with pytest.raises(BundleError, match=r"other.onnx is not a graph of the bundle"):
         graph_entry(bundle.path / "other.onnx")
     assert set(CUDA.pixel_precisions) == set(CUDA_GRAPHS.pixel_precisions) == {"fp32", "fp16"}
-
-
-class Recording(Graph):
-    """A graph that knows which threads ran and freed it."""
-
-    def __init__(self) -> None:
-        self.threads: list[str] = []
-
-    def __call__(self, value: np.ndarray) -> np.ndarray:
-        with spans.span("inside"):
-            self.threads.append(threading.current_thread().name)
-        if value.size == 0:
-            raise ProviderError("nothing to do")
-        return value + 1
-
-
-def test_one_thread_runs_whoever_calls() -> None:
-    worker, inner = Worker("captured"), Recording()
-    graphs = [WorkerGraph(inner, worker) for _ in range(2)]
-    callers = [threading.Thread(target=each, args=(np.zeros(1),)) for each in graphs * 4]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert inner.threads == ["captured"] * 8
-    assert worker.do(lambda: worker.do(threading.current_thread)).name == "captured"  # from inside, without waiting
-    with pytest.raises(ProviderError, match="nothing to do"):
-        graphs[0](np.zeros(0))
-    graphs[0].close()
-    graphs[0].close()
-    with pytest.raises(UsageError, match="closed"):
-        graphs[0](np.zeros(1))
-
-
-def test_spans_lie_inside_those_of_the_caller() -> None:
-    graph = WorkerGraph(Recording(), Worker("captured"))
-    with spans.recording(spans.Recorder()) as recorder, spans.span("network", 3):
-        graph(np.zeros(1))
-    inside, network = recorder.spans
-    assert (inside.name, inside.stage, inside.depth) == ("inside", 3, 1)
-    assert inside.thread != network.thread
-    assert network.children == inside.ended - inside.begun
-    assert network.depth == 0
-
-
-def test_what_is_dropped_is_freed_by_the_worker() -> None:
-    worker, freed = Worker("captured"), []
-
-    class Held(Recording):
-        def __del__(self) -> None:
-            freed.append(threading.current_thread().name)
-
-    graph = WorkerGraph(Held(), worker)
-    graph(np.zeros(1))
-    del graph
-    gc.collect()
-    worker.do(lambda: None)
-    assert freed == ["captured"]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_has_a_thread_of_its_own() -> None:
-    worker = Worker("captured")
-    assert worker.do(lambda: 1) == 1
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if worker.do(lambda: 2) == 2 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_captured_sessions_start_run_and_end_in_one_thread(tiny: Codec) -> None:
-    seen: set[str] = set()
-
-    class Watched(OnnxRuntime):
-        def _session(self, *arguments: object) -> object:
-            seen.add(threading.current_thread().name)
-            return super()._session(*arguments)  # type: ignore[arg-type]
-
-    runner = Watched("watched", "cpu", "CPUExecutionProvider", device="cpu", captured=True)
-    graphs = [runner.load(tiny.bundle.graph(f"stage{stage}"), ProviderOptions()) for stage in range(3)]
-    value = np.zeros((1, 8, 8), np.int32)
-    callers = [threading.Thread(target=each, args=(value,)) for each in graphs * 2]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert seen == {"watched"}
-    for stage, graph in enumerate(graphs):
-        plain = CPU.load(tiny.bundle.graph(f"stage{stage}"), ProviderOptions())
-        assert np.array_equal(graph(value), plain(value))
-        graph.close()

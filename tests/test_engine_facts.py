@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.support.paths import ROOT
 from uigc.engines import inspector, plan_census
 from uigc.engines.precision import TABLE, asked_for, check, resolve
 from uigc.engines.profile import NAMED, Profile
@@ -75,6 +76,18 @@ def test_tf32_only_where_it_is_proven_harmless() -> None:
     assert not tf32_is_exact({"tightest": wide})
     assert tf32_is_exact({"tightest": wide | {"operand": {"bits": 11}}})
     assert not tf32_is_exact({"tightest": {"operand": {"bits": 8}, "partial sums": {"bits": 24.5}}})
+
+
+def test_the_table_of_launches_is_what_was_measured() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "launches.json").read_text(encoding="utf-8"))["graphs"]
+    counted = {(row["graph"], row["precision"]): (row["cuda"]["KERNEL"], row["captured"]["KERNEL"]) for row in rows}
+    page = (ROOT / "docs" / "ENGINES.md").read_text(encoding="utf-8")
+    table = page.split("launches on `cuda`: fp32", 1)[1]
+    for graph in ("encoder", "stage0", "stage5", "decoder"):
+        cells = next(line for line in table.splitlines() if line.startswith(f"| `{graph}` |")).split("|")[2:-1]
+        shown = [cell.strip() for cell in cells]
+        found = [counted.get((graph, precision), ("", "")) for precision in ("fp32", "fp16", "int8")]
+        assert shown == [str(pair[which]) for which in (0, 1) for pair in found], graph
 
 
 PLAN = b"""

@@ -52,4 +52,7 @@ def test_what_is_not_told_is_kept_with_a_warning(
     found = sidecar.Sidecar.read(tmp_path / "decoder.fp16.engine")
     assert found.warning in said[-1]
     assert list(found.products) == ["unknown"]
+    said.clear()
+    list(engine_set.build_missing(Bundle.load(tiny_path), backend.find("tensorrt-rtx"), order, tmp_path, said.append))
+    assert [text.partition(": ")[2].partition(":")[0] for text in said] == ["is there already", "warning"]
     TensorRT("tensorrt-rtx", tmp_path).load(tiny_path / "decoder.fp16.onnx", ProviderOptions()).close()

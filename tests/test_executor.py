@@ -112,7 +112,9 @@ def test_device_memory_is_freed(trt: TensorRT, tiny_path: Path) -> None:
 def test_what_fails_says_so(trt: TensorRT, tiny_path: Path) -> None:
     run = executor(trt, tiny_path)
     trt.cuda.room = 100
-    with pytest.raises(ProviderError, match=r"cudaMalloc failed with CUDA error 2 \(out of memory\); .* scale"):
+    with pytest.raises(
+        ProviderError, match=r"cudaMalloc failed with CUDA error 2 \(out of memory\); .* smaller --profile or --b"
+    ):
         run(grid(1, 8, 8))
     trt.cuda.room = 1 << 30
     trt.engines[-1].broken = True
@@ -143,16 +145,27 @@ def test_kernels_of_a_range_come_later_and_are_kept_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path
 ) -> None:
     trt = fake_gpu.install(monkeypatch)
-    engine, path = built("tensorrt-rtx", tiny_path, "stage1", ("96x64", "64x64..256x256"), 1), tmp_path / "kernels"
+    engine, path = built("tensorrt-rtx", tiny_path, "decoder", ("96x64", "64x64..256x256"), 1), tmp_path / "kernels"
+    small, large = grid(1, 4, 6) % 16, grid(1, 8, 16) % 16
     with Executor(*engine, path) as run:
-        run(grid(1, 8, 8))  # of the fixed profile, compiled before it runs
+        run(small)  # of the fixed profile, compiled before it runs
         for _ in range(3):
-            run(grid(1, 8, 16))
-        assert path.read_text().split("\n") == ["kernels", "for (1, 8, 8)", "for all"]
+            run(large)
+        assert path.read_text().split("\n") == ["kernels", "for (1, 4, 6)", "for all"]
     assert len(trt.engines[-1].caches) == 1  # one for both contexts
-    assert path.read_text().split("\n") == ["kernels", "for (1, 8, 16)", "for (1, 8, 8)", "for all"]
+    assert path.read_text().split("\n") == ["kernels", "for (1, 4, 6)", "for (1, 8, 16)", "for all"]
     path.unlink()
-    with Executor(*engine, path, ahead=True) as run:  # as ``uigc verify`` runs it: nothing stands in
+    with Executor(*engine, path, ahead=True) as run:  # as ``uigc doctor --tune`` runs it: nothing stands in
+        run(large)
+    assert path.read_text().split("\n") == ["kernels", "for (1, 8, 16)"]
+
+
+def test_kernels_that_nobody_verified_never_stand_in_for_those_of_a_stage(
+    monkeypatch: pytest.MonkeyPatch, tiny_path: Path, tmp_path: Path
+) -> None:
+    fake_gpu.install(monkeypatch)
+    engine, path = built("tensorrt-rtx", tiny_path, "stage1", ("64x64..256x256",), 1), tmp_path / "kernels"
+    with Executor(*engine, path) as run:
         run(grid(1, 8, 16))
     assert path.read_text().split("\n") == ["kernels", "for (1, 8, 16)"]
 
@@ -182,8 +195,22 @@ def test_a_failing_capture_ends(monkeypatch: pytest.MonkeyPatch, tiny_path: Path
         with pytest.raises(EngineError, match="could not run"):
             run(grid(1, 8, 8))
         assert trt.cuda.capturing is None
+        assert not trt.cuda.captured
         trt.engines[-1].broken = False
         assert run(grid(1, 8, 8)).shape[0] == 1
+    assert not any(owned(trt))
+
+
+def test_another_size_may_be_captured_again(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
+    trt = fake_gpu.install(monkeypatch, "tensorrt")
+    with executor(trt, tiny_path, "stage1", "64x64..256x256") as run:
+        trt.cuda.captures = False
+        for _ in range(3):
+            run(grid(1, 8, 8))
+        trt.cuda.captures = True
+        for _ in range(3):
+            run(grid(1, 8, 16))
+        assert trt.cuda.log.count("cudaGraphLaunch") == 2
 
 
 def test_what_cannot_be_loaded(trt: TensorRT, tiny_path: Path) -> None:

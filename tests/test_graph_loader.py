@@ -44,3 +44,26 @@ def test_a_failure_is_told_and_tried_again() -> None:
         graphs("a")
     graphs("a")
     assert attempts == ["a", "a"]
+
+
+def test_all_are_closed_and_the_first_error_is_told() -> None:
+    closed: list[str] = []
+
+    class Failing(Graph):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __call__(self, value: np.ndarray) -> np.ndarray:
+            return value
+
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.name != "a":
+                raise ProviderError(f"{self.name} is lost, and a device is needed; get another.")
+
+    graphs = GraphLoader(Failing)
+    graphs.prefetch(["a", "b", "c"])
+    graphs("c")
+    with pytest.raises(ProviderError, match="b is lost"):
+        graphs.close()
+    assert closed == ["a", "b", "c"]

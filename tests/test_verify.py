@@ -14,7 +14,8 @@ from tests.support import inexact_bundles
 from uigc.export.proof import ProofError, prove_file, token_domain
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.errors import ExitCode, ProviderError
+from uigc.runtime.errors import EngineError, ExitCode, ProviderError, UigcError
+from uigc.runtime.exactness import verify
 from uigc.runtime.exactness.conformance import BATCHES, Case, make_cases, random_grids
 from uigc.runtime.exactness.verify import compare, examine, matrix
 from uigc.runtime.progress import silent
@@ -72,15 +73,21 @@ def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> N
     assert compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].logits.size
 
 
-def test_a_failing_provider_is_not_a_difference(bundle: Bundle, cases: list[Case]) -> None:
+@pytest.mark.parametrize("kind", [ProviderError, EngineError])
+def test_a_failing_provider_is_not_a_difference(
+    kind: type[UigcError], bundle: Bundle, cases: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Failing:
         name, precisions, pixel_precisions, settings = "failing", ("fp32",), ("fp32",), (ProviderOptions(),)
 
         def load(self, path: Path, options: ProviderOptions) -> providers.Graph:
-            raise ProviderError("It has no memory left; give it some.")
+            raise kind("It has no memory left; give it some.")
 
     outcome = examine(bundle, Failing(), "fp32", ProviderOptions(), cases)
     assert (outcome.values, outcome.different, outcome.error) == (0, 0, "It has no memory left; give it some.")
+    monkeypatch.setattr(verify, "gpu_names", lambda: ("GPU A", "GPU B"))
+    assert verify.report(bundle, [outcome], 1, 0, on_gpu=1)["gpu"] == "GPU B"
+    assert verify.report(bundle, [outcome], 1, 0)["gpu"] is None
     assert matrix([outcome]).splitlines()[1].split() == ["failing", "fp32", "0", "failed"]
 
 

@@ -8,10 +8,12 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from uigc.runtime import providers, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.entry_points import installed
-from uigc.runtime.environment import PACKAGES, machine_name, package_version
+from uigc.runtime.environment import PACKAGES, gpu_names, machine_name, package_version
 from uigc.runtime.errors import DependencyError, ProviderError, UigcError
 from uigc.runtime.io.streams import show
 from uigc.runtime.providers import Provider, ProviderOptions
@@ -22,7 +24,7 @@ CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one li
 
 
 def _providers(bundle: Bundle | None) -> dict[str, str]:
-    """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded as a test."""
+    """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded and run."""
     states = {}
     for entry in sorted(installed(providers.GROUP).values(), key=lambda entry: entry.name):
         try:
@@ -30,7 +32,10 @@ def _providers(bundle: Bundle | None) -> dict[str, str]:
             states[entry.name] = provider.problem() or RUNS
             if states[entry.name] == RUNS and bundle:
                 precision = bundle.choose(("stage0",), None, provider.precisions)
-                provider.load(bundle.graph("stage0", precision), ProviderOptions())
+                graph = provider.load(bundle.graph("stage0", precision), ProviderOptions())
+                if not provider.takes_engines:  # which may be for other sizes; the others may load when they are called
+                    graph(np.full((1, bundle.window, bundle.window), bundle.unknown, np.int32))
+                graph.close()
         except (ImportError, UigcError) as error:
             states[entry.name] = f"cannot be loaded: {error}"
     return states
@@ -86,7 +91,10 @@ def _nodes(bundle: Bundle) -> dict[str, str]:
 def _tuned(bundle: Bundle, names: Iterable[str]) -> dict[str, str]:
     """Return the measurements of ``uigc doctor --tune`` on this machine, for each of these providers."""
     loaded = [installed(providers.GROUP)[name].load() for name in names]
-    found = {each.name: tuning_cache.read(bundle, each.measured_as(0)) for each in loaded}
+    measured = [
+        each.measured_as(device) for each in loaded for device in range(max(1, len(gpu_names())) if each.on_gpu else 1)
+    ]
+    found = {name: tuning_cache.read(bundle, name) for name in measured}
     return {
         name: ", ".join(
             f"{networks}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"

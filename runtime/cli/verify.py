@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     with ProgressLine(arguments.quiet) as line:
         cases = conformance.make_cases(bundle, arguments.windows, grids, arguments.seed, threads, line)
         outcomes = examine_all(bundle, chosen, cases, line, arguments.device)
-    result = report(bundle, outcomes, arguments.windows, len(grids))
+    on_gpu = arguments.device if any(provider.on_gpu for provider in chosen) else None
+    result = report(bundle, outcomes, arguments.windows, len(grids), on_gpu)
     show(matrix(outcomes))
     if arguments.json:
         files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)

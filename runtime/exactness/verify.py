@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.environment import machine_name, package_versions
-from uigc.runtime.errors import ProviderError
+from uigc.runtime.environment import gpu_names, machine_name, package_versions
+from uigc.runtime.errors import UigcError
 from uigc.runtime.exactness import conformance
 from uigc.runtime.exactness.conformance import Case
 from uigc.runtime.progress import Progress
@@ -62,7 +62,7 @@ def examine(
     setting = provider.name, precision, options.threads, options.optimization
     try:
         return Outcome(*setting, *compare(solved, load))
-    except ProviderError as error:
+    except UigcError as error:  # of a missing engine, too
         return Outcome(*setting, 0, 0, str(error))
 
 
@@ -111,11 +111,15 @@ def _cell(outcome: Outcome | None) -> str:
     return "failed" if outcome.error else str(outcome.different)
 
 
-def report(bundle: Bundle, outcomes: list[Outcome], windows: int, images: int) -> dict[str, Any]:
-    """Return the content of the JSON file."""
+def report(
+    bundle: Bundle, outcomes: list[Outcome], windows: int, images: int, on_gpu: int | None = None
+) -> dict[str, Any]:
+    """Return the content of the JSON file; ``on_gpu``: which of several GPUs ran some of it, None if none did."""
+    names = gpu_names() if on_gpu is not None else ()
     return {
         "prior": bundle.prior_id.hex(),
         "machine": machine_name(),
+        "gpu": names[on_gpu] if on_gpu is not None and on_gpu < len(names) else None,
         "versions": package_versions(),
         "random_windows": windows,
         "pictures": images,

@@ -43,15 +43,21 @@ class GraphLoader:
             self._begin(name)
 
     def close(self) -> None:
-        """Close all graphs; from now on a call raises a :class:`UsageError`."""
+        """Close all graphs, and raise the first error of that; from now on a call raises a :class:`UsageError`."""
         with self._lock:
             loading, self._loading, self._closed = self._loading, {}, True
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        errors = []
         for begun in loading.values():
             if not begun.cancelled() and begun.exception() is None:
-                begun.result().close()
+                try:
+                    begun.result().close()
+                except Exception as error:  # of any provider
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     def forget(self) -> None:
         """Leave all graphs to the parent of a forked process, and start with none."""

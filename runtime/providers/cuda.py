@@ -7,15 +7,20 @@ import ctypes
 import io
 import re
 from functools import cache
+from threading import Lock
 
 import numpy as np
 
 from uigc.runtime.bundle.graph_entry import GraphEntry
-from uigc.runtime.environment import CUDA_DRIVER, gpu_names
+from uigc.runtime.environment import CUDA_DRIVER, cuda_works, gpu_names
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.providers.library import import_onnxruntime
 
 PROVIDER = "CUDAExecutionProvider"
+FORKED = (
+    "CUDA was used before this process was forked, where it cannot be used any more; use the start method 'spawn', or "
+    "make the codec in the child alone"
+)
 # An ONNX graph, y = Conv(x, 1) of 1x1 pixels: the least that needs cuDNN besides CUDA.
 CONVOLUTION = bytes.fromhex(
     "08083a630a0f0a01780a01771201792204436f6e761201672a130801080108010801100122040000803f4201775a1b0a0178"
@@ -24,58 +29,83 @@ CONVOLUTION = bytes.fromhex(
 )
 
 _ABSENT = re.compile(r"[\w.+-]+: cannot open shared object file")
+_FAILED = re.compile(r"^Failed to load [^/\\\s]+: (.*)$", re.M)  # by its name; a path is followed by another attempt
+_IN_VAIN = "Please follow https"
+_PRINTING = Lock()  # standard output is the whole process's
 
 
-@cache
-def load_libraries() -> str | None:
+class _Fault(Exception):
+    """Why CUDA does not work here, and what to do, as half a sentence."""
+
+
+@cache  # which remembers no exceptions: what is installed or plugged in later is found
+def load_libraries() -> None:
     """Load CUDA and cuDNN from the packages that the extra installs, else from where the system looks for libraries.
 
-    Returns None, or which library is missing. ONNX Runtime finds the packages' libraries only if they are loaded first.
+    ONNX Runtime finds the packages' libraries only if they are loaded first. Raises :class:`_Fault` if one is missing.
     """
+    preload = getattr(import_onnxruntime(), "preload_dlls", None)
+    if preload is None:
+        return
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it prints what it does not find
-        import_onnxruntime().preload_dlls()
-    failed = [line for line in said.getvalue().splitlines() if line.startswith("Failed to load ")]
-    return failed[-1].partition(": ")[2] if failed else None
+    with _PRINTING, contextlib.redirect_stdout(said):  # it prints what it does not find
+        preload()
+    failed = _FAILED.findall(said.getvalue()) if _IN_VAIN in said.getvalue() else []
+    if failed:
+        raise _Fault(_missing(failed[-1]))
 
 
-@cache
-def problem() -> str | None:
-    """Return None if a session starts and runs on the first GPU, else why not and what to do, as half a sentence."""
+def problem(device: int = 0) -> str | None:
+    """Return None if a session starts and runs on the GPU, else why not and what to do, as half a sentence."""
     try:
         ctypes.CDLL(CUDA_DRIVER)
     except OSError as error:
         return f"there is no NVIDIA driver ({error}); install one that knows CUDA 13, or use the provider 'cpu'"
-    missing = load_libraries()
-    if missing:
-        return _missing(missing)
+    if not cuda_works():
+        return FORKED
+    try:
+        _try(device)
+    except _Fault as fault:
+        return str(fault)
+    return None
+
+
+@cache
+def _try(device: int) -> None:
+    """Start a session on the GPU and run it; raises :class:`_Fault` if that fails."""
+    load_libraries()
     onnxruntime = import_onnxruntime()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
+    chosen = [(PROVIDER, {"device_id": str(device)})] if device else [PROVIDER]
     try:
-        session = onnxruntime.InferenceSession(CONVOLUTION, settings, providers=[PROVIDER], enable_fallback=0)
-        if PROVIDER not in session.get_providers():
-            return f"onnxruntime offers {session.get_providers()} instead; check the GPU with nvidia-smi"
-        session.run(None, {"x": np.ones((1, 1, 1, 1), np.float32)})
+        session = onnxruntime.InferenceSession(CONVOLUTION, settings, providers=chosen, enable_fallback=0)
+        offered = session.get_providers()
+        if PROVIDER in offered:
+            session.run(None, {"x": np.ones((1, 1, 1, 1), np.float32)})
     except Exception as error:  # onnxruntime raises a dozen unrelated types
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         absent = _ABSENT.search(said)
         if absent:
-            return _missing(absent[0])
-        return f"a first session fails ({said}); check driver and GPU with nvidia-smi"
-    return None
+            raise _Fault(_missing(absent[0])) from error
+        raise _Fault(f"a first session fails ({said}); check driver and GPU with nvidia-smi") from error
+    if PROVIDER not in offered:
+        raise _Fault(f"onnxruntime offers {offered} instead; check the GPU with nvidia-smi")
 
 
 def _missing(library: str) -> str:
     return f"a library of CUDA is missing ({library}); install it with: pip install 'uigc[gpu]'"
 
 
-def check_index(index: int) -> None:
-    """Raise a :class:`ProviderError` if there is no GPU of that number."""
+def check(index: int) -> None:
+    """Raise a :class:`ProviderError` if there is no GPU of that number, or it does not work in this process."""
     if index and index >= len(gpu_names()):
         raise ProviderError(
             f"Device {index} was asked for, and this machine has {len(gpu_names())} GPUs, counted from 0; give another."
         )
+    reason = problem(index)
+    if reason:
+        raise ProviderError(f"Device {index} cannot be used: {reason}.")
 
 
 def session_options(entry: GraphEntry, device: int, captured: bool) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.errors import ProviderError
+from uigc.runtime.errors import ProviderError, UigcError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
@@ -90,7 +90,7 @@ class _Guarded(Graph):
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         try:
             return self._run(value)
-        except ProviderError:
+        except UigcError:
             raise
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             raise ProviderError(
@@ -109,6 +109,8 @@ class OnnxRuntime(Provider):
     ``captured``: every input size has a session of its own, in which that size is a constant; it is captured as a CUDA
     graph when the size first comes, and replayed from then on. ONNX Runtime captures for each thread anew, and a
     capture fails if another thread allocates or copies meanwhile: one thread runs all captured sessions of a provider.
+    It knows nothing of other users of CUDA in the process, such as PyTorch or the uncaptured provider, which can still
+    break a capture: ONNX Runtime captures in CUDA's global mode.
     """
 
     # Each has a default, because these fields replace properties of the base class.
@@ -155,7 +157,7 @@ class OnnxRuntime(Provider):
 
     def load(self, path: Path, options: ProviderOptions) -> Graph:
         if self.on_gpu:
-            cuda.check_index(options.device)
+            cuda.check(options.device)
         device = self.device
         if device is None:
             return _Guarded(_PlainSession(self._session(path, options)), self.name)
@@ -176,7 +178,6 @@ class OnnxRuntime(Provider):
         settings = self._settings(options, sizes or {})
         chosen: dict[str, str] = {}
         if self.on_gpu:
-            cuda.load_libraries()
             chosen = cuda.session_options(graph_entry(path), options.device, self.captured)
         try:
             provider = self.execution_provider, chosen

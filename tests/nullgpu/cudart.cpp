@@ -1,6 +1,7 @@
 // A CUDA runtime for a GPU that computes nothing. Device memory is the host's, copies are made at once, kernels are not
 // run; what is asked for is written to a log, one line each. Structures are those of CUDA 13, as far as they are read.
 // What is not here, libraries.py makes up: functions that do nothing and succeed.
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -13,7 +14,7 @@ namespace {
 std::recursive_mutex mutex;
 std::string text, taken;
 std::map<const char*, size_t> device, pinned;
-bool capturing = false;
+std::atomic<bool> capturing{false};
 uintptr_t handles = 1000;
 
 void note(const std::string& line) {
@@ -174,7 +175,7 @@ CUDA(cudaEventCreateWithFlags)(uintptr_t* event) { return *event = ++handles, 0;
 CUDA(cudaEventElapsedTime)(float* milliseconds) { return *milliseconds = 1, 0; }
 CUDA(cudaStreamBeginCapture)() { return note_unsafe("CAPTURE"), capturing = true, 0; }
 CUDA(cudaStreamEndCapture)(void*, uintptr_t* graph) { return capturing = false, *graph = ++handles, 0; }
-CUDA(cudaStreamIsCapturing)(void*, int* status) { return *status = capturing, 0; }
+CUDA(cudaStreamIsCapturing)(void*, int* status) { return *status = capturing.load(), 0; }
 CUDA(cudaGraphInstantiate)(uintptr_t* executable) { return *executable = ++handles, 0; }
 CUDA(cudaGraphLaunch)() { return note("GRAPH"), 0; }
 CUDA(cudaLibraryLoadData)(uintptr_t* library) { return *library = ++handles, 0; }

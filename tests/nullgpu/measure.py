@@ -36,9 +36,9 @@ def provider_library() -> Path:
 @cache
 def null_gpu() -> ctypes.CDLL:
     """Make the libraries and load them into this process."""
-    folder = Path(tempfile.mkdtemp())
-    libraries.build(provider_library(), folder)
-    return libraries.load(folder)
+    with tempfile.TemporaryDirectory() as folder:  # what is loaded needs its file no more
+        libraries.build(provider_library(), Path(folder))
+        return libraries.load(Path(folder))
 
 
 def take_log() -> list[str]:

@@ -115,14 +115,15 @@ def test_half_precision_adds_no_bias_and_clears_nothing(
     assert half["KERNEL"] < full["KERNEL"]
 
 
-def test_nothing_illegal_happens_in_a_capture_while_four_threads_work() -> None:
-    loaded = [CUDA_GRAPHS.load(BUNDLE.graph(f"stage{stage}"), ProviderOptions()) for stage in range(4)]
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_nothing_illegal_happens_in_a_capture_while_four_threads_work(precision: str) -> None:
+    loaded = [CUDA_GRAPHS.load(BUNDLE.graph(f"stage{stage}", precision), ProviderOptions()) for stage in range(6)]
     measure.take_log()
 
     def work(number: int) -> None:
         for rows in range(1, 4):
-            for step in range(4):
-                loaded[(number + step) % 4](np.zeros((1, 16 * rows, 32), np.int32))
+            for step in range(6):
+                loaded[(number + step) % 6](np.zeros((1, 16 * rows, 32), np.int32))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -131,7 +132,7 @@ def test_nothing_illegal_happens_in_a_capture_while_four_threads_work() -> None:
         thread.join()
     log = measure.take_log()
     assert not [line for line in log if "ILLEGAL" in line]
-    assert log.count("CAPTURE") == 4 * 3  # a graph and a size are captured once, whoever calls
+    assert log.count("CAPTURE") == 6 * 3  # a graph and a size are captured once, whoever calls
     for graph in loaded:
         graph.close()
 

@@ -18,10 +18,13 @@ Status = IntEnum(
     "Status",
     {
         "cudaSuccess": 0, "cudaErrorMemoryAllocation": 2, "cudaErrorInsufficientDriver": 35,
-        "cudaErrorInvalidDevice": 101, "cudaErrorStreamCaptureUnsupported": 900,
+        "cudaErrorInvalidDevice": 101, "cudaErrorIllegalAddress": 700, "cudaErrorStreamCaptureUnsupported": 900,
     },
 )  # fmt: skip
-TEXTS = {2: b"out of memory", 35: b"insufficient driver", 101: b"invalid device ordinal", 900: b"not permitted"}
+TEXTS = {
+    2: b"out of memory", 35: b"insufficient driver", 101: b"invalid device ordinal", 700: b"an illegal memory access",
+    900: b"not permitted",
+}  # fmt: skip
 Attribute = IntEnum("Attribute", {"cudaDevAttrComputeCapabilityMajor": 75, "cudaDevAttrComputeCapabilityMinor": 76})
 Kind = IntEnum("Kind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
 Work = Callable[[], None]
@@ -67,6 +70,8 @@ class Cuda(ModuleType):
         self.captured: dict[int, list[Work]] = {}
         self.capturing: list[Work] | None = None
         self.captures = True  # whether a capture succeeds
+        self.lost = False  # whether a kernel has failed: an error that stays
+        self.pinned_room = 1 << 30
         self.log: list[str] = []
         self.events: dict[int, int] = {}
         self.clock = 0  # milliseconds, of a device on which each piece of work takes one
@@ -102,6 +107,9 @@ class Cuda(ModuleType):
         self.current.device = device
         return (Status.cudaSuccess,)
 
+    def cudaGetDevice(self) -> tuple[Status, int]:
+        return Status.cudaSuccess, self.device
+
     def cudaDeviceGetAttribute(self, attribute: Attribute, device: int) -> tuple[Status, int]:
         return Status.cudaSuccess, self.capability[attribute - Attribute.cudaDevAttrComputeCapabilityMajor]
 
@@ -112,7 +120,7 @@ class Cuda(ModuleType):
         return self._allocate(self.memory, size)
 
     def cudaHostAlloc(self, size: int, flags: int) -> tuple[Status, int | None]:
-        return self._allocate(self.pinned, size)
+        return self._allocate(self.pinned, size if size <= self.pinned_room else self.room + 1)
 
     def _allocate(self, where: dict[int, Any], size: int) -> tuple[Status, int | None]:
         assert self.capturing is None
@@ -127,7 +135,7 @@ class Cuda(ModuleType):
         for stream in self.streams.values():  # it waits for the device
             stream.finish()
         del self.memory[address]
-        return (Status.cudaSuccess,)
+        return (Status.cudaErrorIllegalAddress if self.lost else Status.cudaSuccess,)
 
     def cudaFreeHost(self, address: int) -> tuple[Status]:
         assert not any(stream.work for stream in self.streams.values())
@@ -157,6 +165,9 @@ class Cuda(ModuleType):
 
     def cudaStreamSynchronize(self, stream: Stream) -> tuple[Status]:
         assert self.capturing is None
+        if self.lost:  # which does nothing more
+            self._open(stream).work.clear()
+            return (Status.cudaErrorIllegalAddress,)
         self._open(stream).finish()
         return (Status.cudaSuccess,)
 

@@ -29,7 +29,7 @@ class Context:
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         assert 0 <= index < len(self.engine.profiles)
-        assert type(stream) is int
+        assert type(stream) is int, "the number of a stream is needed"
         self.engine.cuda.put(stream, lambda: setattr(self, "profile", index))
         return True
 
@@ -56,7 +56,7 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         """Put the work on the stream, with the shape and the addresses of now."""
-        assert type(stream) is int
+        assert type(stream) is int, "the number of a stream is needed"
         cuda = self.engine.cuda
         if self.engine.broken:
             return False
