@@ -77,7 +77,7 @@ class _Parts:
         return sealed(signature + bytes(4) + width + height + seed + size + self.payload)
 
 
-_BASE = _Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("b39e056b"), 99, 39, 7, bytes(range(200, 230)))
+_BASE = _Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("e4fce224"), 99, 39, 7, bytes(range(200, 230)))
 
 
 def mutate(data: bytes, rng: random.Random, change: Change) -> bytes:

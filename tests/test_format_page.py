@@ -105,8 +105,8 @@ def tokens(codec: Codec) -> str:
 def coder(_: Codec) -> str:
     bits = int(np.prod(block_shape(*GRID.shape)))
     first = int(SENT[::4, ::4].sum())  # the tokens of stage 0
-    named = {f"bit {number}": number for number in (0, 1, 2, 3, 4, bits - 1)}
-    named |= {"(0,0) high": bits, "(0,0) low": bits + first}
+    named = {f"bit {number}": number for number in (0, 1, 2, 3, 4, 5, bits - 1)}
+    named |= {"(0,0) high": bits, "(0,4) high": bits + 1, "(0,0) low": bits + first}
     named |= {"check, upper": len(Traced.steps) - 2, "check, lower": len(Traced.steps) - 1}
     assert len(Traced.steps) == bits + 2 * SENT.sum() + 2
     lines: list[Sequence[object]] = [("symbol", "read", "q", "C[s]", "C[s+1]", "s", "lower", "range", "point")]
@@ -177,9 +177,9 @@ def test_the_words_around_the_blocks(codec: Codec) -> None:
     section = " ".join(PAGE.split("\n## 7. ")[1].split())
     table, edges = codec.bundle.table(MASK_TABLE).tolist(), block_shape(*GRID.shape)
     bits, first = int(np.prod(edges)), int(SENT[::4, ::4].sum())
-    assert [step[3] for step in Traced.steps[:4]] == [0, 0, 0, 1]
+    assert [step[3] for step in Traced.steps[:5]] == [0, 0, 0, 0, 1]
+    assert Traced.states[bits + 2][2] & 0xFFFFFFFF == int.from_bytes(PAYLOAD[36:40], "big")
     assert Traced.states[bits + 1][2] & 0xFFFFFFFF == int.from_bytes(PAYLOAD[32:36], "big")
-    assert Traced.states[bits][2] & 0xFFFFFFFF == int.from_bytes(PAYLOAD[28:32], "big")
     assert Traced.states[-1][2] == int.from_bytes(PAYLOAD[-2:] + bytes(6), "big")
     output = int(np.random.Philox(key=HEADER.seed).random_raw(2)[1])
     for text in (
@@ -190,7 +190,7 @@ def test_the_words_around_the_blocks(codec: Codec) -> None:
         f"holds {len(Traced.steps)} symbols",
         f"`mask.table`[0] = {table[0]}, so C = [0, {2**24 - 256 * table[0]}, {2**24}]",
         f"`mask.table`[1] = {table[1]}",
-        f"After symbol {bits}, the range was below 2^32, and the next word was {PAYLOAD[32:36].hex()}",
+        f"After symbol {bits + 1}, the range was below 2^32, and the next word was {PAYLOAD[36:40].hex()}",
         f"Symbols {bits} to {bits + first - 1} are the high digits of the {first} tokens",
         f"ends with the bytes {PAYLOAD[-2:].hex(' ')}. They are followed by two zeros in the last word but one",
         f"{GRID[0, 0] // 16} * 16 + {GRID[0, 0] % 16} = {GRID[0, 0]}",
