@@ -20,8 +20,8 @@ from uigc.engines.backend import Backend
 from uigc.engines.cuda_graph import CudaGraph
 from uigc.engines.device import Cuda, PinnedMemory
 from uigc.engines.kernel_cache import KernelCache
-from uigc.engines.precision import is_stage
 from uigc.engines.sidecar import Sidecar
+from uigc.runtime.bundle.manifest import is_stage
 from uigc.runtime.environment import cuda_works
 from uigc.runtime.errors import ProviderError, UigcError
 from uigc.runtime.providers import Graph

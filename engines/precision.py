@@ -13,6 +13,7 @@ table: a graph that the bundle lacks, or a precision that TensorRT did not build
 from __future__ import annotations
 
 from uigc.engines.plan_census import UNKNOWN, share, shares
+from uigc.runtime.bundle.manifest import is_stage
 from uigc.runtime.errors import EngineError
 
 PIXELS, STAGES = "pixels", "stages"
@@ -21,10 +22,6 @@ TABLE = {
     "int8": {PIXELS: "int8", STAGES: "int8"},
     "mixed": {PIXELS: "fp16", STAGES: "int8"},
 }
-
-
-def is_stage(graph: str) -> bool:
-    return graph.startswith("stage")
 
 
 def resolve(asked: str, graph: str) -> str:

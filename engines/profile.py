@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from uigc.runtime.bundle.manifest import is_stage
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format.grid import grid_shape, padded_shape
 
@@ -69,6 +70,6 @@ class Profile:
         rows, columns = grid_shape(size[1], size[0], patch)
         if graph == "encoder":
             return batch, 3, rows * patch, columns * patch
-        if graph.startswith("stage"):
+        if is_stage(graph):
             rows, columns = padded_shape(rows, columns, window)
         return batch, rows, columns

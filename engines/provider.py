@@ -24,8 +24,6 @@ class TensorRT(Provider):
 
     name: str
     folder: Path | None = None
-    # Verified is what runs in the end, not what stands in until it is compiled.
-    settings: tuple[ProviderOptions, ...] = (ProviderOptions(ahead=True),)
 
     @property
     def extra(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from uigc.runtime import providers
 from uigc.runtime.arrays import Bits, Pixels, Tokens
 from uigc.runtime.batching import check_counts, in_batches
-from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle import Bundle, is_stage
 from uigc.runtime.errors import UigcError, UsageError
 from uigc.runtime.format.bitstream import MAX_FILE
 from uigc.runtime.format.block_choice import edge_blocks
@@ -146,7 +146,7 @@ class Codec:
         self.pixel_precision = self.bundle.choose(pixel_graphs, pixels, offered)
 
     def _load(self, runner: Provider, options: ProviderOptions, name: str) -> Graph:
-        chosen = self.precision if name.startswith("stage") else self.pixel_precision
+        chosen = self.precision if is_stage(name) else self.pixel_precision
         return runner.load(self.bundle.graph(name, chosen), options)
 
     def compress(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:

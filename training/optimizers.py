@@ -93,6 +93,12 @@ def adamw(groups: Iterable[Any], rate: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, rate, betas=(0.9, 0.95), weight_decay=0.01)
 
 
+def without(weights: Iterable[nn.Parameter], chosen: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Return the weights that are not among the chosen ones."""
+    known = set(map(id, chosen))
+    return [weight for weight in weights if id(weight) not in known]
+
+
 def mixed(rates: Rates, *parts: tuple[nn.Module, float]) -> Optimizers:
     """Optimizers for ``parts`` of a module, each with its share of the rates; frozen parameters are left out."""
     members: dict[str, torch.optim.Optimizer] = {}
@@ -100,8 +106,7 @@ def mixed(rates: Rates, *parts: tuple[nn.Module, float]) -> Optimizers:
     for index, (part, share) in enumerate(parts):
         weights = [weight for weight in part.parameters() if weight.requires_grad]
         wide = [weight for weight in weights if weight.ndim == 4 and min(weight.shape[:2]) >= NARROWEST]
-        known = set(map(id, wide))
-        rest.append({"params": [w for w in weights if id(w) not in known], "lr": share * rates.adamw})
+        rest.append({"params": without(weights, wide), "lr": share * rates.adamw})
         if wide:
             members[f"muon{index}"] = Muon(wide, share * rates.muon)
     return Optimizers(adamw=adamw(rest, rates.adamw), **members)

@@ -30,7 +30,7 @@ from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.masks import count_mask_bits, draw_lost, gathered, pad_to_windows, stage_grid
-from uigc.training.optimizers import NARROWEST, Optimizers, Rates, adamw
+from uigc.training.optimizers import NARROWEST, Optimizers, Rates, adamw, without
 from uigc.training.photos import Photos
 
 RATES = Rates(muon=0.02, adamw=2e-3)
@@ -123,8 +123,7 @@ def optimizers_of(prior: Prior, share: float) -> Optimizers:
     """Return Muon for the matrices of the blocks and AdamW for the head and the tables, with a share of ``RATES``."""
     layers = [part for part in prior.blocks.modules() if isinstance(part, dyadic.Linear | floating.Linear)]
     matrices = [layer.weight for layer in layers if min(layer.weight.shape) >= NARROWEST]
-    known = set(map(id, matrices))
-    rest = [weight for weight in prior.parameters() if id(weight) not in known]
+    rest = without(prior.parameters(), matrices)
     members: dict[str, torch.optim.Optimizer] = {"adamw": adamw(rest, share * RATES.adamw)}
     if matrices:
         members["muon"] = torch.optim.Muon(matrices, share * RATES.muon, weight_decay=0.01)

@@ -36,7 +36,7 @@ class GraphEntry:
     @property
     def is_stage(self) -> bool:
         """True for a stage of the prior, False for encoder and decoder."""
-        return self.graph.startswith("stage")
+        return layout.is_stage(self.graph)
 
     @property
     def dimensions(self) -> tuple[int | str, ...]:

@@ -103,7 +103,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
         yield from _prior_faults(prior, schedule)
         for name in graph_names(schedule):
             yield from _graph_faults(name, graphs.get(name))
-            if name.startswith("stage") and isinstance(weights, dict):
+            if is_stage(name) and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
     calibration = manifest.get("calibration", {})  # of the int8 graphs of encoder and decoder, where there are any
@@ -119,6 +119,11 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
 def graph_names(schedule: Schedule) -> list[str]:
     """Return the names of the graphs in the order in which an image passes through them."""
     return ["encoder", *(f"stage{stage}" for stage in range(len(schedule))), "decoder"]
+
+
+def is_stage(graph: str) -> bool:
+    """Return True for the name of a stage of the prior, False for ``encoder`` and ``decoder``."""
+    return graph.startswith("stage")
 
 
 def _is_count(value: object, largest: int) -> TypeGuard[int]:
