@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 from tests.support.tiny import tiny_modules
+from uigc.export.modules import dyadic
 from uigc.export.modules.dyadic import Linear
 from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.quantized import quantized_once
 from uigc.runtime.format.schedule import quincunx
 from uigc.training.loop import RunOptions
 from uigc.training.prior import RATES, _tokenized, batch_loss, batch_of, optimizers_of, short_products
@@ -36,6 +38,30 @@ def test_short_products_change_no_loss_and_end() -> None:
     with pytest.raises(KeyboardInterrupt), short_products():
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_quantizing_once_changes_neither_loss_nor_gradient_and_ends() -> None:
+    prior = tiny_modules(4)[1].prior.train()
+    dyadic.thaw(prior)
+    tokens = torch.randint(prior.config.codebook, (2, 16, 16))
+
+    def loss() -> torch.Tensor:
+        return torch.stack([prior(tokens, stage).square().mean() for stage in range(len(prior.schedule))]).sum()
+
+    found = []
+    for quantizing in (nullcontext, lambda: quantized_once(prior)):
+        prior.zero_grad()
+        with quantizing():
+            total = loss()
+        total.backward()  # type: ignore[no-untyped-call]
+        found.append((total.detach(), [part.grad.double() for part in prior.parameters() if part.grad is not None]))
+    assert torch.equal(found[0][0], found[1][0])
+    assert len(found[0][1]) == len(found[1][1]) > 10
+    for plain, once in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(plain, once, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        prior.head.weight.mul_(2)  # seen by the next call, so nothing is kept
+        assert not torch.equal(loss(), total)
 
 
 @pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this CPU has no bfloat16 products to shorten for")

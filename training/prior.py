@@ -24,6 +24,7 @@ from uigc.export.modules import dyadic, floating
 from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.quantized import quantized_once
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
@@ -133,9 +134,10 @@ def optimizers_of(prior: Prior, share: float) -> Optimizers:
 def batch_loss(prior: Prior, batches: Sequence[Tensor]) -> Tensor:
     """Return the mean cross entropy in nats of the asked tokens, as a scalar; each stage has a batch of its own."""
     total, asked = torch.zeros((), device=batches[0].device), 0
-    for stage, tokens in enumerate(batches):
-        nats, number = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
-        total, asked = total + nats, asked + number
+    with quantized_once(prior):  # a float twin has nothing to quantize
+        for stage, tokens in enumerate(batches):
+            nats, number = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
+            total, asked = total + nats, asked + number
     return total / asked
 
 

@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from uigc.export.modules.quantized import Quantized
 from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 ACTIVATION = 2.0**-5
@@ -149,7 +150,7 @@ def row_step(weight: Tensor) -> Tensor:
     return step.clamp(SMALLEST_WEIGHT_STEP, LARGEST_WEIGHT_STEP)
 
 
-class Linear(nn.Module):
+class Linear(Quantized):
     """y = x W^T + b, from activations to multiples of ``unit``.
 
     Each output has weights of 7 bits times a power of two; the optional biases are whole multiples of ``unit``.
@@ -158,52 +159,31 @@ class Linear(nn.Module):
     def __init__(
         self, inputs: int, outputs: int, unit: float = ACTIVATION, gain: float = 1.0, bias: bool = False
     ) -> None:
-        super().__init__()
         if inputs > LARGEST_INPUTS:
             raise ValueError(f"A dyadic Linear takes {LARGEST_INPUTS} inputs, not {inputs}: sums would leave 24 bits.")
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) * gain / math.sqrt(inputs))
-        self.factor = ACTIVATION / unit
+        super().__init__(torch.randn(outputs, inputs) * gain / math.sqrt(inputs), unit / ACTIVATION)
         self.bias = FixedTable(torch.zeros(outputs), unit, BIAS_MAX) if bias else None
-        self.frozen = False
 
     def quantized(self) -> Tensor:
-        """Return the quantized weights, which map steps to steps."""
         step = row_step(self.weight)
-        return fix(self.weight / step, -WEIGHT_MAX, WEIGHT_MAX) * (step * self.factor)
-
-    def freeze(self) -> None:
-        """Replace the trained weights by the quantized ones, which the forward pass uses in training too."""
-        self.weight.data = self.quantized().detach()
-        self.frozen = True
-
-    def thaw(self) -> None:
-        """Return to real units, so that training can continue; freezing at once gives the same weights again."""
-        self.weight.data = self.weight.data / self.factor
-        self.frozen = False
+        return fix(self.weight / step, -WEIGHT_MAX, WEIGHT_MAX) * (step / self.step)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias() if self.bias is not None else None
-        return F.linear(x, self.weight if self.frozen else self.quantized(), bias)
+        return F.linear(x, self.steps(), self.bias() if self.bias is not None else None)
 
 
-class FixedTable(nn.Module):
+class FixedTable(Quantized):
     """A learned table, trained in real units and read in whole multiples of ``step``."""
 
     def __init__(self, initial: Tensor, step: float, limit: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(initial)
-        self.step, self.limit, self.frozen = step, limit, False
+        super().__init__(initial, step)
+        self.limit = limit
 
-    def freeze(self) -> None:
-        self.weight.data = self().detach()
-        self.frozen = True
-
-    def thaw(self) -> None:
-        self.weight.data = self.weight.data * self.step
-        self.frozen = False
+    def quantized(self) -> Tensor:
+        return fix(self.weight * (1 / self.step), -self.limit, self.limit)
 
     def forward(self) -> Tensor:
-        return self.weight if self.frozen else fix(self.weight * (1 / self.step), -self.limit, self.limit)
+        return self.steps()
 
 
 def residual_table(initial: Tensor) -> FixedTable:
@@ -266,7 +246,7 @@ def context_norm(width: int) -> Norm:
 def freeze(module: nn.Module) -> None:
     """Quantize every dyadic parameter below ``module`` in place and switch to evaluation."""
     for part in module.modules():
-        if isinstance(part, Linear | FixedTable):
+        if isinstance(part, Quantized):
             part.freeze()
     module.eval()
 
@@ -274,5 +254,5 @@ def freeze(module: nn.Module) -> None:
 def thaw(module: nn.Module) -> None:
     """The inverse of :func:`freeze`."""
     for part in module.modules():
-        if isinstance(part, Linear | FixedTable):
+        if isinstance(part, Quantized):
             part.thaw()
