@@ -57,7 +57,9 @@ def _gradients(image: Pixels, size: int) -> tuple[NDArray[np.int64], NDArray[np.
         # Luma (weights in 1/1000) of the block row with a border of one pixel, which repeats the image's edge.
         rows = image[np.arange(top - 1, min(top + size, height) + 1).clip(0, height - 1)]
         luma = np.empty((len(rows), width + 2), dtype=np.int32)
-        luma[:, 1:-1] = rows[..., 0] * np.int32(299) + rows[..., 1] * np.int32(587) + rows[..., 2] * np.int32(114)
+        # The type is said, because NumPy 1 and 2 differ in what bytes times a number are.
+        red, green, blue = (rows[..., channel].astype(np.int32) for channel in range(3))
+        luma[:, 1:-1] = red * 299 + green * 587 + blue * 114
         luma[:, 0], luma[:, -1] = luma[:, 1], luma[:, -2]
         # The Sobel operator: smooth by (1, 2, 1) one way, take differences the other way.
         smooth_rows = luma[:-2] + 2 * luma[1:-1] + luma[2:]
