@@ -45,7 +45,9 @@ def bands(length: int, largest: int, halo: int) -> list[Band]:
 
     A border has no halo, because networks see nothing beyond it in the whole image either.
     """
-    count = -(-length // max(1, largest - 2 * halo)) if length > largest else 1
+    if length <= largest:
+        return [Band(0, length, 0, length)]
+    count = -(-length // max(1, largest - 2 * halo))
     edges = np.linspace(0, length, count + 1).round().astype(int).tolist()
     return [Band(begin, end, max(0, begin - halo), min(length, end + halo)) for begin, end in itertools.pairwise(edges)]
 
