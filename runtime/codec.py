@@ -25,6 +25,7 @@ from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.io.inputs import AnyImage, Data, as_pixels, read_data
 from uigc.runtime.limits import Limits
+from uigc.runtime.networks.byte_images import in_bytes
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.pixel_networks import PixelNetworks, pad_to_patches
 from uigc.runtime.networks.tiling import DEFAULT_MEMORY, tokens_within
@@ -147,7 +148,8 @@ class Codec:
 
     def _load(self, runner: Provider, options: ProviderOptions, name: str) -> Graph:
         chosen = self.precision if is_stage(name) else self.pixel_precision
-        return runner.load(self.bundle.graph(name, chosen), options)
+        graph = runner.load(self.bundle.graph(name, chosen), options)
+        return graph if self.bundle.has_byte_images else in_bytes(name, graph)
 
     def compress(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:
         """Return the bytes of a .uigc file for an image.

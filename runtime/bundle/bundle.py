@@ -116,6 +116,11 @@ class Bundle:
         return int(self.manifest["patch"])
 
     @property
+    def has_byte_images(self) -> bool:
+        """True if encoder and decoder take and give images in bytes, False if in planes of floats (version 2)."""
+        return layout.IMAGES[self.manifest["version"]] == "uint8"
+
+    @property
     def local(self) -> bool:
         """True if encoder and pixel decoder compute the same for a tile with a halo as for the whole image."""
         return bool(self.manifest.get("tokenizer", {}).get("local", True))

@@ -23,9 +23,14 @@ TOTAL = 1 << 24  # probabilities are multiples of 1/TOTAL
 LOGIT_STEPS = 32  # logits are integers in steps of 1/32 nat
 FARTHEST = 448  # steps, or 14 nats; logits farther below the best are treated alike
 CHECK_VALUES = 256  # values of one of the two symbols of the check
-ROWS = 32  # rows of logits that are processed at a time
+ROWS = 128  # rows of logits that are processed at a time
 
-Ints = NDArray[np.int64]
+EXACT_QUOTIENTS = 1 << 29
+"""For sums W[k] below this, floors of quotients are exact in float64: the numerator is below 2^53, so the quotient is
+rounded once, by at most 2^-30 as it is below 2^24; and one that is no integer is more than 2^-29 below the next."""
+
+Weights = NDArray[np.int64] | NDArray[np.float32] | NDArray[np.float64]
+"""Whole numbers, whatever their type."""
 Symbols = NDArray[np.int32]
 
 # perfect=False is the documented, reproducible quantizer; the library's default is a different one, 1000 times slower.
@@ -46,19 +51,25 @@ def low_digits(codebook: int) -> int:
     return 1 << ((codebook.bit_length() - 1) // 2)
 
 
-def frequencies(weights: Ints) -> NDArray[np.float32]:
-    """Turn integer weights (n, k) >= 1, whose rows sum to less than 2^31, into the tables for constriction.
+def frequencies(weights: Weights) -> NDArray[np.float32]:
+    """Turn weights (n, k), whole numbers >= 1 whose rows sum to less than 2^31, into the tables for constriction.
 
     The frequencies of a row are the differences of ``C[i] = floor(W[i] * (2^24 - k) / W[k]) + i`` with W the cumulative
     weights, so each is at least 1 and they sum to 2^24. Returned is frequency - 1: the library scales a row by
     (2^24 - k) / sum = 1 and adds the 1 back, so it codes with exactly this table.
     """
-    cumulative = np.cumsum(weights, axis=1)
+    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
     sums = cumulative[:, -1:].copy()
-    cumulative *= TOTAL - weights.shape[1]
-    cumulative //= sums
-    cumulative[:, 1:] -= cumulative[:, :-1].copy()
-    return np.ascontiguousarray(cumulative, dtype=np.float32)
+    if sums.max(initial=0) < EXACT_QUOTIENTS:
+        cumulative *= TOTAL - weights.shape[1]
+        cumulative /= sums
+        np.floor(cumulative, out=cumulative)
+    else:
+        cumulative = cumulative.astype(np.int64) * (TOTAL - weights.shape[1]) // sums.astype(np.int64)
+    tables = np.empty(weights.shape, dtype=np.float32)
+    tables[:, 0] = cumulative[:, 0]
+    np.subtract(cumulative[:, 1:], cumulative[:, :-1], out=tables[:, 1:], casting="unsafe")
+    return tables
 
 
 class TokenEntropyModel:
@@ -69,34 +80,37 @@ class TokenEntropyModel:
         # Floats that hold integers exactly: the sums of up to 32 weights below 2^19 fit float32's 24 bits.
         self._table = table.astype(np.float32 if self.low <= 32 else np.float64)
 
-    def _high(self, logits: NDArray[np.int32]) -> Ints:
+    def _high(self, logits: NDArray[np.int32], best: NDArray[np.int32]) -> Weights:
         """Return the weights (n, high digits) under logits (n, codebook): sums over the low digits.
 
-        A few rows are processed at a time, which stay in the cache and reuse the same memory.
+        ``best`` (n, 1): the largest logits. A few rows are processed at a time, which stay in the cache and reuse the
+        same memory.
         """
         sums = np.empty((len(logits), self.codebook // self.low), dtype=self._table.dtype)
-        distance = np.empty((ROWS, self.codebook), dtype=np.intp)
-        weights = np.empty((ROWS, self.codebook), dtype=self._table.dtype)
+        few = min(ROWS, len(logits))
+        distance = np.empty((few, self.codebook), dtype=np.intp)
+        weights = np.empty((few, self.codebook), dtype=self._table.dtype)
         for begin in range(0, len(logits), ROWS):
             rows = logits[begin : begin + ROWS]
             far, taken = distance[: len(rows)], weights[: len(rows)]
-            np.subtract(rows.max(axis=1, keepdims=True), rows, out=far)
+            np.subtract(best[begin : begin + ROWS], rows, out=far)
             self._table.take(far, out=taken, mode="clip")  # beyond the table's end: its last weight
             np.einsum("nhl->nh", taken.reshape(len(rows), -1, self.low), out=sums[begin : begin + ROWS])
-        return sums.astype(np.int64)
+        return sums
 
-    def _low(self, logits: NDArray[np.int32], high: Symbols) -> Ints:
+    def _low(self, logits: NDArray[np.int32], best: NDArray[np.int32], high: Symbols) -> Weights:
         """Return the weights (n, low digits) under logits (n, codebook), given the high digits (n,)."""
         rows = logits.reshape(len(logits), -1, self.low)[np.arange(len(logits)), high]
-        return self._table.take(logits.max(axis=1, keepdims=True) - rows, mode="clip").astype(np.int64)
+        return self._table.take(best - rows, mode="clip")  # type: ignore[return-value]
 
     def encode(self, writer: SymbolWriter, logits: NDArray[np.int32], tokens: Symbols) -> None:
         """Append tokens (n,) under logits (n, codebook): all high digits, then all low ones."""
         if len(tokens) == 0:
             return
         with span("tables"):
+            best = logits.max(axis=1, keepdims=True)
             high, low = tokens // self.low, tokens % self.low
-            high_rows, low_rows = frequencies(self._high(logits)), frequencies(self._low(logits, high))
+            high_rows, low_rows = frequencies(self._high(logits, best)), frequencies(self._low(logits, best, high))
         with span("range coding"):
             writer.write(high, high_rows)
             writer.write(low, low_rows)
@@ -106,19 +120,21 @@ class TokenEntropyModel:
         if len(logits) == 0:
             return np.empty(0, dtype=np.int32)
         with span("tables"):
-            rows = frequencies(self._high(logits))
+            best = logits.max(axis=1, keepdims=True)
+            rows = frequencies(self._high(logits, best))
         with span("range coding"):
             high = reader.read(rows)
         with span("tables"):
-            rows = frequencies(self._low(logits, high))
+            rows = frequencies(self._low(logits, best, high))
         with span("range coding"):
             low = reader.read(rows)
         return high * np.int32(self.low) + low
 
     def cost(self, logits: NDArray[np.int32], tokens: Symbols) -> float:
         """Return the bits that coding tokens (n,) takes, without the rounding of the tables; for statistics."""
-        sums, high = self._high(logits).sum(axis=1), tokens // self.low
-        chosen = self._low(logits, high)[np.arange(len(tokens)), tokens % self.low]
+        best, high = logits.max(axis=1, keepdims=True), tokens // self.low
+        sums = self._high(logits, best).sum(axis=1, dtype=np.float64)
+        chosen = self._low(logits, best, high)[np.arange(len(tokens)), tokens % self.low]
         return float(-np.log2(chosen / sums).sum())
 
 

@@ -32,15 +32,17 @@ class GraphLoader:
     def _start(self) -> None:
         self._lock = Lock()
         self._loading: dict[str, Future[Graph]] = {}
+        self._loaded: dict[str, Graph] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, name: str) -> Graph:
-        return self._begin(name).result()
+        return self._loaded.get(name) or self._begin(name).result()
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Start loading these graphs, in this order, in the background; loading keeps one core busy."""
         for name in names:
-            self._begin(name)
+            if name not in self._loaded:
+                self._begin(name)
 
     def close(self) -> None:
         """Close all graphs, and raise the first error of that; from now on a call raises a :class:`UsageError`."""
@@ -49,6 +51,7 @@ class GraphLoader:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        self._loaded = {}
         errors = []
         for begun in loading.values():
             if not begun.cancelled() and begun.exception() is None:
@@ -63,7 +66,7 @@ class GraphLoader:
         """Leave all graphs to the parent of a forked process, and start with none."""
         # Closing a graph waits for its threads, which do not exist here: one more reference keeps the parent's graphs,
         # and their memory, to the end of the process.
-        for inherited in (self._loading, self._pool):
+        for inherited in (self._loading, self._loaded, self._pool):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         self._start()
 
@@ -79,7 +82,7 @@ class GraphLoader:
 
     def _timed(self, name: str) -> Graph:
         begun = time.perf_counter()
-        graph = self._load(name)
+        graph = self._loaded[name] = self._load(name)
         LOG.debug("loaded %s in %.2f s", name, time.perf_counter() - begun)
         return graph
 

@@ -191,7 +191,7 @@ class StagedPrior:
         """Take all images through one stage: one call of the network, then each image by itself."""
         graph = self.load(stage)
         with span("tokens in") as step:
-            tokens = np.stack([walk.context for walk in walks])
+            tokens = np.array([walk.context for walk in walks])
             step.moved(tokens.nbytes)
         with span("network", runs_on=graph) as step:
             batch = self._logits(graph, tokens, stage)
