@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Bits, Logits
+from uigc.runtime.arrays import Bits
 from uigc.runtime.format.grid import pad_to_windows, padded_shape
 from uigc.runtime.format.schedule import Schedule
 
@@ -34,11 +34,9 @@ class StageCells:
         flags = sent.take(self.cells)
         return flags.nonzero()[0], np.logical_not(flags, out=flags).nonzero()[0]
 
-    def logits_of(self, tokens: NDArray[np.intp], logits: Logits) -> Logits:
-        """Return the rows of ``logits`` for some of the tokens; not a copy if they are all rows."""
-        if self.rows is None:
-            return logits if len(tokens) == len(logits) else logits.take(tokens, axis=0)
-        return logits.take(self.rows.take(tokens), axis=0)
+    def rows_of(self, tokens: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the rows of the logits of some of the tokens."""
+        return tokens if self.rows is None else self.rows.take(tokens)
 
 
 @lru_cache(SIZES)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Bits, Logits, Tokens
 from uigc.runtime.errors import UigcError
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.entropy_coder import Rows, SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import Scalar, pad_to_windows
 from uigc.runtime.format.regeneration import RandomNumbers, most_likely, random_numbers, sampled
 from uigc.runtime.format.schedule import Schedule
@@ -27,9 +27,9 @@ from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
 
-Exchange = Callable[[NDArray[np.int32], Cells], Tokens]
-"""Called for each stage with the logits (n, codebook) of its sent tokens and with their places; writes or reads these
-tokens, and returns them."""
+Exchange = Callable[[Logits, Rows | None, Cells], Tokens]
+"""Called for each stage with its logits (asked, codebook), with the rows of its sent tokens, None for all, and with
+their cells; writes or reads these tokens, and returns them."""
 
 
 @dataclass
@@ -91,9 +91,9 @@ class StagedPrior:
         def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
             padded = self._padded(tokens, self.pad)
 
-            def exchange(logits: NDArray[np.int32], cells: Cells) -> Tokens:
+            def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
                 chosen = padded.take(cells)
-                self.model.encode(writer, logits, chosen)
+                self.model.encode(writer, logits, chosen, rows)
                 return chosen
 
             return self._begin(bits, exchange, seed)
@@ -114,7 +114,7 @@ class StagedPrior:
         """
 
         def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> _Walk:
-            return self._begin(bits, lambda logits, _: self.model.decode(reader, logits), seed)
+            return self._begin(bits, lambda logits, rows, _: self.model.decode(reader, logits, rows), seed)
 
         seeds = [None] * len(sent) if seeds is None else seeds
         walks = [reading(*image) for image in zip(sent, readers, seeds, strict=True)]
@@ -128,7 +128,7 @@ class StagedPrior:
 
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
             padded = self._padded(tokens, self.pad)
-            walk = self._begin(bits, lambda _, cells: padded.take(cells), seed)
+            walk = self._begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
             for stage in stages[:first]:
                 walk.receive(stage.cells, padded.take(stage.cells))
             return walk
@@ -146,9 +146,9 @@ class StagedPrior:
         """Return for each stage the number of its sent tokens and the bits that they cost; for statistics."""
         padded, costs = self._padded(tokens, self.pad), []
 
-        def exchange(logits: NDArray[np.int32], cells: Cells) -> Tokens:
+        def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
             chosen = padded.take(cells)
-            costs.append((len(chosen), self.model.cost(logits, chosen)))
+            costs.append((len(chosen), self.model.cost(logits, chosen, rows)))
             return chosen
 
         self._walk([self._begin(sent, exchange, None)], tokens.shape, silent)
@@ -228,18 +228,17 @@ class StagedPrior:
 
     def _step(self, places: StageCells, walk: _Walk, logits: Logits) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
-        with span("rows") as step:
+        with span("rows"):
             sent, lost = places.divide(walk.sent)
-            rows, cells = places.logits_of(sent, logits), places.cells.take(sent)
-            step.moved(rows.nbytes)
-        tokens = walk.exchange(rows, cells)
+            rows, cells = places.rows_of(sent), places.cells.take(sent)
+        tokens = walk.exchange(logits, rows if len(rows) < len(logits) else None, cells)
         with span("tokens out"):
             walk.receive(cells, tokens)
         # Lost tokens are written into the result alone.
         with span("regeneration"):
             if len(lost):
                 cells = places.cells.take(lost)
-                walk.result[cells] = self._regenerated(walk, places.logits_of(lost, logits), cells)
+                walk.result[cells] = self._regenerated(walk, logits.take(places.rows_of(lost), axis=0), cells)
 
     def _regenerated(self, walk: _Walk, logits: Logits, cells: Cells) -> Tokens:
         """Return the tokens that take the place of lost ones, given their logits."""
