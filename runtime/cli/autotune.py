@@ -37,8 +37,7 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     image = np.random.default_rng(1).integers(256, size=(1, height, width, 3), dtype=np.uint8)
 
     def load(name: str, precision: str) -> Graph:
-        graph = runner.load(bundle.graph(name, precision), options)
-        return graph if bundle.has_byte_images else in_bytes(name, graph)
+        return in_bytes(name, runner.load(bundle.graph(name, precision), options), bundle.has_byte_images)
 
     exact = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
     times = _times(exact, stages, load, progress, equal=True)

@@ -25,7 +25,7 @@ TOTAL = 1 << 24  # probabilities are multiples of 1/TOTAL
 LOGIT_STEPS = 32  # logits are integers in steps of 1/32 nat
 FARTHEST = 448  # steps, or 14 nats; logits farther below the best are treated alike
 CHECK_VALUES = 256  # values of one of the two symbols of the check
-ROWS = 64  # rows of logits that are processed at a time
+ROWS = 32  # rows of logits that are processed at a time
 
 EXACT_QUOTIENTS = 1 << 29
 """For sums W[k] below this, floors of quotients are exact in float64: the numerator is below 2^53, so the quotient is

@@ -50,7 +50,10 @@ class _Decoder(_Around):
         return np.ascontiguousarray(scaled.transpose(0, 2, 3, 1), dtype=np.uint8)
 
 
-def in_bytes(name: str, graph: Graph) -> Graph:
-    """Return the graph ``encoder`` or ``decoder`` of a bundle of version 2 as one of version 3; another as it is."""
+def in_bytes(name: str, graph: Graph, already: bool) -> Graph:
+    """Return the graph ``encoder`` or ``decoder`` of a bundle of version 2 as one of version 3, and another as it is.
+
+    ``already``: whether the images of the bundle's graphs are bytes.
+    """
     kinds = {"encoder": _Encoder, "decoder": _Decoder}
-    return kinds[name](graph) if name in kinds else graph
+    return graph if already or name not in kinds else kinds[name](graph)
