@@ -30,6 +30,7 @@ from uigc.runtime.outcomes import unwrap
 from uigc.runtime.spans import Recorder, Span, recording
 
 SCHEMA = 1
+GRAPHS = ("encoder", "network", "decoder", "engine", "copy in", "copy out")  # all else is the host's part
 FRAME = "stage"  # the span around a stage's steps; time in it outside all steps is reported as the rest
 
 
@@ -133,6 +134,7 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
                     device.setdefault(key, np.zeros(len(rounds)))[index] += span.device / 1e6
                 moved[key] = moved.get(key, 0) + span.bytes
     rest, on_device = totals - sum(own.values(), np.zeros(len(rounds))), _by_step(device)
+    in_graphs = sum((times for (name, _), times in own.items() if name in GRAPHS), np.zeros(len(rounds)))
     seconds = float(np.median(totals)) / 1e3
     steps = [
         {
@@ -147,6 +149,7 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
         "total": _times(totals, totals),
         "tokens_per_second": round(tokens / seconds, 1),
         "megapixels_per_second": round(pixels / seconds / 1e6, 4),
+        "host": _times(totals - in_graphs, totals),
         "rest": _times(rest, totals),
         "steps": steps,
         "by_step": {name: _times(times, totals, on_device.get(name)) for name, times in _by_step(own).items()},
@@ -190,7 +193,7 @@ def step_table(result: dict[str, Any]) -> str:
             moved = sum(step["bytes"] for step in steps.values()) / 1e6
             row = _row(name, all_stages) + f"{moved:10.2f}" + timed * _device(all_stages)
             lines.append(row + "".join(f"{steps[stage]['p50_ms']:10.2f}" for stage in stages if stage in steps))
-        lines += [_row("rest", rest), _row("all", total)]
+        lines += [_row("rest", rest), _row("host", found["host"]), _row("all", total)]
         speed = f"{found['tokens_per_second']:.0f} tokens/s, {found['megapixels_per_second']:.2f} megapixels/s"
         lines += [f"{speed}, {result['repeats']} repeats", ""]
     return "\n".join(lines[:-1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from uigc.export.modules.checkpoint import frozen_prior, load_tokenizer
 from uigc.export.modules.interface import ImageToTokens, TokensToImage
@@ -19,6 +19,20 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.networks.pixel_networks import PixelNetworks
 from uigc.runtime.providers import Graph
 from uigc.runtime.token_codec import TokenCodec
+
+
+class _ToPlanes(nn.Module):
+    """Images uint8 (batch, H, W, 3) to float32 (batch, 3, H, W) in [0, 1], as the encoder's graph begins."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.permute(0, 3, 1, 2).float() / 255
+
+
+class _ToBytes(nn.Module):
+    """The inverse, as the decoder's graph ends."""
+
+    def forward(self, planes: Tensor) -> Tensor:
+        return torch.round(planes * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 class _Module(Graph):
@@ -38,7 +52,10 @@ class _Module(Graph):
 def torch_codec(bundle: Bundle, device: str = "cpu", compiled: bool = False) -> Codec:
     """A codec whose networks are the bundle's modules in float32, eager or ``compiled`` by ``torch.compile``."""
     prior, tokenizer = frozen_prior(bundle), load_tokenizer(bundle.path)
-    pixel_modules = {"encoder": ImageToTokens(tokenizer), "decoder": TokensToImage(tokenizer)}
+    pixel_modules: dict[str, nn.Module] = {
+        "encoder": nn.Sequential(_ToPlanes(), ImageToTokens(tokenizer)),
+        "decoder": nn.Sequential(TokensToImage(tokenizer), _ToBytes()),
+    }
 
     @cache
     def load(name: str | int) -> Graph:

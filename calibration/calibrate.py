@@ -55,7 +55,7 @@ class Calibration:
         return [self.encoder.full(image) for image in pictures]
 
     def search(self, network: Network, observed: list[Array], measured: list[Array], judge: Judge) -> Search:
-        """Return the search for the encoder or the decoder; both lists hold images (1, 3, H, W)."""
+        """Return the search for the encoder or the decoder; both lists hold images uint8 (1, H, W, 3)."""
         if network is self.decoder:
             inputs, grids = self.grids(observed), self.grids(measured)
 
@@ -89,6 +89,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     bundle = Bundle.load(arguments.bundle)
+    if not bundle.has_byte_images:
+        raise InputError(
+            f"{bundle.path} is a bundle of an earlier version, whose images are not bytes; export it again first: "
+            f"uigc export {bundle.path} -o BUNDLE."
+        )
     check_free(bundle, arguments.force)
     observed, measured = photographs.choose(arguments.images, arguments.observe, arguments.measure, say)
     seen, originals = ([photograph.pixels for photograph in some] for some in (observed, measured))

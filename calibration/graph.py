@@ -53,7 +53,8 @@ def quantize(half: onnx.ModelProto, chosen: Mapping[str, Scales]) -> onnx.ModelP
 
 def _quantized(editor: Editor, node: NodeProto, scales: Scales) -> None:
     name, output = node.name, node.output[0]
-    kernel = _through_int8(editor, node.input[1], f"{name}.weight", scales.weights, cast=True)
+    exact = _stored_in_eight_bits(editor, node.input[1])
+    kernel = _through_int8(editor, exact or node.input[1], f"{name}.weight", scales.weights, cast=exact is None)
     value = _through_int8(editor, node.input[0], f"{name}.input", np.float32(scales.input), cast=True)
     product = NodeProto()
     product.CopyFrom(node)
@@ -80,6 +81,16 @@ def _through_int8(editor: Editor, source: str, name: str, scales: NDArray[np.flo
     attributes = {"axis": 0} if array.ndim else {}
     integers = editor.once("QuantizeLinear", [source, step, zero], f"{name}.int8", **attributes)
     return editor.once("DequantizeLinear", [integers, step, zero], f"{name}.dequantized", **attributes)
+
+
+def _stored_in_eight_bits(editor: Editor, kernel: str) -> str | None:
+    """Return the float32 tensor of which a half-precision kernel is a cast, if it is a product of integers and scales.
+
+    Half precision holds these products exactly, so casting there and back would only take time when a graph is loaded.
+    """
+    cast = editor.producers.get(kernel)
+    product = editor.producers.get(cast.input[0]) if cast is not None and cast.op_type == "Cast" else None
+    return product.output[0] if product is not None and product.op_type == "Mul" else None
 
 
 def _column(editor: Editor, bias: str) -> str:

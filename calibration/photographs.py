@@ -24,11 +24,11 @@ SMALLEST, LARGEST = 64, 512  # pixels a side: what LPIPS needs, and what of an i
 
 @dataclass(frozen=True)
 class Photograph:
-    """``sha256`` of the file; ``pixels`` float32 (1, 3, H, W) in [0, 1]: its middle, sides multiples of 16."""
+    """``sha256`` of the file; ``pixels`` uint8 (1, H, W, 3): its middle, sides multiples of 16."""
 
     name: str
     sha256: str
-    pixels: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
 
 
 def choose(place: Path, observed: int, measured: int, say: Callable[[str], None]) -> tuple[list[Photograph], ...]:
@@ -68,9 +68,8 @@ def _take(ranked: Iterable[Source], count: int, say: Callable[[str], None]) -> t
     return taken, seen
 
 
-def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _middle(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     spans = [min(side, LARGEST) // PATCH * PATCH for side in pixels.shape[:2]]
     starts = [(side - span) // 2 for side, span in zip(pixels.shape[:2], spans, strict=True)]
     rows, columns = (slice(start, start + span) for start, span in zip(starts, spans, strict=True))
-    crop = pixels[rows, columns].transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(crop, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(pixels[rows, columns])[None]

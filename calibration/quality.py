@@ -49,13 +49,18 @@ class Budget:
         return max(shares)
 
 
+def _planes(image: Array) -> torch.Tensor:
+    """Convert uint8 (1, H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
+
+
 class Judge:
-    """Compares images with originals float32 (1, 3, H, W) in [0, 1]."""
+    """Compares images uint8 (1, H, W, 3) with originals."""
 
     BEST = 100.0  # dB; of equal images, whose true figure JSON cannot hold
 
     def __init__(self, originals: list[Array], lpips: LPIPS | None) -> None:
-        self._originals = [torch.from_numpy(original) for original in originals]
+        self._originals = [_planes(original) for original in originals]
         self._lpips = lpips
         with torch.no_grad():
             self._features = [lpips.features(original) for original in self._originals] if lpips else []
@@ -65,13 +70,13 @@ class Judge:
         """Judge the images of the float32 networks, with which later ones are compared too."""
         self._exact = None
         quality = self.judge(exact)
-        self._exact = [torch.from_numpy(image) for image in exact]
+        self._exact = [_planes(image) for image in exact]
         return quality
 
     @torch.no_grad()
     def judge(self, images: list[Array]) -> Quality:
         """Return the means over the images, one for each original."""
-        tensors = [torch.from_numpy(image) for image in images]
+        tensors = [_planes(image) for image in images]
         return Quality(
             self._psnr(tensors, self._originals),
             self._distance(tensors),

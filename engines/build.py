@@ -57,7 +57,7 @@ def build(
     builder = backend.made(lambda: trt.Builder(backend.logger), "start its builder")
     # The parser is kept, because it holds weights of the network.
     network, _parser = _parsed(backend, builder, bundle.graph(source.graph, source.precision))
-    shapes = [profile.shapes(source.graph, bundle.patch, bundle.window) for profile in profiles]
+    shapes = [_shapes(profile, bundle, source.graph) for profile in profiles]
     config = _config(backend, builder, network, sidecar, shapes)
     if cache is not None:
         _use_timings(backend, config, cache)
@@ -88,6 +88,10 @@ def _parsed(backend: Backend, builder: Any, path: Path) -> tuple[Any, Any]:
         reason = faults[0].strip().splitlines()[0] if faults and faults[0].strip() else backend.log.take()
         raise EngineError(f"{backend.name} {backend.version} could not parse {path.name}: {reason}; {REMEDY}.")
     return network, parser
+
+
+def _shapes(profile: Profile, bundle: Bundle, graph: str) -> tuple[Shape, Shape, Shape]:
+    return profile.shapes(graph, bundle.patch, bundle.window, planes=not bundle.has_byte_images)
 
 
 def _config(

@@ -60,16 +60,21 @@ class Profile:
         ends = [f"{width}x{height}" for width, height in dict.fromkeys((self.low, self.high))]
         return "..".join(ends) + (f", batches of 1 to {self.batch}" if self.batch > 1 else "")
 
-    def shapes(self, graph: str, patch: int, window: int) -> tuple[Shape, Shape, Shape]:
-        """Least, usual and largest shape of the input of ``encoder``, a stage, or ``decoder``; the largest is usual."""
+    def shapes(self, graph: str, patch: int, window: int, planes: bool = False) -> tuple[Shape, Shape, Shape]:
+        """Least, usual and largest shape of the input of ``encoder``, a stage, or ``decoder``; the largest is usual.
+
+        ``planes``: whether images are planes (batch, 3, H, W), as in bundles of version 2, and not (batch, H, W, 3).
+        """
         least = self._shape(graph, 1, self.low, patch, window)
         largest = self._shape(graph, self.batch, self.high, patch, window)
+        if graph == "encoder" and planes:
+            least, largest = ((batch, depth, *sides) for batch, *sides, depth in (least, largest))
         return least, largest, largest
 
     def _shape(self, graph: str, batch: int, size: tuple[int, int], patch: int, window: int) -> Shape:
         rows, columns = grid_shape(size[1], size[0], patch)
         if graph == "encoder":
-            return batch, 3, rows * patch, columns * patch
+            return batch, rows * patch, columns * patch, 3
         if is_stage(graph):
             rows, columns = padded_shape(rows, columns, window)
         return batch, rows, columns

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from uigc.export import eight_bits
+from uigc.export.byte_images import to_bytes
 from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
@@ -158,7 +159,10 @@ class _Export:
         self.log(f"tracing {spec.name}")
         model = trace(spec)
         name_weights(model, self.store)
-        models = precision_variants(model, self.domain) if is_stage(spec) else {"fp32": model, "fp16": to_fp16(model)}
+        if is_stage(spec):
+            models = precision_variants(model, self.domain)
+        else:
+            models = {"fp32": to_bytes(model), "fp16": to_bytes(to_fp16(model))}
         for variant in models.values():
             externalize(variant, spec.name, self.store)
         return models

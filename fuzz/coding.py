@@ -34,12 +34,13 @@ def check_mask(data: bytes) -> str:
     """
     head, payload = data[:_MASK_HEAD].ljust(_MASK_HEAD, b"\0"), data[_MASK_HEAD:]
     shape, table = (head[0] % 16 + 1, head[1] % 32 + 1), _mask_tables()[head[2] % 3]
-    bits = mask_coding.read_bits(SymbolReader(payload), shape, table)
+    models = mask_coding.MaskModels(table)
+    bits = mask_coding.read_bits(SymbolReader(payload), shape, models)
     assert bits.shape == shape
     writer = SymbolWriter()
     mask_coding.write_bits(writer, bits, table)
     again = writer.finish()
-    assert np.array_equal(mask_coding.read_bits(SymbolReader(again), shape, table), bits)
+    assert np.array_equal(mask_coding.read_bits(SymbolReader(again), shape, models), bits)
     return "decoded"
 
 

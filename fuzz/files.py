@@ -171,7 +171,7 @@ def _edges(file: tuple[Header, bytes]) -> Bits:
     shape = mask.block_shape(*grid_shape(header.height, header.width, bitstream.PATCH))
     if header.mode is MaskMode.ENTIRE:
         return np.zeros(shape, dtype=bool)
-    return mask_coding.read_bits(SymbolReader(payload), shape, _mask_table())
+    return mask_coding.read_bits(SymbolReader(payload), shape, mask_coding.MaskModels(_mask_table()))
 
 
 def seeds() -> dict[str, bytes]:

@@ -25,6 +25,7 @@ from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.io.inputs import AnyImage, Data, as_pixels, read_data
 from uigc.runtime.limits import Limits
+from uigc.runtime.networks.byte_images import in_bytes
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.pixel_networks import PixelNetworks, pad_to_patches
 from uigc.runtime.networks.tiling import DEFAULT_MEMORY, tokens_within
@@ -37,6 +38,7 @@ from uigc.runtime.tuning_cache import preferred
 
 DEFAULT_JOBS = 2
 DEFAULT_MASK = "edge"
+CPU_LOADERS = 2  # graphs that are loaded at a time, where that is work for the CPU alone
 
 
 def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
@@ -102,7 +104,6 @@ class Codec:
     ) -> None:
         _check_arguments(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
-        self._provider = provider
         self._arguments = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
             "optimization": optimization, "engines": engines, "device": device, "max_pixels": max_pixels,
@@ -111,18 +112,17 @@ class Codec:
         self.limits = Limits(self.bundle.local, max_pixels)
         runner = providers.find(provider, None if engines is None else Path(engines))
         providers.check_device(runner, device)
-        self._max_batch = runner.batch
+        self._provider, self._max_batch = provider, runner.batch
         self._choose_precisions(runner, device, precision, pixel_precision)
         options = ProviderOptions(threads, optimization, device)
-        self._graphs = GraphLoader(partial(self._load, runner, options))
+        self._graphs = GraphLoader(partial(self._load, runner, options), 1 if runner.on_gpu else CPU_LOADERS)
         self._stages = [f"stage{stage}" for stage in range(len(self.bundle.schedule))]
         opened, largest = self.bundle, tokens_within(max_memory)
         self.pixel_networks = PixelNetworks(self._graphs, opened.patch, opened.codebook, largest, opened.halos)
         prior = staged_prior(self.bundle, lambda stage: self._graphs(self._stages[stage]), max_memory)
         self.token_codec = TokenCodec(self.bundle, prior, self.limits)
-        self._reader: TokenCodec | None = None
-        if provider != providers.DEFAULT if read_back is None else read_back:
-            self._reader = reference_reader(self.bundle, self.limits, max_memory)
+        reads = provider != providers.DEFAULT if read_back is None else read_back
+        self._reader = reference_reader(self.bundle, self.limits, max_memory) if reads else None
 
     def close(self) -> None:
         """Free the graphs; the codec cannot be used any more."""
@@ -147,7 +147,7 @@ class Codec:
 
     def _load(self, runner: Provider, options: ProviderOptions, name: str) -> Graph:
         chosen = self.precision if is_stage(name) else self.pixel_precision
-        return runner.load(self.bundle.graph(name, chosen), options)
+        return in_bytes(name, runner.load(self.bundle.graph(name, chosen), options), self.bundle.has_byte_images)
 
     def compress(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:
         """Return the bytes of a .uigc file for an image.
@@ -286,7 +286,7 @@ class Codec:
 
     def _decode_batch(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
         """Decode files whose token grids have one shape."""
-        self._graphs.prefetch([*self._stages, "decoder"])
+        self._graphs.prefetch([self._stages[0], "decoder", *self._stages[1:]])  # the decoder takes longest
         grids = self.token_codec.decode(files, progress)
         images = map_ok(lambda good: self.pixel_networks.detokenize(good, progress), grids)
         self.bundle.check_unchanged()

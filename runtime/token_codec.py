@@ -97,6 +97,7 @@ class TokenCodec:
     def __init__(self, bundle: Bundle, prior: StagedPrior, limits: Limits) -> None:
         self.bundle, self.prior, self.limits = bundle, prior, limits
         self._mask_table = bundle.table(MASK_TABLE)
+        self._mask_models = mask_coding.MaskModels(self._mask_table)
 
     def encode(
         self,
@@ -179,7 +180,7 @@ class TokenCodec:
         shape = grid_shape(header.height, header.width, self.bundle.patch)
         edges = np.zeros(mask.block_shape(*shape), dtype=bool)
         if header.mode is not MaskMode.ENTIRE:
-            edges = mask_coding.read_bits(decoding.reader, edges.shape, self._mask_table)
+            edges = mask_coding.read_bits(decoding.reader, edges.shape, self._mask_models)
         decoding.sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
 
     def _read_tokens(self, decodings: Sequence[_Decoding], progress: Progress) -> None:

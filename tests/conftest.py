@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from tests.support.paths import outside
 from tests.support.tiny import tiny_modules
+from tests.support.version_2 import as_version_2
 from uigc.export.modules.checkpoint import save_prior, save_tokenizer
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import main
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def exported_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A bundle exported by the command from a checkpoint, as users do it; once for all processes of pytest-xdist."""
     if not hasattr(request.config, "workerinput"):
         return _export_tiny(tmp_path_factory.mktemp("tiny"))
@@ -42,6 +43,17 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
             folder.mkdir()
             _export_tiny(folder)
     return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def tiny_path(exported_path: Path) -> Path:
+    return exported_path
+
+
+@pytest.fixture(scope="session")
+def earlier_path(exported_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle as version 2 had it: images are planes of floats."""
+    return as_version_2(exported_path, tmp_path_factory.mktemp("earlier") / "bundle")
 
 
 def _export_tiny(folder: Path) -> Path:

@@ -34,6 +34,17 @@ pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")
+def tiny_path(earlier_path: Path) -> Path:
+    """The C++ decoder reads bundles of version 2."""
+    return earlier_path
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_path: Path) -> Codec:
+    return Codec(tiny_path, threads=1)
+
+
+@pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cpp.build(tmp_path_factory.mktemp("cpp"))
 

@@ -17,7 +17,8 @@ from uigc.runtime.errors import EngineError, UsageError
 
 def test_profiles() -> None:
     fixed = Profile.parse("kodak")
-    assert fixed.shapes("encoder", 16, 16) == ((1, 3, 512, 768),) * 3
+    assert fixed.shapes("encoder", 16, 16) == ((1, 512, 768, 3),) * 3
+    assert fixed.shapes("encoder", 16, 16, planes=True) == ((1, 3, 512, 768),) * 3
     assert fixed.shapes("stage3", 16, 16) == fixed.shapes("decoder", 16, 16) == ((1, 32, 48),) * 3
     odd = Profile.parse("100x33..1000x500", batch=4)
     assert odd.shapes("decoder", 16, 16) == ((1, 3, 7), (4, 32, 63), (4, 32, 63))

@@ -83,7 +83,7 @@ def test_the_devices_own_time_is_measured(trt: TensorRT, tiny_path: Path) -> Non
 def test_profiles_and_shapes(trt: TensorRT, tiny_path: Path) -> None:
     with executor(trt, tiny_path, "decoder", "96x64", "16x16..64x64", batch=2) as run:
         for shape in ((1, 4, 6), (2, 4, 6), (1, 1, 1), (2, 4, 4), (1, 1, 1), (1, 1, 1), (1, 4, 6)):
-            assert run(grid(*shape) % 16).shape == (shape[0], 3, 16 * shape[1], 16 * shape[2])
+            assert run(grid(*shape) % 16).shape == (shape[0], 16 * shape[1], 16 * shape[2], 3)
         assert len(trt.cuda.memory) == 4
         assert len(trt.cuda.graphs) <= 2
         for shape in ((1, 5, 5), (3, 4, 6), (4, 6), (1, 4, 6, 1)):

@@ -30,6 +30,25 @@ def test_each_is_loaded_once_and_in_the_order_of_the_first_request() -> None:
     assert loaded == ["a", "b", "c", "d"]
 
 
+def test_several_are_loaded_at_a_time_but_the_first_alone() -> None:
+    both, busy, most = threading.Barrier(2, timeout=10), set[str](), list[set[str]]()
+
+    def load(name: str) -> Graph:
+        busy.add(name)
+        most.append(set(busy))
+        if name != "a":
+            both.wait()  # until the other thread is here, too
+        busy.remove(name)
+        return lambda value: value
+
+    graphs = GraphLoader(load, threads=2)
+    graphs.prefetch("abc")
+    assert graphs("c") is graphs("c")
+    assert graphs("b") is not graphs("a")
+    assert most[0] == {"a"}
+    assert most[-1] == {"b", "c"}
+
+
 def test_a_failure_is_told_and_tried_again() -> None:
     attempts: list[str] = []
 

@@ -28,7 +28,9 @@ def test_bits_come_back(shape: tuple[int, int]) -> None:
     for bits in (blobs(shape), np.zeros(shape, bool), np.ones(shape, bool)):
         writer = SymbolWriter()
         mask_coding.write_bits(writer, bits, table)
-        assert np.array_equal(mask_coding.read_bits(SymbolReader(writer.finish()), shape, table), bits)
+        assert np.array_equal(
+            mask_coding.read_bits(SymbolReader(writer.finish()), shape, mask_coding.MaskModels(table)), bits
+        )
 
 
 def test_contexts_by_their_definition() -> None:

@@ -32,7 +32,7 @@ def test_figures_of_known_spans() -> None:
         {"step": "network", "stage": 1, "p50_ms": 7.5, "p95_ms": 9.75, "share": 0.5, "bytes": 120}
     ]
     assert found["by_step"]["network"]["p50_ms"] == 7.5
-    assert found["rest"]["share"] == 0.5
+    assert found["rest"]["share"] == found["host"]["share"] == 0.5
     assert (found["tokens_per_second"], found["megapixels_per_second"]) == (10_000.0, 2.0)
     (name, *events) = trace_events({"decode": rounds})["traceEvents"]
     assert name == {"name": "process_name", "ph": "M", "pid": 0, "tid": 0, "args": {"name": "decode"}}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,7 +37,7 @@ Stamp = tuple[int, int, int]
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
@@ -114,6 +115,11 @@ class Bundle:
     def patch(self) -> int:
         """The side of a token in pixels."""
         return int(self.manifest["patch"])
+
+    @property
+    def has_byte_images(self) -> bool:
+        """True if encoder and decoder take and give images in bytes, False if in planes of floats (version 2)."""
+        return layout.IMAGES[self.manifest["version"]] == "uint8"
 
     @property
     def local(self) -> bool:

@@ -20,7 +20,11 @@ from uigc.runtime.format.mask_coding import CONTEXT_BITS
 from uigc.runtime.format.schedule import Schedule
 
 FORMAT = "uigc-bundle"
-VERSION = 2
+VERSION = 3
+"""The version that the exporter writes."""
+IMAGES = {2: "float32", 3: "uint8"}
+"""The versions that this runtime reads, and the type of images at the ends of their encoder and pixel decoder: planes
+(batch, 3, H, W) of numbers in [0, 1], or bytes (batch, H, W, 3)."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CODER_TABLE = "coder.weights"
@@ -60,7 +64,7 @@ def sha256(path: Path) -> str:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a bundle of the version that this runtime reads."""
+    """Read the manifest of a bundle of a version that this runtime reads."""
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(
@@ -75,10 +79,11 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
-    if manifest.get("version") != VERSION:
+    version = manifest.get("version")
+    if not isinstance(version, int | float) or version not in IMAGES:
+        read = " and ".join(map(str, IMAGES))
         raise BundleError(
-            f"The bundle {folder} has version {shown(manifest.get('version'))} and this runtime reads {VERSION}; "
-            "update uigc."
+            f"The bundle {folder} has version {shown(version)} and this runtime reads {read}; update uigc."
         )
     check_seal(data, path)
     return manifest
@@ -102,7 +107,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
     else:
         yield from _prior_faults(prior, schedule)
         for name in graph_names(schedule):
-            yield from _graph_faults(name, graphs.get(name))
+            yield from _graph_faults(name, graphs.get(name), IMAGES[manifest["version"]])
             if is_stage(name) and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
@@ -180,12 +185,12 @@ def _variants(graph: dict[str, Any]) -> dict[str, Any]:
     return variants if isinstance(variants, dict) else {}
 
 
-def _graph_faults(name: str, graph: Any) -> Iterator[str]:
+def _graph_faults(name: str, graph: Any, images: str) -> Iterator[str]:
     if not isinstance(graph, dict):
         yield f"the graph {name!r} is not in the manifest"
         return
     kinds = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}
-    dtypes = {"image": "float32", "tokens": "int32", "logits": "int32"}
+    dtypes = {"image": images, "tokens": "int32", "logits": "int32"}
     for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", "logits")), strict=True):
         values = graph.get(side)
         values = [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []

@@ -17,6 +17,7 @@ from uigc.runtime import providers, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import InexactError
 from uigc.runtime.exactness.conformance import context
+from uigc.runtime.networks.byte_images import in_bytes
 from uigc.runtime.progress import Progress
 from uigc.runtime.providers import Graph, ProviderOptions
 
@@ -32,10 +33,11 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     tuning_cache.write(bundle, kept_as, None)
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
     stages = {f"stage{stage}": context(bundle, grid, stage, 0) for stage in range(len(bundle.schedule))}
-    image = np.random.default_rng(1).random((1, 3, GRID[0] * bundle.patch, GRID[1] * bundle.patch), np.float32)
+    height, width = (side * bundle.patch for side in GRID)
+    image = np.random.default_rng(1).integers(256, size=(1, height, width, 3), dtype=np.uint8)
 
     def load(name: str, precision: str) -> Graph:
-        return runner.load(bundle.graph(name, precision), options)
+        return in_bytes(name, runner.load(bundle.graph(name, precision), options), bundle.has_byte_images)
 
     exact = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
     times = _times(exact, stages, load, progress, equal=True)

@@ -8,6 +8,7 @@ each token, two tables over 32 digits do not, and their product is the same dist
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from uigc.runtime.arrays import Logits
 from uigc.runtime.errors import InexactError
 from uigc.runtime.spans import span
 
@@ -25,8 +27,14 @@ FARTHEST = 448  # steps, or 14 nats; logits farther below the best are treated a
 CHECK_VALUES = 256  # values of one of the two symbols of the check
 ROWS = 32  # rows of logits that are processed at a time
 
-Ints = NDArray[np.int64]
+EXACT_QUOTIENTS = 1 << 29
+"""For sums W[k] below this, floors of quotients are exact in float64: the numerator is below 2^53, so the quotient is
+rounded once, by at most 2^-30 as it is below 2^24; and one that is no integer is more than 2^-29 below the next."""
+
+Weights = NDArray[np.int64] | NDArray[np.float32] | NDArray[np.float64]
+"""Whole numbers, whatever their type."""
 Symbols = NDArray[np.int32]
+Rows = NDArray[np.intp]
 
 # perfect=False is the documented, reproducible quantizer; the library's default is a different one, 1000 times slower.
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
@@ -46,80 +54,105 @@ def low_digits(codebook: int) -> int:
     return 1 << ((codebook.bit_length() - 1) // 2)
 
 
-def frequencies(weights: Ints) -> NDArray[np.float32]:
-    """Turn integer weights (n, k) >= 1, whose rows sum to less than 2^31, into the tables for constriction.
+def frequencies(weights: Weights) -> NDArray[np.float32]:
+    """Turn weights (n, k), whole numbers >= 1 whose rows sum to less than 2^31, into the tables for constriction.
 
     The frequencies of a row are the differences of ``C[i] = floor(W[i] * (2^24 - k) / W[k]) + i`` with W the cumulative
     weights, so each is at least 1 and they sum to 2^24. Returned is frequency - 1: the library scales a row by
     (2^24 - k) / sum = 1 and adds the 1 back, so it codes with exactly this table.
     """
-    cumulative = np.cumsum(weights, axis=1)
+    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
     sums = cumulative[:, -1:].copy()
-    cumulative *= TOTAL - weights.shape[1]
-    cumulative //= sums
-    cumulative[:, 1:] -= cumulative[:, :-1].copy()
-    return np.ascontiguousarray(cumulative, dtype=np.float32)
+    if sums.max(initial=0) < EXACT_QUOTIENTS:
+        cumulative *= TOTAL - weights.shape[1]
+        cumulative /= sums
+        np.floor(cumulative, out=cumulative)
+    else:
+        cumulative = cumulative.astype(np.int64) * (TOTAL - weights.shape[1]) // sums.astype(np.int64)
+    tables = np.empty(weights.shape, dtype=np.float32)
+    tables[:, 0] = cumulative[:, 0]
+    np.subtract(cumulative[:, 1:], cumulative[:, :-1], out=tables[:, 1:], casting="unsafe")
+    return tables
+
+
+class _Scratch(threading.local):
+    """Memory of one thread for a few rows of logits, which is touched again and again and stays in the cache."""
+
+    def __init__(self, codebook: int, dtype: np.dtype[Any]) -> None:
+        self.logits = np.empty((ROWS, codebook), dtype=np.int32)
+        self.distance = np.empty((ROWS, codebook), dtype=np.intp)
+        self.weights = np.empty((ROWS, codebook), dtype=dtype)
 
 
 class TokenEntropyModel:
-    """The distribution of tokens under integer logits, for one codebook size and one weight table."""
+    """The distribution of tokens under integer logits, for one codebook size and one weight table.
+
+    ``rows``, where it is given, says under which rows of the logits the tokens are, one after the other.
+    """
 
     def __init__(self, table: NDArray[np.int32], codebook: int) -> None:
         self.codebook, self.low, self.weights = codebook, low_digits(codebook), table
         # Floats that hold integers exactly: the sums of up to 32 weights below 2^19 fit float32's 24 bits.
         self._table = table.astype(np.float32 if self.low <= 32 else np.float64)
+        self._scratch = _Scratch(codebook, self._table.dtype)
 
-    def _high(self, logits: NDArray[np.int32]) -> Ints:
-        """Return the weights (n, high digits) under logits (n, codebook): sums over the low digits.
-
-        A few rows are processed at a time, which stay in the cache and reuse the same memory.
-        """
-        sums = np.empty((len(logits), self.codebook // self.low), dtype=self._table.dtype)
-        distance = np.empty((ROWS, self.codebook), dtype=np.intp)
-        weights = np.empty((ROWS, self.codebook), dtype=self._table.dtype)
-        for begin in range(0, len(logits), ROWS):
-            rows = logits[begin : begin + ROWS]
-            far, taken = distance[: len(rows)], weights[: len(rows)]
-            np.subtract(rows.max(axis=1, keepdims=True), rows, out=far)
+    def _high(self, logits: Logits, rows: Rows | None) -> tuple[Weights, Logits]:
+        """Return the weights (n, high digits) under logits (any, codebook), sums over the low digits, and the largest
+        logits (n, 1)."""
+        count, scratch = len(logits) if rows is None else len(rows), self._scratch
+        sums = np.empty((count, self.codebook // self.low), dtype=self._table.dtype)
+        best = np.empty((count, 1), dtype=np.int32)
+        for begin in range(0, count, ROWS):
+            few = slice(begin, min(begin + ROWS, count))
+            size = few.stop - begin
+            far, taken, chosen = scratch.distance[:size], scratch.weights[:size], scratch.logits[:size]
+            # Not mode="raise", which would fill another array first.
+            part = logits[few] if rows is None else logits.take(rows[few], axis=0, out=chosen, mode="clip")
+            part.max(axis=1, keepdims=True, out=best[few])
+            np.subtract(best[few], part, out=far)
             self._table.take(far, out=taken, mode="clip")  # beyond the table's end: its last weight
-            np.einsum("nhl->nh", taken.reshape(len(rows), -1, self.low), out=sums[begin : begin + ROWS])
-        return sums.astype(np.int64)
+            np.einsum("nhl->nh", taken.reshape(size, -1, self.low), out=sums[few])
+        return sums, best
 
-    def _low(self, logits: NDArray[np.int32], high: Symbols) -> Ints:
-        """Return the weights (n, low digits) under logits (n, codebook), given the high digits (n,)."""
-        rows = logits.reshape(len(logits), -1, self.low)[np.arange(len(logits)), high]
-        return self._table.take(logits.max(axis=1, keepdims=True) - rows, mode="clip").astype(np.int64)
+    def _low(self, logits: Logits, rows: Rows | None, best: Logits, high: Symbols) -> Weights:
+        """Return the weights (n, low digits), given the largest logits (n, 1) and the high digits (n,)."""
+        index = np.arange(len(logits)) if rows is None else rows
+        chosen = logits.reshape(len(logits), -1, self.low)[index, high]
+        return self._table.take(best - chosen, mode="clip")  # type: ignore[return-value]
 
-    def encode(self, writer: SymbolWriter, logits: NDArray[np.int32], tokens: Symbols) -> None:
+    def encode(self, writer: SymbolWriter, logits: Logits, tokens: Symbols, rows: Rows | None = None) -> None:
         """Append tokens (n,) under logits (n, codebook): all high digits, then all low ones."""
         if len(tokens) == 0:
             return
         with span("tables"):
             high, low = tokens // self.low, tokens % self.low
-            high_rows, low_rows = frequencies(self._high(logits)), frequencies(self._low(logits, high))
+            weights, best = self._high(logits, rows)
+            high_rows, low_rows = frequencies(weights), frequencies(self._low(logits, rows, best, high))
         with span("range coding"):
             writer.write(high, high_rows)
             writer.write(low, low_rows)
 
-    def decode(self, reader: SymbolReader, logits: NDArray[np.int32]) -> Symbols:
+    def decode(self, reader: SymbolReader, logits: Logits, rows: Rows | None = None) -> Symbols:
         """Read tokens int32 (n,) under logits (n, codebook); the inverse of :meth:`encode`."""
-        if len(logits) == 0:
+        if len(logits if rows is None else rows) == 0:
             return np.empty(0, dtype=np.int32)
         with span("tables"):
-            rows = frequencies(self._high(logits))
+            weights, best = self._high(logits, rows)
+            tables = frequencies(weights)
         with span("range coding"):
-            high = reader.read(rows)
+            high = reader.read(tables)
         with span("tables"):
-            rows = frequencies(self._low(logits, high))
+            tables = frequencies(self._low(logits, rows, best, high))
         with span("range coding"):
-            low = reader.read(rows)
+            low = reader.read(tables)
         return high * np.int32(self.low) + low
 
-    def cost(self, logits: NDArray[np.int32], tokens: Symbols) -> float:
+    def cost(self, logits: Logits, tokens: Symbols, rows: Rows | None = None) -> float:
         """Return the bits that coding tokens (n,) takes, without the rounding of the tables; for statistics."""
-        sums, high = self._high(logits).sum(axis=1), tokens // self.low
-        chosen = self._low(logits, high)[np.arange(len(tokens)), tokens % self.low]
-        return float(-np.log2(chosen / sums).sum())
+        weights, best = self._high(logits, rows)
+        low = self._low(logits, rows, best, tokens // self.low)
+        chosen = low[np.arange(len(tokens)), tokens % self.low]
+        return float(-np.log2(chosen / weights.sum(axis=1, dtype=np.float64)).sum())
 
 
 def _uniform(count: int, size: int) -> NDArray[np.float32]:

@@ -57,33 +57,37 @@ def write_bits(writer: SymbolWriter, bits: Bits, table: NDArray[np.int32]) -> No
     writer.write(bits.reshape(-1).astype(np.int32), binary_rows(table.astype(np.int64)[contexts(bits)]))
 
 
-def read_bits(reader: SymbolReader, shape: tuple[int, int], table: NDArray[np.int32]) -> Bits:
+_PASSED_ON = 0b1101111010  # the bits of a context that stay in it, moved by one, when the template moves one column on
+
+
+def read_bits(reader: SymbolReader, shape: tuple[int, int], models: MaskModels) -> Bits:
     """Read edge bits of a shape (rows, columns); the inverse of :func:`write_bits`."""
     rows, columns = shape
-    models = _Models(binary_rows(table.astype(np.int64)))
-    # A frame of zeros around the grid stands for the bits outside; column x of the grid is column x + 2 of the frame.
-    framed = np.zeros((rows + _REACH, columns + 2 * _REACH), dtype=np.int64).tolist()
+    # Both rows above, with a frame of zeros for the bits outside: column x of the grid is column x + 2 of the frame.
+    two_up, one_up, read_rows = [0] * (columns + 2 * _REACH), [0] * (columns + 2 * _REACH), []
     with reader.one_by_one() as read:
-        for row in range(rows):
-            two_up, one_up, current = framed[row], framed[row + 1], framed[row + 2]
-            # The template's rows as numbers of 3, 5 and 2 bits, here one column before the grid begins.
-            high, middle, low = two_up[2], one_up[2] * 2 + one_up[3], 0
-            for column in range(columns):
-                # Move the template one column on: each row takes one bit in at its right end and drops one at its left.
-                high = (high * 2 + two_up[column + 3]) & 7
-                middle = (middle * 2 + one_up[column + 4]) & 31
-                bit = read(models[high << 7 | middle << 2 | low])
-                low = (low * 2 + bit) & 3
-                current[column + 2] = bit
-    return np.array(framed, dtype=bool)[_REACH:, _REACH:-_REACH]
+        for _ in range(rows):
+            # The template moves one column on: in each of its rows one bit leaves at the left and one comes at the
+            # right, from the rows above those of `entering`, and from this row the bit before.
+            entering = [far << 7 | near << 2 for far, near in zip(two_up[3:], one_up[4:], strict=False)]
+            context = two_up[2] << 8 | one_up[2] << 4 | one_up[3] << 3
+            current, bit = [0] * _REACH, 0
+            for new in entering:
+                bit = read(models[context | new])
+                current.append(bit)
+                context = ((context | new) << 1 & _PASSED_ON) | bit
+            current += [0] * _REACH
+            two_up, one_up = one_up, current
+            read_rows.append(current)
+    return np.array(read_rows, dtype=bool)[:, _REACH:-_REACH]
 
 
-class _Models(dict[int, Any]):
-    """Prebuilt models by context, each built when it is first needed: an image needs few of them."""
+class MaskModels(dict[int, Any]):
+    """The models of a table by context, each built when it is first needed: images need few of them."""
 
-    def __init__(self, rows: NDArray[np.float32]) -> None:
+    def __init__(self, table: NDArray[np.int32]) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows = binary_rows(table.astype(np.int64))
 
     def __missing__(self, context: int) -> Any:
         model = self[context] = binary_model(self._rows[context])

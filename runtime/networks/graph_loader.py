@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import Lock
 from weakref import WeakSet
 
@@ -20,27 +21,32 @@ LOG = logging.getLogger("uigc")
 class GraphLoader:
     """Loads graphs by ``load(name)``, each once; calling it returns the graph of a name. Several threads may use it.
 
+    ``threads``: how many graphs are loaded at a time; the first one is loaded alone, because with it a provider may
+    prepare what all of its graphs share.
+
     After a fork, the child loads its graphs anew: neither the loading thread nor the threads of the provider exist in
     it.
     """
 
-    def __init__(self, load: Callable[[str], Graph]) -> None:
-        self._load, self._closed = load, False
+    def __init__(self, load: Callable[[str], Graph], threads: int = 1) -> None:
+        self._load, self._threads, self._closed = load, threads, False
         self._start()
         _LOADERS.add(self)
 
     def _start(self) -> None:
-        self._lock = Lock()
+        self._lock, self._alone = Lock(), Lock()
         self._loading: dict[str, Future[Graph]] = {}
+        self._loaded: dict[str, Graph] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, name: str) -> Graph:
-        return self._begin(name).result()
+        return self._loaded.get(name) or self._begin(name).result()
 
     def prefetch(self, names: Iterable[str]) -> None:
-        """Start loading these graphs, in this order, in the background; loading keeps one core busy."""
+        """Start loading these graphs, in this order, in the background; each thread keeps one core busy."""
         for name in names:
-            self._begin(name)
+            if name not in self._loaded:
+                self._begin(name)
 
     def close(self) -> None:
         """Close all graphs, and raise the first error of that; from now on a call raises a :class:`UsageError`."""
@@ -49,6 +55,7 @@ class GraphLoader:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        self._loaded = {}
         errors = []
         for begun in loading.values():
             if not begun.cancelled() and begun.exception() is None:
@@ -63,7 +70,7 @@ class GraphLoader:
         """Leave all graphs to the parent of a forked process, and start with none."""
         # Closing a graph waits for its threads, which do not exist here: one more reference keeps the parent's graphs,
         # and their memory, to the end of the process.
-        for inherited in (self._loading, self._pool):
+        for inherited in (self._loading, self._loaded, self._pool):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         self._start()
 
@@ -73,13 +80,14 @@ class GraphLoader:
                 raise UsageError("The codec is closed, and an open one is needed; make a new Codec.")
             begun = self._loading.get(name)
             if begun is None or (begun.done() and begun.exception() is not None):
-                self._pool = self._pool or ThreadPoolExecutor(1, "loading")
+                self._pool = self._pool or ThreadPoolExecutor(self._threads, "loading")
                 begun = self._loading[name] = self._pool.submit(self._timed, name)
             return begun
 
     def _timed(self, name: str) -> Graph:
         begun = time.perf_counter()
-        graph = self._load(name)
+        with nullcontext() if self._loaded else self._alone:
+            graph = self._loaded[name] = self._load(name)
         LOG.debug("loaded %s in %.2f s", name, time.perf_counter() - begun)
         return graph
 

@@ -27,8 +27,15 @@ def logits_of(name: str, output: NDArray[Any], shape: tuple[int, ...]) -> Logits
     return output
 
 
+def pixels_of(output: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the decoder's images; raises a :class:`ProviderError` unless they are uint8 of that shape."""
+    _check_array("decoder", output, np.uint8, shape)
+    return output
+
+
 def planes_of(output: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the decoder's planes; raises a :class:`ProviderError` unless they are finite float32 of that shape."""
+    """Return the planes of an earlier decoder; raises a :class:`ProviderError` unless they are finite float32 of that
+    shape."""
     _check_array("decoder", output, np.float32, shape)
     if not np.isfinite(output).all():
         raise _broken("decoder", "values that are not finite", "numbers in [0, 1] were expected")

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Pixels, Tokens
-from uigc.runtime.networks.outputs import planes_of, tokens_of
+from uigc.runtime.networks.outputs import pixels_of, tokens_of
 from uigc.runtime.networks.tiling import Band, tiles
 from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
-
-if TYPE_CHECKING:
-    pass
 
 SMALLEST_TILE = 8  # tokens each way, without the halo
 
@@ -29,8 +26,8 @@ SMALLEST_TILE = 8  # tokens each way, without the halo
 class PixelNetworks:
     """Encoder and pixel decoder.
 
-    ``load(name)`` gives the graph ``encoder``, float32 (batch, 3, H, W) in [0, 1] to int32 (batch, h, w), or
-    ``decoder``, which is its inverse; a token stands for ``patch`` x ``patch`` pixels and is one of ``codebook``
+    ``load(name)`` gives the graph ``encoder``, images uint8 (batch, H, W, 3) to int32 (batch, h, w), or ``decoder``,
+    which is its inverse; a token stands for ``patch`` x ``patch`` pixels and is one of ``codebook``
     codewords. Images of more than ``max_tokens`` tokens are worked on in tiles, by the graphs for which ``halos`` has
     the number of tokens around a tile that its inside depends on.
     """
@@ -66,14 +63,19 @@ class PixelNetworks:
             return [image for part in _parts(grids, few) for image in self.detokenize(part, progress)]
         tokens, patch = np.stack(grids), self.patch
         _, height, width = tokens.shape
+        if len(grids) == 1 and len(self._tiles("decoder", height, width)) == 1:
+            progress("decoder", 0, 1)
+            painted = self._paint(tokens)
+            progress("decoder", 1, 1)
+            return [painted[0]]
         images = [np.empty((height * patch, width * patch, 3), dtype=np.uint8) for _ in grids]
 
         def work(rows: Band, columns: Band) -> None:
-            planes = self._planes(np.ascontiguousarray(tokens[:, rows.seen(), columns.seen()]))
+            painted = self._paint(np.ascontiguousarray(tokens[:, rows.seen(), columns.seen()]))
             with span("image out") as step:
-                for image, plane in zip(images, planes, strict=True):
+                for image, part in zip(images, painted, strict=True):
                     own = image[rows.own(patch), columns.own(patch)]
-                    _from_network(plane[:, rows.inside(patch), columns.inside(patch)], own)
+                    own[...] = part[rows.inside(patch), columns.inside(patch)]
                     step.moved(own.nbytes)
 
         self._in_tiles("decoder", height, width, work, progress)
@@ -87,32 +89,35 @@ class PixelNetworks:
         self, name: str, height: int, width: int, work: Callable[[Band, Band], None], progress: Progress
     ) -> None:
         """Call ``work`` for every tile of a grid, or once for a graph without a halo."""
-        halo = self.halos.get(name)
-        largest = height * width if halo is None else max(self.max_tokens, 1)
-        parts = tiles(height, width, largest, halo or 0, SMALLEST_TILE)
+        parts = self._tiles(name, height, width)
         for done, part in enumerate(parts):
             progress(name, done, len(parts))
             work(*part)
         progress(name, len(parts), len(parts))
 
+    def _tiles(self, name: str, height: int, width: int) -> tuple[tuple[Band, Band], ...]:
+        halo = self.halos.get(name)
+        largest = height * width if halo is None else max(self.max_tokens, 1)
+        return tiles(height, width, largest, halo or 0, SMALLEST_TILE)
+
     def _tokens(self, images: list[Pixels]) -> Tokens:
         encoder = self.load("encoder")
         with span("image in") as step:
-            planes = np.concatenate([_to_network(pixels) for pixels in images])
-            step.moved(planes.nbytes)
+            stacked = np.ascontiguousarray(images[0])[None] if len(images) == 1 else np.stack(images)
+            step.moved(stacked.nbytes)
         with span("encoder", runs_on=encoder) as step:
-            shape = len(planes), planes.shape[2] // self.patch, planes.shape[3] // self.patch
-            tokens = tokens_of(encoder(planes), shape, self.codebook)
-            step.moved(planes.nbytes + tokens.nbytes)
+            shape = len(images), stacked.shape[1] // self.patch, stacked.shape[2] // self.patch
+            tokens = tokens_of(encoder(stacked), shape, self.codebook)
+            step.moved(stacked.nbytes + tokens.nbytes)
         return tokens
 
-    def _planes(self, tokens: Tokens) -> NDArray[np.float32]:
+    def _paint(self, tokens: Tokens) -> NDArray[np.uint8]:
         decoder = self.load("decoder")
         with span("decoder", runs_on=decoder) as step:
             count, height, width = tokens.shape
-            planes = planes_of(decoder(tokens), (count, 3, height * self.patch, width * self.patch))
-            step.moved(tokens.nbytes + planes.nbytes)
-        return planes
+            painted = pixels_of(decoder(tokens), (count, height * self.patch, width * self.patch, 3))
+            step.moved(tokens.nbytes + painted.nbytes)
+        return painted
 
 
 def _parts(items: list[Any], size: int) -> list[list[Any]]:
@@ -125,17 +130,3 @@ def pad_to_patches(pixels: Pixels, patch: int) -> Pixels:
     if height % patch == width % patch == 0:
         return pixels
     return np.pad(pixels, ((0, -height % patch), (0, -width % patch), (0, 0)), mode="edge")
-
-
-def _to_network(image: Pixels) -> NDArray[np.float32]:
-    """Convert uint8 (H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
-    planes /= np.float32(255)
-    return planes
-
-
-def _from_network(pixels: NDArray[np.float32], out: Pixels) -> None:
-    """Convert float32 (3, H, W) in [0, 1] to uint8 (H, W, 3), written to ``out``."""
-    scaled = np.clip(pixels, 0, 1)
-    scaled *= np.float32(255)
-    out[...] = np.rint(scaled, out=scaled).transpose(1, 2, 0)

@@ -13,28 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Bits, Tokens
+from uigc.runtime.arrays import Bits, Logits, Tokens
 from uigc.runtime.errors import UigcError
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
-from uigc.runtime.format.grid import pad_to_windows
+from uigc.runtime.format.entropy_coder import Rows, SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.grid import Scalar, pad_to_windows
 from uigc.runtime.format.regeneration import RandomNumbers, most_likely, random_numbers, sampled
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.networks.outputs import logits_of
+from uigc.runtime.networks.stage_cells import Cells, StageCells, stage_cells
 from uigc.runtime.networks.tiling import tiles
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
 
-Exchange = Callable[[int, NDArray[np.int32]], Tokens]
-"""Called with a stage and the logits (n, codebook) of its sent tokens; writes or reads them, and returns them."""
+Exchange = Callable[[Logits, Rows | None, Cells], Tokens]
+"""Called for each stage with its logits (asked, codebook), with the rows of its sent tokens, None for all, and with
+their cells; writes or reads these tokens, and returns them."""
 
 
 @dataclass
 class _Walk:
-    """One image on its way through the stages; all grids are padded to whole windows.
+    """One image on its way through the stages; all grids are padded to whole windows, and flat but for ``context``.
 
-    ``sent``: which tokens are in the file (not padded). ``exchange``: writes or reads them.
+    ``sent``: which tokens are in the file. ``exchange``: writes or reads them.
     ``context``: the network's input, in which lost tokens stay unknown.
     ``result``: the decoder's grid, in which lost tokens are regenerated.
     ``numbers``: the random numbers for lost tokens, None for the most likely tokens.
@@ -47,6 +49,11 @@ class _Walk:
     result: Tokens
     numbers: RandomNumbers | None = None
     failure: UigcError | None = None
+
+    def receive(self, cells: Cells, tokens: Tokens) -> None:
+        """Take in tokens that are sent, which are known to every later stage."""
+        self.context.reshape(-1)[cells] = tokens
+        self.result[cells] = tokens
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,17 @@ class StagedPrior:
         """
 
         def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
-            padded = pad_to_windows(tokens, self.window, self.pad)
+            padded = self._padded(tokens, self.pad)
 
-            def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
-                chosen = self.schedule.gather(padded, stage)[self._sent(bits, stage)]
-                self.model.encode(writer, logits, chosen)
+            def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
+                chosen = padded.take(cells)
+                self.model.encode(writer, logits, chosen, rows)
                 return chosen
 
             return self._begin(bits, exchange, seed)
 
-        return self._walk([writing(*image) for image in zip(grids, sent, writers, strict=True)], progress)
+        walks = [writing(*image) for image in zip(grids, sent, writers, strict=True)]
+        return self._walk(walks, grids[0].shape, progress)
 
     def decode_many(
         self,
@@ -106,79 +114,91 @@ class StagedPrior:
         """
 
         def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> _Walk:
-            return self._begin(bits, lambda stage, logits: self.model.decode(reader, logits), seed)
+            return self._begin(bits, lambda logits, rows, _: self.model.decode(reader, logits, rows), seed)
 
         seeds = [None] * len(sent) if seeds is None else seeds
-        return self._walk([reading(*image) for image in zip(sent, readers, seeds, strict=True)], progress)
+        walks = [reading(*image) for image in zip(sent, readers, seeds, strict=True)]
+        return self._walk(walks, sent[0].shape, progress)
 
     def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits], seed: int | None = None) -> list[Tokens]:
         """Return the grids (h, w) that decoders would end with if the ``sent`` tokens of ``grids`` were sent."""
+        shape = grids[0].shape
+        stages = self._cells(shape)
         first = self._first_lost(sent)
 
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
-            padded = pad_to_windows(tokens, self.window, self.pad)
-            walk = self._begin(
-                bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)], seed
-            )
-            for stage in range(first):
-                values = self.schedule.gather(padded, stage)
-                self.schedule.scatter(walk.context, stage, values)
-                self.schedule.scatter(walk.result, stage, values)
+            padded = self._padded(tokens, self.pad)
+            walk = self._begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
+            for stage in stages[:first]:
+                walk.receive(stage.cells, padded.take(stage.cells))
             return walk
 
         walks = [showing(*image) for image in zip(grids, sent, strict=True)]
-        return [unwrap(end) for end in self._walk(walks, silent, first)]
+        return [unwrap(end) for end in self._walk(walks, shape, silent, first)]
 
     def _first_lost(self, sent: Sequence[Bits]) -> int:
         """Return the first stage with a lost token: the tokens of earlier stages are known without a prediction."""
-        lost = [pad_to_windows((~bits).astype(np.int32), self.window, 0) for bits in sent]
-        stages = range(len(self.schedule))
-        return next((k for k in stages if any(self.schedule.gather(grid, k).any() for grid in lost)), len(stages))
+        flags, stages = [self._padded(bits, False) for bits in sent], self._cells(sent[0].shape)
+        lost = (k for k, stage in enumerate(stages) if not all(each.take(stage.cells).all() for each in flags))
+        return next(lost, len(stages))
 
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
         """Return for each stage the number of its sent tokens and the bits that they cost; for statistics."""
-        padded, costs = pad_to_windows(tokens, self.window, self.pad), []
+        padded, costs = self._padded(tokens, self.pad), []
 
-        def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
-            chosen = self.schedule.gather(padded, stage)[self._sent(sent, stage)]
-            costs.append((len(chosen), self.model.cost(logits, chosen)))
+        def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
+            chosen = padded.take(cells)
+            costs.append((len(chosen), self.model.cost(logits, chosen, rows)))
             return chosen
 
-        self._walk([self._begin(sent, exchange, None)], silent)
+        self._walk([self._begin(sent, exchange, None)], tokens.shape, silent)
         return costs
+
+    def _cells(self, shape: tuple[int, ...]) -> tuple[StageCells, ...]:
+        """Return where the tokens of every stage lie in grids of a shape (h, w)."""
+        return stage_cells(self.schedule, *shape, self.window)
+
+    def _padded(self, grid: NDArray[Scalar], value: int) -> NDArray[Scalar]:
+        """Extend a grid (h, w) to whole windows, and return it flat."""
+        return pad_to_windows(grid, self.window, value).reshape(-1)
 
     def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
-        chances = None if seed is None else pad_to_windows(random_numbers(seed, *sent.shape), self.window, 0)
-        return _Walk(sent, exchange, context, context.copy(), chances)
+        chances = None if seed is None else self._padded(random_numbers(seed, *sent.shape), 0)
+        return _Walk(self._padded(sent, False), exchange, context, context.flatten(), chances)
 
-    def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
-        """Take all images through the stages from ``first`` on; return each one's grid (h, w), or its error."""
-        for stage in range(first, len(self.schedule)):
-            progress("prior", stage, len(self.schedule))
+    def _walk(
+        self, walks: list[_Walk], shape: tuple[int, ...], progress: Progress, first: int = 0
+    ) -> list[Tokens | UigcError]:
+        """Take images with grids of a shape (h, w) through the stages from ``first`` on; return each one's grid, or its
+        error."""
+        stages = self._cells(shape)
+        for stage in range(first, len(stages)):
+            progress("prior", stage, len(stages))
             going = [walk for walk in walks if walk.failure is None]
             if going:
                 with span("stage", stage):
-                    self._stage(stage, going)
-        progress("prior", len(self.schedule), len(self.schedule))
+                    self._stage(stage, stages[stage], going)
+        progress("prior", len(stages), len(stages))
+        height, width = shape
         return [
-            walk.failure or np.ascontiguousarray(walk.result[: walk.sent.shape[0], : walk.sent.shape[1]])
+            walk.failure or np.ascontiguousarray(walk.result.reshape(walk.context.shape)[:height, :width])
             for walk in walks
         ]
 
-    def _stage(self, stage: int, walks: list[_Walk]) -> None:
+    def _stage(self, stage: int, places: StageCells, walks: list[_Walk]) -> None:
         """Take all images through one stage: one call of the network, then each image by itself."""
         graph = self.load(stage)
         with span("tokens in") as step:
-            tokens = np.stack([walk.context for walk in walks])
+            tokens = np.array([walk.context for walk in walks])
             step.moved(tokens.nbytes)
         with span("network", runs_on=graph) as step:
             batch = self._logits(graph, tokens, stage)
             step.moved(tokens.nbytes + batch.nbytes)
         for walk, logits in zip(walks, batch, strict=True):
             try:
-                self._step(stage, walk, logits)
+                self._step(places, walk, logits)
             except UigcError as error:
                 walk.failure = error
 
@@ -206,30 +226,22 @@ class StagedPrior:
         asked = tokens[0].size // self.schedule.tile**2 * len(self.schedule.stages[stage])
         return logits_of(f"stage{stage}", graph(tokens), (len(tokens), asked, self.model.codebook))
 
-    def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
+    def _step(self, places: StageCells, walk: _Walk, logits: Logits) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
-        with span("rows") as step:
-            # Each of the stage's tokens is sent, lost, or padding.
-            values = self.schedule.gather(walk.context, stage)
-            known = self._sent(walk.sent, stage)
-            lost = ~known & (values == self.unknown)
-            rows = logits[known]
-            step.moved(rows.nbytes)
-        # Sent tokens are known to every later stage. Lost ones are written into the result alone.
-        values[known] = walk.exchange(stage, rows)
+        with span("rows"):
+            sent, lost = places.divide(walk.sent)
+            rows, cells = places.rows_of(sent), places.cells.take(sent)
+        tokens = walk.exchange(logits, rows if len(rows) < len(logits) else None, cells)
         with span("tokens out"):
-            self.schedule.scatter(walk.context, stage, values)
+            walk.receive(cells, tokens)
+        # Lost tokens are written into the result alone.
         with span("regeneration"):
-            values[lost] = self._regenerated(stage, walk, logits, lost)
-        with span("tokens out"):
-            self.schedule.scatter(walk.result, stage, values)
+            if len(lost):
+                cells = places.cells.take(lost)
+                walk.result[cells] = self._regenerated(walk, logits.take(places.rows_of(lost), axis=0), cells)
 
-    def _regenerated(self, stage: int, walk: _Walk, logits: NDArray[np.int32], lost: Bits) -> Tokens:
-        """Return the tokens that take the place of the ``lost`` ones of a stage."""
+    def _regenerated(self, walk: _Walk, logits: Logits, cells: Cells) -> Tokens:
+        """Return the tokens that take the place of lost ones, given their logits."""
         if walk.numbers is None:
-            return most_likely(logits[lost])
-        return sampled(logits[lost], self.schedule.gather(walk.numbers, stage)[lost], self.model.weights)
-
-    def _sent(self, sent: Bits, stage: int) -> Bits:
-        """Return which tokens (n,) of a stage are sent, in coding order."""
-        return self.schedule.gather(pad_to_windows(sent.astype(np.int32), self.window, 0), stage) == 1
+            return most_likely(logits)
+        return sampled(logits, walk.numbers.take(cells), self.model.weights)

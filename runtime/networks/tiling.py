@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -45,22 +46,25 @@ def bands(length: int, largest: int, halo: int) -> list[Band]:
 
     A border has no halo, because networks see nothing beyond it in the whole image either.
     """
-    count = -(-length // max(1, largest - 2 * halo)) if length > largest else 1
+    if length <= largest:
+        return [Band(0, length, 0, length)]
+    count = -(-length // max(1, largest - 2 * halo))
     edges = np.linspace(0, length, count + 1).round().astype(int).tolist()
     return [Band(begin, end, max(0, begin - halo), min(length, end + halo)) for begin, end in itertools.pairwise(edges)]
 
 
-def tiles(height: int, width: int, largest: int, halo: int, smallest: int) -> list[tuple[Band, Band]]:
+@lru_cache(64)
+def tiles(height: int, width: int, largest: int, halo: int, smallest: int) -> tuple[tuple[Band, Band], ...]:
     """Divide a grid into tiles (rows, columns) of at most ``largest`` units, halos included.
 
     A tile is larger if its halos and an inside of ``smallest`` x ``smallest`` units need more.
     """
     if height * width <= largest:
-        return [(bands(height, height, 0)[0], bands(width, width, 0)[0])]
+        return ((bands(height, height, 0)[0], bands(width, width, 0)[0]),)
     side = max(int(largest**0.5), 2 * halo + smallest)
     across = bands(width, max(side, largest // height), halo)
     down = bands(height, max(side, largest // max(band.high - band.low for band in across)), halo)
-    return [(rows, columns) for rows in down for columns in across]
+    return tuple((rows, columns) for rows in down for columns in across)
 
 
 def tokens_within(memory: int) -> int:

@@ -58,7 +58,7 @@ def graphs(bundle: Bundle) -> list[tuple[str, str]]:
 
 def example(graph: str, patch: int = 16) -> np.ndarray:
     if graph == "encoder":
-        return np.zeros((1, 3, ROWS * patch, COLUMNS * patch), np.float32)
+        return np.zeros((1, ROWS * patch, COLUMNS * patch, 3), np.uint8)
     return np.zeros((1, ROWS, COLUMNS), np.int32)
 
 

@@ -19,6 +19,8 @@ import pytest
 
 from tests.support.fake_cuda import Cuda
 
+TYPES = {"tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(float)": np.float32}
+
 
 class Context:
     """``IExecutionContext``. ``config``: with TensorRT for RTX, how kernels are compiled and where they are kept."""
@@ -87,7 +89,7 @@ class Engine:
         self.kind, self.layers = facts["kind"], facts["layers"]
         tensors = self.session.get_inputs()[0], self.session.get_outputs()[0]
         self.names = [tensor.name for tensor in tensors]
-        self.types = [{"tensor(float)": np.float32, "tensor(int32)": np.int32}[tensor.type] for tensor in tensors]
+        self.types = [TYPES[tensor.type] for tensor in tensors]
         self.num_io_tensors, self.num_optimization_profiles = 2, len(self.profiles)
         trt.engines.append(self)
 
