@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uigc.runtime import tuning_cache
+from uigc.runtime import environment, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import autotune
 from uigc.runtime.cli.doctor import examine
@@ -95,10 +95,10 @@ def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch
 def test_the_cache_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tuning_cache.sys, "platform", "linux")
-    assert tuning_cache.cache_folder() == tmp_path / "uigc"
-    monkeypatch.setattr(tuning_cache.sys, "platform", "darwin")
-    assert tuning_cache.cache_folder().parts[-3:] == ("Library", "Caches", "uigc")
-    monkeypatch.setattr(tuning_cache.sys, "platform", "win32")
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    assert environment.cache_folder() == tmp_path / "uigc"
+    monkeypatch.setattr(environment.sys, "platform", "darwin")
+    assert environment.cache_folder().parts[-3:] == ("Library", "Caches", "uigc")
+    monkeypatch.setattr(environment.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    assert tuning_cache.cache_folder() == tmp_path / "uigc" / "Cache"
+    assert environment.cache_folder() == tmp_path / "uigc" / "Cache"
