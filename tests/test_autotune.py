@@ -36,15 +36,15 @@ def test_the_fastest_becomes_the_default(tiny: Codec, cache: Path, monkeypatch: 
     bundle = tiny.bundle
     assert Codec(bundle).precision == "int8"  # the provider's choice
     result = autotune.tune(bundle, "cpu", [], silent)
-    assert set(result["milliseconds"]) == {"fp32", "fp16", "int8"}
+    assert set(result["milliseconds"]) == {"fp32", "int8"}
     assert result["milliseconds"][result["precision"]] == min(result["milliseconds"].values())
     assert "pixel_precision" not in result
-    rewrite(cache, json.dumps({**result, "precision": "fp16"}))
-    assert Codec(bundle).precision == "fp16"
-    assert Codec(bundle, precision="fp32").precision == "fp32"  # a precision that was asked for is not replaced
+    rewrite(cache, json.dumps({**result, "precision": "fp32"}))
+    assert Codec(bundle).precision == "fp32"
+    assert Codec(bundle, precision="int8").precision == "int8"  # a precision that was asked for is not replaced
     assert Codec(bundle).pixel_precision == "fp32"
     findings, _ = examine(bundle.path)
-    assert findings["tuned"]["cpu"].startswith("prior: fp16 (fp32 ")
+    assert findings["tuned"]["cpu"].startswith("prior: fp32 (fp32 ")
     assert "stage5" in findings["nodes"]["int8"]
     monkeypatch.setenv(tuning_cache.IGNORE, "0")
     assert Codec(bundle).precision == "int8"
@@ -83,7 +83,7 @@ def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch
             return None
 
         def load(self, path: Path, options: ProviderOptions) -> Graph:
-            off = int("fp16" in path.name)
+            off = int("int8" in path.name)
             return lambda value: np.zeros((1, 4, 16), np.int32) + off
 
     monkeypatch.setattr(autotune.providers, "find", lambda name: Inexact())
