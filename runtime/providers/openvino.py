@@ -11,8 +11,10 @@ import json
 import platform
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
@@ -34,9 +36,25 @@ EXACT = {
 }
 
 
+_STARTING = Lock()
+
+
 @cache
 def _core() -> Any:
-    return import_openvino().Core()
+    """Start OpenVINO, and run something in one thread.
+
+    Its bindings set up their use of numpy in the first call, and release Python's lock meanwhile: two threads whose
+    first calls coincide wait for each other for ever.
+    """
+    with _STARTING:
+        library = import_openvino()
+        core, operators = library.Core(), library.opset13
+        value = operators.parameter([-1], np.int32)
+        model = core.compile_model(
+            library.Model([operators.abs(value)], [value]), DEVICE, settings_of(ProviderOptions())
+        )
+        _Compiled(model)(np.zeros(1, np.int32))
+        return core
 
 
 def _told(error: Exception) -> str:
