@@ -207,21 +207,6 @@ def test_errors_are_one_sentence(bundle: Bundle, tmp_path: Path, monkeypatch: py
         OPENVINO.load(broken / "stage4.int8.onnx", ProviderOptions())
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert OPENVINO.problem() is None
-    library = openvino.import_openvino()
-    monkeypatch.setattr(library, "__version__", "2025.4.1-1-releases/2025/4")
-    assert "is 2025.4.1-1-releases/2025/4, and the provider 'openvino' needs 2026.2" in str(OPENVINO.problem())
-
-    def fail() -> None:
-        raise ImportError("libopenvino.so.2641: cannot\nopen")
-
-    monkeypatch.setattr(openvino, "_core", fail)
-    assert "cannot be imported (libopenvino.so.2641: cannot open)" in str(OPENVINO.problem())
-    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
-    assert "which is not installed; install it with: pip install 'uigc[openvino]'." in str(OPENVINO.problem())
-
-
 def other_bundle(bundle: Bundle, folder: Path) -> Bundle:
     """A bundle with the same graphs and other weights of the same shapes."""
     copied = Path(shutil.copytree(bundle.path, folder))
@@ -303,14 +288,3 @@ def test_a_cache_that_can_only_be_read_works(
     monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path / "file" / "cache")
     (tmp_path / "file").touch()
     assert logits(stage_of(bundle), np.zeros((1, 8, 8), np.int32)).size
-
-
-def test_the_least_recently_used_go_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_models, "LIMIT", 1000)
-    for age, name in enumerate((b"a", b"b", b"c")):
-        compiled_models.write(name * 32, bytes(250))
-        os.utime(cache / f"{(name * 32).hex()[:32]}.model", (age + 1, age + 1))
-    assert compiled_models.read(b"a" * 32) == bytes(250)  # which makes it the youngest
-    compiled_models.write(b"d" * 32, bytes(250))
-    assert compiled_models.read(b"b" * 32) is None
-    assert all(compiled_models.read(name * 32) == bytes(250) for name in (b"a", b"c", b"d"))
