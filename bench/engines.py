@@ -1,8 +1,8 @@
 """Measure how long engines take to build, and how large they are: ``python -m uigc.bench.engines --json
 bench/results/engines.json``.
 
-Builds every engine of a bundle with TensorRT for RTX, which needs no GPU for it: encoder, all stages and decoder in
-fp16, and in int8 those that the bundle has int8 graphs for.
+Builds every engine of a bundle with TensorRT for RTX, which needs no GPU for it: encoder and decoder in fp16 and all
+stages in fp32, and in int8 those that the bundle has int8 graphs for.
 """
 
 from __future__ import annotations

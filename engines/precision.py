@@ -2,7 +2,7 @@
 
 | asked | encoder, decoder | stages | costs |
 |---|---|---|---|
-| fp16 | fp16 | fp16 | pixels, slightly |
+| fp16 | fp16 | fp32 | pixels, slightly |
 | int8 | int8 | int8 | pixels, within the budget of the calibration |
 | mixed | fp16 | int8 | pixels, slightly |
 
@@ -13,12 +13,13 @@ table: a graph that the bundle lacks, or a precision that TensorRT did not build
 from __future__ import annotations
 
 from uigc.engines.plan_census import UNKNOWN, share, shares
+from uigc.engines.sidecar import Source
 from uigc.runtime.bundle.manifest import is_stage
 from uigc.runtime.errors import EngineError
 
 PIXELS, STAGES = "pixels", "stages"
 TABLE = {
-    "fp16": {PIXELS: "fp16", STAGES: "fp16"},
+    "fp16": {PIXELS: "fp16", STAGES: "fp32"},
     "int8": {PIXELS: "int8", STAGES: "int8"},
     "mixed": {PIXELS: "fp16", STAGES: "int8"},
 }
@@ -36,10 +37,11 @@ def check(graph: str, precision: str, counts: dict[str, int]) -> str | None:
     documented, and exactness does not depend on it (``uigc verify`` shows that). Raises an :class:`EngineError` if all
     products are shown to be in other precisions.
 
-    TensorRT has no product with float16 operands and a float32 sum, which exactness needs, so the float16 operands of a
-    stage are multiplied in TF32: tensor cores too, and exact.
+    TensorRT has no product with float16 operands and a float32 sum, which exactness needs, so the float products of a
+    stage are multiplied in TF32: tensor cores too, and exact. A stage in fp16, which older bundles have, becomes the
+    same engine as one in fp32.
     """
-    accepted = ("fp16", "tf32") if is_stage(graph) and precision == "fp16" else (precision,)
+    accepted = (precision, "tf32") if is_stage(graph) and precision != "int8" else (precision,)
     if any(share(counts, name) for name in accepted):
         return None
     if UNKNOWN in counts or not counts:
@@ -59,3 +61,8 @@ def asked_for(pixels: list[str], stages: list[str]) -> str | None:
         if ([row[PIXELS]], [row[STAGES]]) == (pixels, stages):
             return asked
     return None
+
+
+def giving(source: Source) -> str:
+    """Return the first row of the table that gives the engine of one graph in its precision."""
+    return next((asked for asked in TABLE if resolve(asked, source.graph) == source.precision), "fp16")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uigc.engines import backend, build, device, sidecar
 from uigc.engines.executor import Executor
-from uigc.engines.precision import asked_for
+from uigc.engines.precision import asked_for, giving
 from uigc.engines.sidecar import Source
 from uigc.runtime.bundle.graph_entry import graph_entry
 from uigc.runtime.errors import EngineError
@@ -65,7 +65,7 @@ class TensorRT(Provider):
 
     @property
     def verified(self) -> tuple[str, ...]:
-        return self._found("stage0", ("int8", "fp16"))
+        return self._found("stage0", ("int8", "fp32", "fp16"))
 
     def _found(self, graph: str, preferred: tuple[str, ...]) -> tuple[str, ...]:
         there = sidecar.precisions(self.engines, graph) if self.engines else []
@@ -114,7 +114,7 @@ class TensorRT(Provider):
         """
         pixels = sidecar.precisions(folder, "decoder") or sidecar.precisions(folder, "encoder")
         asked = asked_for(pixels, sidecar.precisions(folder, "stage0"))
-        chosen = f"--precision {asked}" if asked else f"--precision {source.precision} --graph {source.graph}"
+        chosen = f"--precision {asked}" if asked else f"--precision {giving(source)} --graph {source.graph}"
         ahead = f" --target {target}" if self.name == "tensorrt-rtx" else ""
         return f"uigc build {bundle} --backend {self.name} {chosen}{ahead} -o {folder}"
 

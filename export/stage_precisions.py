@@ -1,9 +1,8 @@
 """Precision variants of a stage's graph; all of them compute the same bits.
 
-``fp32`` is the traced graph. ``fp16`` casts the operands of every product to half and back, which providers with tensor
-cores fuse into half-precision operands with float32 sums. ``int8`` has explicit QuantizeLinear and DequantizeLinear
-around every product with weights. Products of two activations stay in float: int8 kernels of CPUs without VNNI saturate
-when both operands have 8 bits. Each variant has its own proof (:mod:`uigc.export.proof`).
+``fp32`` is the traced graph. ``int8`` has explicit QuantizeLinear and DequantizeLinear around every product with
+weights. Products of two activations stay in float: int8 kernels of CPUs without VNNI saturate when both operands have 8
+bits. Each variant has its own proof (:mod:`uigc.export.proof`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from uigc.export.editor import Editor
 from uigc.export.int8_layout import to_int8_layout
@@ -24,26 +23,7 @@ from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 
 def precision_variants(model: onnx.ModelProto, inputs: Domain) -> dict[str, onnx.ModelProto]:
     """Return all precisions of a traced stage."""
-    return {"fp32": model, "fp16": half_operands(model), "int8": int8_products(model, inputs)}
-
-
-def half_operands(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Cast the operands of every MatMul and Gemm to half and back to float; the sums stay float32."""
-    editor = Editor(model)
-    for node in model.graph.node:
-        if node.op_type in ("MatMul", "Gemm"):
-            node = _with_inputs(node, [*(_through_half(editor, name) for name in node.input[:2]), *node.input[2:]])
-        editor.nodes.append(node)
-    return editor.finish()
-
-
-def _through_half(editor: Editor, name: str) -> str:
-    weight, half = editor.array(name), f"{name}.half"
-    if weight is not None:
-        editor.constant(half, weight.astype(np.float16))
-    else:
-        editor.once("Cast", [name], half, to=TensorProto.FLOAT16)
-    return editor.once("Cast", [half], f"{name}.float", to=TensorProto.FLOAT)
+    return {"fp32": model, "int8": int8_products(model, inputs)}
 
 
 def int8_products(model: onnx.ModelProto, inputs: Domain) -> onnx.ModelProto:

@@ -73,8 +73,8 @@ class Codec:
 
     Change only speed and memory:
 
-    * ``precision``: precision of the prior, ``fp32``, ``fp16`` or ``int8``; None for the fastest (see ``uigc doctor
-      --tune``).
+    * ``precision``: precision of the prior, ``fp32`` or ``int8``, of older bundles also ``fp16``; None for the fastest
+      (see ``uigc doctor --tune``).
     * ``engines``: folder that ``uigc build`` wrote, for a provider that runs engines.
     * ``device``: which of several GPUs runs the graphs, from 0 on, for a provider that runs on one.
     * ``max_pixels``: refuse larger images; None for 2^28, or 2^22 if the tokenizer looks at the whole image.

@@ -9,15 +9,16 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 
 _COMMANDS = "uigc.runtime.cli.commands"
-_ONNX_RUNTIME = "uigc.runtime.providers.onnx_runtime"
+_PROVIDERS = "uigc.runtime.providers"
 OWN = {
     "uigc.commands": {
         name: f"{_COMMANDS}:{name}" for name in ("compress", "decompress", "info", "doctor", "verify", "demo")
     },
     "uigc.providers": {
-        "cpu": f"{_ONNX_RUNTIME}:CPU",
-        "cuda": f"{_ONNX_RUNTIME}:CUDA",
-        "cuda-graphs": f"{_ONNX_RUNTIME}:CUDA_GRAPHS",
+        "cpu": f"{_PROVIDERS}.onnx_runtime:CPU",
+        "cuda": f"{_PROVIDERS}.onnx_runtime:CUDA",
+        "cuda-graphs": f"{_PROVIDERS}.onnx_runtime:CUDA_GRAPHS",
+        "openvino": f"{_PROVIDERS}.openvino:OPENVINO",
     },
 }
 """The runtime's own entry points by group and name, as ``pyproject.toml`` states them; a test compares the two."""

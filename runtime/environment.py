@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    "numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "onnxscript",
+    "numpy", "constriction", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "onnx", "onnxscript",
     "safetensors", "tensorrt-cu13", "tensorrt-rtx-cu13", "cuda-bindings",
 )  # fmt: skip
 """The packages whose versions reports list."""
@@ -45,6 +45,15 @@ def processor_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def cache_folder() -> Path:
+    """Return the folder for caches on this platform."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "uigc" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "uigc"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uigc"
 
 
 @cache

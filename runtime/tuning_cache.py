@@ -7,28 +7,24 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.environment import package_version, processor_name
+from uigc.runtime.environment import cache_folder, package_version, processor_name
 from uigc.runtime.errors import OutputError
 from uigc.runtime.io.atomic import replace as replace_file
 
 IGNORE = "UIGC_TUNED"
 """Environment variable: with the value 0, measurements are ignored."""
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "tensorrt-cu13", "tensorrt-rtx-cu13")  # their versions change times
-
-
-def cache_folder() -> Path:
-    """Return the folder for caches on this platform."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "uigc" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "uigc"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uigc"
+PACKAGES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt-cu13",
+    "tensorrt-rtx-cu13",
+)  # their versions change times
 
 
 def _path(bundle: Bundle, provider: str) -> Path:

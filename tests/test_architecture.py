@@ -6,12 +6,12 @@ import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
+from uigc.runtime.entry_points import installed
 from uigc.runtime.providers import GROUP, Provider
 
 # What each folder may import of the others; DESIGN: everything stands on the runtime, which knows nobody above.
@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "limits": {"format"},
     "batching": {"errors", "outcomes"},
     "bundle": {"errors", "format"},
-    "providers": {"bundle", "entry_points", "environment", "errors", "format", "spans"},
+    "providers": {"bundle", "entry_points", "environment", "errors", "format", "io", "spans"},
     "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "outcomes", "progress", "providers", "spans"},
@@ -57,7 +57,7 @@ ROOMS: dict[str, set[str]] = {
         "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
-RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "argcomplete"}
+RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "openvino", "argcomplete"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 40  # lines
 
 
@@ -161,16 +161,16 @@ def test_functions_stay_small() -> None:
 
 def test_every_provider_stands_on_the_base_class() -> None:
     """Nothing about a provider is guessed: what it does not define has the default of the base class."""
-    found = {entry.name: entry.load() for entry in entry_points(group=GROUP)}
-    assert {"cpu", "cuda", "cuda-graphs", "tensorrt", "tensorrt-rtx"} <= set(found)
+    found = {entry.name: entry.load() for entry in installed(GROUP).values()}
+    assert {"cpu", "cuda", "cuda-graphs", "openvino", "tensorrt", "tensorrt-rtx"} <= set(found)
     for name, provider in found.items():
         assert isinstance(provider, Provider)
         assert provider.name == name
 
 
-def test_onnxruntime_is_imported_in_one_place() -> None:
-    """Where its telemetry is switched off before."""
+def test_libraries_are_imported_in_one_place() -> None:
+    """Where their telemetry is switched off before."""
     for folder in ARROWS:
         for path in files(folder):
             if path.name != "library.py":
-                assert "onnxruntime" not in imports(path), path
+                assert not {"onnxruntime", "openvino"} & imports(path), path

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uigc.runtime import tuning_cache
+from uigc.runtime import environment, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import autotune
 from uigc.runtime.cli.doctor import examine
@@ -36,15 +36,15 @@ def test_the_fastest_becomes_the_default(tiny: Codec, cache: Path, monkeypatch: 
     bundle = tiny.bundle
     assert Codec(bundle).precision == "int8"  # the provider's choice
     result = autotune.tune(bundle, "cpu", [], silent)
-    assert set(result["milliseconds"]) == {"fp32", "fp16", "int8"}
+    assert set(result["milliseconds"]) == {"fp32", "int8"}
     assert result["milliseconds"][result["precision"]] == min(result["milliseconds"].values())
     assert "pixel_precision" not in result
-    rewrite(cache, json.dumps({**result, "precision": "fp16"}))
-    assert Codec(bundle).precision == "fp16"
-    assert Codec(bundle, precision="fp32").precision == "fp32"  # a precision that was asked for is not replaced
+    rewrite(cache, json.dumps({**result, "precision": "fp32"}))
+    assert Codec(bundle).precision == "fp32"
+    assert Codec(bundle, precision="int8").precision == "int8"  # a precision that was asked for is not replaced
     assert Codec(bundle).pixel_precision == "fp32"
     findings, _ = examine(bundle.path)
-    assert findings["tuned"]["cpu"].startswith("prior: fp16 (fp32 ")
+    assert findings["tuned"]["cpu"].startswith("prior: fp32 (fp32 ")
     assert "stage5" in findings["nodes"]["int8"]
     monkeypatch.setenv(tuning_cache.IGNORE, "0")
     assert Codec(bundle).precision == "int8"
@@ -83,7 +83,7 @@ def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch
             return None
 
         def load(self, path: Path, options: ProviderOptions) -> Graph:
-            off = int("fp16" in path.name)
+            off = int("int8" in path.name)
             return lambda value: np.zeros((1, 4, 16), np.int32) + off
 
     monkeypatch.setattr(autotune.providers, "find", lambda name: Inexact())
@@ -95,10 +95,10 @@ def test_an_inexact_precision_is_not_tuned(tiny: Codec, cache: Path, monkeypatch
 def test_the_cache_folder_is_that_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(tuning_cache.sys, "platform", "linux")
-    assert tuning_cache.cache_folder() == tmp_path / "uigc"
-    monkeypatch.setattr(tuning_cache.sys, "platform", "darwin")
-    assert tuning_cache.cache_folder().parts[-3:] == ("Library", "Caches", "uigc")
-    monkeypatch.setattr(tuning_cache.sys, "platform", "win32")
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    assert environment.cache_folder() == tmp_path / "uigc"
+    monkeypatch.setattr(environment.sys, "platform", "darwin")
+    assert environment.cache_folder().parts[-3:] == ("Library", "Caches", "uigc")
+    monkeypatch.setattr(environment.sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-    assert tuning_cache.cache_folder() == tmp_path / "uigc" / "Cache"
+    assert environment.cache_folder() == tmp_path / "uigc" / "Cache"

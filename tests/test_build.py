@@ -41,7 +41,7 @@ def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, caps
         if engine.source.graph.startswith("stage"):
             # Products with weights are int8, those of two activations TF32, which rounds nothing: the proof says so.
             assert engine.options["tf32"]
-            assert set(engine.products) == ({"tf32"} if TABLE[precision][STAGES] == "fp16" else {"int8", "tf32"})
+            assert set(engine.products) == ({"tf32"} if TABLE[precision][STAGES] == "fp32" else {"int8", "tf32"})
         else:
             assert not engine.options["tf32"]
             assert share(engine.products, "int8" if precision == "int8" else "fp16") > 0.5

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.half_operands import with_half_stages
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
 from uigc.runtime.bundle.seal import resealed, sealed
@@ -31,7 +32,7 @@ def test_a_whole_bundle(tiny_path: Path) -> None:
     bundle = Bundle.load(tiny_path)
     assert (bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.patch) == (16, 8, 16, 17, 16)
     assert bundle.table(CODER_TABLE)[0] == 2**19 - 1
-    assert bundle.precisions("stage0") == ["fp32", "fp16", "int8"]
+    assert bundle.precisions("stage0") == ["fp32", "int8"]
     assert bundle.precisions("encoder") == bundle.precisions("decoder") == ["fp32", "fp16"]
     with pytest.raises(BundleError, match="no decoder in 'int8'; choose one of: fp32"):
         bundle.graph("decoder", "int8")
@@ -41,8 +42,22 @@ def test_a_whole_bundle(tiny_path: Path) -> None:
         assert entry["outputs"][0]["shape"]
 
 
+def test_stages_in_half_precision_of_earlier_exporters(tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
+    path = with_half_stages(tiny_path, tmp_path / "earlier")
+    bundle = Bundle.load(path)
+    assert set(bundle.precisions("stage0")) == {"fp32", "fp16", "int8"}
+    assert bundle.prior_id == tiny.bundle.prior_id
+    data = tiny.compress(np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8))
+    for asked, taken in ((None, "int8"), ("fp16", "fp16")):
+        codec = Codec(bundle, precision=asked, threads=1)
+        assert codec.precision == taken
+        assert np.array_equal(codec.decode_tokens(data), tiny.decode_tokens(data))
+    with pytest.raises(BundleError, match="no stage0 in 'fp16'; choose one of: fp32, int8"):
+        Codec(tiny_path, precision="fp16")
+
+
 def test_all_faults_are_reported_at_once(copied: Path) -> None:
-    (copied / "stage2.fp16.onnx").unlink()
+    (copied / "stage2.fp32.onnx").unlink()
     (copied / "decoder.fp32.onnx").write_bytes(b"short")
     data = bytearray((copied / "stage4.int8.onnx").read_bytes())
     data[100] ^= 1
@@ -50,7 +65,7 @@ def test_all_faults_are_reported_at_once(copied: Path) -> None:
     with pytest.raises(BundleError) as raised:
         Bundle.load(copied)
     message = str(raised.value)
-    for text in ("stage2.fp16.onnx is missing", "decoder.fp32.onnx has 5 bytes", "stage4.int8.onnx does not have the"):
+    for text in ("stage2.fp32.onnx is missing", "decoder.fp32.onnx has 5 bytes", "stage4.int8.onnx does not have the"):
         assert text in message
 
 

@@ -41,6 +41,7 @@ def test_batches_that_make_no_sense() -> None:
 
 def test_the_table_of_precisions() -> None:
     assert [resolve("mixed", graph) for graph in ("encoder", "stage0", "decoder")] == ["fp16", "int8", "fp16"]
+    assert [resolve("fp16", graph) for graph in ("encoder", "stage0", "decoder")] == ["fp16", "fp32", "fp16"]
     for asked, row in TABLE.items():
         assert asked_for([row["pixels"]], [row["stages"]]) == asked
     assert asked_for(["fp16", "int8"], ["int8"]) is None
@@ -48,6 +49,7 @@ def test_the_table_of_precisions() -> None:
 
 def test_what_counts_as_the_precision_asked_for() -> None:
     assert check("decoder", "int8", {"int8": 1, "fp16": 30}) is None
+    assert check("stage0", "fp32", {"tf32": 3}) is check("stage0", "fp32", {"fp32": 3}) is None
     assert check("stage0", "fp16", {"tf32": 3}) is None
     for graph, precision, counts in (
         ("decoder", "int8", {"fp16": 3}),

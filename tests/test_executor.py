@@ -48,7 +48,7 @@ def grid(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def test_it_computes_what_the_graph_does(trt: TensorRT, tiny_path: Path) -> None:
-    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp16"), ProviderOptions())
+    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp32"), ProviderOptions())
     with executor(trt, tiny_path) as run:
         outputs = [run(grid(1, 8, 8, seed=seed)) for seed in range(4)]
     for seed, output in enumerate(outputs):  # each is the caller's own, not overwritten by the next
@@ -174,7 +174,7 @@ def test_what_cannot_be_captured_runs_on_its_own(
     monkeypatch: pytest.MonkeyPatch, tiny_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trt = fake_gpu.install(monkeypatch, "tensorrt")
-    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp16"), ProviderOptions())
+    reference = providers.find("cpu").load(Bundle.load(tiny_path).graph("stage1", "fp32"), ProviderOptions())
     with executor(trt, tiny_path) as run:
         run(grid(1, 8, 8))
         trt.cuda.captures = False
@@ -184,7 +184,7 @@ def test_what_cannot_be_captured_runs_on_its_own(
         assert trt.cuda.log.count("cudaStreamBeginCapture") == 1  # and never again
         assert trt.cuda.log[trt.cuda.log.index("cudaStreamEndCapture") + 1] == "cudaGetLastError"
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.startswith("stage1 in fp16 runs without a CUDA graph, which takes longer: cudaStreamEndCapture fail")
+    assert warning.startswith("stage1 in fp32 runs without a CUDA graph, which takes longer: cudaStreamEndCapture fail")
 
 
 def test_a_failing_capture_ends(monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_another_size_may_be_captured_again(monkeypatch: pytest.MonkeyPatch, tin
 
 def test_what_cannot_be_loaded(trt: TensorRT, tiny_path: Path) -> None:
     run = executor(trt, tiny_path)
-    with pytest.raises(EngineError, match="could not load stage1 in fp16: Magic tag does not match; build it again"):
+    with pytest.raises(EngineError, match="could not load stage1 in fp32: Magic tag does not match; build it again"):
         Executor(run.backend, b"no plan", run.sidecar)
     run.close()
     assert not trt.cuda.streams

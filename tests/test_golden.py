@@ -20,6 +20,7 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.tiny import reference_grid
 from uigc.runtime import providers
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.exactness.reference import ReferencePrior
@@ -89,7 +90,7 @@ def vectors(codec: Codec, golden: dict[str, Any]) -> list[dict[str, Any]]:
     return list(content["vectors"])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", Bundle.load(recompute=False).precisions("stage0"))
 def test_logits(codec: Codec, vectors: list[dict[str, Any]], precision: str) -> None:
     assert [vector["stage"] for vector in vectors] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     for vector in vectors:

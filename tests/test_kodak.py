@@ -15,7 +15,7 @@ from uigc.runtime.format.mask import MODES
 from uigc.runtime.io import image
 
 # Precision, threads, optimization: every precision, and what differs most of the rest.
-SETTINGS = [("fp32", 2, "all"), ("fp32", 1, "off"), ("fp16", 2, "basic"), ("int8", 1, "all"), ("int8", 2, "off")]
+SETTINGS = [("fp32", 2, "all"), ("fp32", 1, "off"), ("fp32", 2, "basic"), ("int8", 1, "all"), ("int8", 2, "off")]
 FASTEST = SETTINGS[3]
 
 

@@ -87,7 +87,7 @@ def scenario(sources: dict[str, str], path: Path, patch: pytest.MonkeyPatch) -> 
     profiles = (Profile.parse("64x64..256x256"),)
     (wanted,) = engine_set.resolve_order(bundle, flavour, engine_set.Order("fp16", profiles, (), ("stage1",)))
     plan, built = build.build(bundle, flavour, wanted, profiles)
-    reference = providers.find("cpu").load(bundle.graph("stage1", "fp16"), ProviderOptions())
+    reference = providers.find("cpu").load(bundle.graph("stage1", "fp32"), ProviderOptions())
     rng = np.random.default_rng(0)
     results = []
     with modules["executor"].Executor(flavour, plan, built) as run:

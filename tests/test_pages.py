@@ -7,6 +7,7 @@ Runtime are run where it is installed.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import os
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from functools import cache
 from pathlib import Path
@@ -24,10 +26,12 @@ import onnx
 import pytest
 
 from tests.support.paths import ROOT
+from uigc.engines import backend
+from uigc.engines.profile import Profile
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import build_parser
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = "uigc", "python", "polygraphy", "pip", "make", "g++", "export", "alias"
 VARIABLES = {"$BUNDLE": str(ROOT / "runtime" / "default_bundle"), "$SHAPE": "tokens:[1,32,48]"}
 
@@ -40,6 +44,14 @@ def lines(page: Path) -> list[str]:
     found += [" ".join(quoted.split()) for quoted in re.findall(r"`((?:polygraphy run|python -m uigc)\s[^`]*)`", text)]
     stripped = [re.split(r"\s#", line)[0].strip() for line in found]
     return [line for line in stripped if line.split(" ")[0] in PROGRAMS]
+
+
+def quoted(pattern: str) -> list[tuple[str, str]]:
+    """What pages quote in the text, `like this`, if it begins like the pattern; each with its page."""
+    blocks = re.compile(r"^```.*?^```", re.M | re.S)
+    texts = [(page.name, blocks.sub("", page.read_text(encoding="utf-8"))) for page in PAGES]
+    found = [(page, " ".join(words.split())) for page, text in texts for words in re.findall(r"`([^`]*)`", text)]
+    return [(page, words) for page, words in found if re.match(pattern, words)]
 
 
 def commands(program: str) -> list[tuple[str, str]]:
@@ -66,6 +78,84 @@ def test_the_command_uigc_takes_them(page: str, line: str) -> None:
             build_parser().parse_args(arguments(line))
         except SystemExit as end:
             pytest.fail(f"{page}: {line}: {said.getvalue()}" if end.code else "")
+
+
+def options_of(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of the subcommand that is named among the words of a command, or else that of ``uigc`` itself."""
+    parser = build_parser()
+    (choices,) = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None:
+        return parser, words
+    assert name in choices, f"there is no uigc {name}"
+    return choices[name], words[words.index(name) + 1 :]
+
+
+@pytest.mark.parametrize(("page", "line"), quoted(r"uigc\s"))
+def test_the_command_uigc_has_what_the_text_names(page: str, line: str) -> None:
+    """In the text a command is rarely whole: its subcommand exists, its options do, and they take these values."""
+    parser, words = options_of(arguments(line))
+    known = {flag: action for action in parser._actions for flag in action.option_strings}
+    for option, following in zip(words, [*words, ""][1:], strict=True):
+        if option.startswith("-") and option != "-":
+            assert option in known, f"{page}: {line}: there is no {option}"
+            action = known[option]
+            if action.nargs == 0:
+                continue
+            assert re.match("[^-]", following), f"{page}: {line}: {option} takes a value"
+            if action.choices:
+                assert following in action.choices, f"{page}: {line}: {following} is not one of {action.choices}"
+
+
+def test_lines_that_build_engines_are_complete() -> None:
+    """Those in blocks: they name a backend, whose sizes and targets it takes, and where the engines go."""
+    built = [line for _, line in commands("uigc") if line.startswith("uigc build")]
+    assert built
+    for line in built:
+        found = build_parser().parse_args(arguments(line))
+        assert found.backend in backend.FLAVOURS
+        assert found.output
+        for text in found.profile or []:
+            assert Profile.parse(text, found.batch).name
+        for target in found.target or []:
+            assert re.fullmatch(r"sm\d+", target, re.I), line
+
+
+def targets_of_make() -> set[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.M))
+
+
+def made() -> list[tuple[str, str]]:
+    """Every target that a page has `make` make, in a block or in the text."""
+    lines_of_pages = [*commands("make"), *quoted(r"make\s")]
+    words = [(page, word) for page, line in lines_of_pages for word in line.split()[1:]]
+    return [(page, word) for page, word in words if "=" not in word and not word.startswith("-")]
+
+
+def test_every_target_of_make_is_there() -> None:
+    named = made()
+    assert {"demo", "test"} <= {target for _, target in named}
+    for page, target in named:
+        assert target in targets_of_make(), f"{page}: make {target}"
+
+
+def test_every_extra_is_there() -> None:
+    """In `pip install` lines, and wherever a page names one as `uigc[extra]` or ".[extra]"."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = set(project["optional-dependencies"])
+    named = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for names in re.findall(r"(?:\buigc|[\s\"'/]\.)\[([a-z0-9,\s-]+)\]", text):
+            for name in map(str.strip, names.split(",")):
+                assert name in known, f"{page.name}: there is no extra {name!r}"
+                named.add(name)
+    assert {"cpu", "export", "train", "test-gpu"} <= named
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Extras")[1].split("\n## ")[0]
+    table = re.findall(r"^\| (`[^|]*`) \|", section, re.M)
+    listed = {name for row in table for name in re.findall(r"`([\w-]+)`", row)}
+    assert known - listed == {"test-gpu", "fuzz"}  # which CONTRIBUTING.md and Makefile are about
 
 
 @cache

@@ -54,6 +54,16 @@ class GraphEntry:
         return self._graph["precisions"][self.precision]["sha256"]
 
     @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights beside it."""
+        return self.manifest["weights"]["sha256"]
+
+    def lies_in(self, folder: Path) -> bool:
+        """Return True if its graph and its weights in a folder are still the files that the manifest describes."""
+        graph = folder / self._graph["precisions"][self.precision]["file"]
+        return (layout.sha256(graph), layout.sha256(folder / layout.WEIGHTS)) == (self.sha256, self.weights_sha256)
+
+    @property
     def proof(self) -> dict[str, Any]:
         """The proof of exactness of a stage; empty for encoder and decoder."""
         return self._graph["precisions"][self.precision].get("proof", {})

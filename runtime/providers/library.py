@@ -1,9 +1,13 @@
-"""The one place that imports ONNX Runtime."""
+"""The one place that imports the libraries which run graphs, with their telemetry off."""
 
 from __future__ import annotations
 
 import os
+import sys
+from threading import Lock
 from typing import Any
+
+_IMPORTING = Lock()
 
 
 def import_onnxruntime() -> Any:
@@ -16,3 +20,22 @@ def import_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
+
+
+def import_openvino() -> Any:
+    """Import ``openvino`` with its telemetry off, and return the module.
+
+    Its import looks up a collector and writes an identifier into the user's home, unless the package that does this is
+    absent, in which case it takes a stub instead. A user who wants telemetry imports ``openvino`` first.
+    """
+    telemetry = "openvino_telemetry"
+    with _IMPORTING:
+        hidden = telemetry not in sys.modules
+        if hidden:
+            sys.modules[telemetry] = None  # type: ignore[assignment]  # which makes importing it an ImportError
+        try:
+            import openvino
+        finally:
+            if hidden:
+                del sys.modules[telemetry]
+    return openvino

@@ -15,10 +15,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.errors import ProviderError, UigcError
+from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
+from uigc.runtime.providers.guarded import Guarded
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 from uigc.runtime.providers.library import import_onnxruntime
 from uigc.runtime.providers.worker import Worker, WorkerGraph
@@ -79,24 +80,6 @@ class _PlainSession(Graph):
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         output: NDArray[Any] = self._session.run(None, {self._input: value}, _run_options(value))[0]
         return output
-
-
-class _Guarded(Graph):
-    """A graph whose errors all become the provider's."""
-
-    def __init__(self, run: Graph, name: str) -> None:
-        self._run, self._name = run, name
-
-    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
-        try:
-            return self._run(value)
-        except UigcError:
-            raise
-        except Exception as error:  # onnxruntime raises a dozen unrelated types
-            raise ProviderError(
-                f"The provider {self._name!r} failed on an input of {value.shape}: {str(error).splitlines()[0]}; "
-                "if memory ran out, scale the image down."
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -160,9 +143,9 @@ class OnnxRuntime(Provider):
             cuda.check(options.device)
         device = self.device
         if device is None:
-            return _Guarded(_PlainSession(self._session(path, options)), self.name)
+            return Guarded(_PlainSession(self._session(path, options)), self.name)
         if not self.captured:
-            return _Guarded(BoundSession(self._session(path, options), device, options.device), self.name)
+            return Guarded(BoundSession(self._session(path, options), device, options.device), self.name)
         # From the manifest: a session of free sizes cannot be captured, and ONNX Runtime refuses to start it.
         dimensions = graph_entry(path).dimensions
 
@@ -170,7 +153,7 @@ class OnnxRuntime(Provider):
             sizes = {name: size for name, size in zip(dimensions, shape, strict=True) if isinstance(name, str)}
             return BoundSession(self._session(path, options, sizes), device, options.device, captured=True)
 
-        return WorkerGraph(_Guarded(SizedSessions(session_of), self.name), _worker(self.name))
+        return WorkerGraph(Guarded(SizedSessions(session_of), self.name), _worker(self.name))
 
     def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
         """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
+
+from tests.support.paths import ROOT
 
 BOTH = {
     "Builder": ("create_network", "create_builder_config", "create_optimization_profile", "build_serialized_network"),
@@ -50,3 +53,32 @@ def lacking(trt: Any, calls: dict[str, tuple[str, ...]]) -> list[str]:
     """The names of these that the bindings do not have."""
     wanted = [(kind, name) for kind, names in calls.items() for name in names]
     return [f"{kind}.{name}" for kind, name in wanted if not hasattr(getattr(trt, kind, None), name)]
+
+
+def named_in_the_code() -> tuple[set[tuple[str, ...]], set[str]]:
+    """What ``engines/`` names after the module ``trt``, as in ``trt.LayerType.CONVOLUTION``; and all attributes,
+    strings and functions that it names at all.
+    """
+    chains: set[tuple[str, ...]] = set()
+    words: set[str] = set()
+    for path in sorted((ROOT / "engines").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                words.add(node.attr)
+                chain = _after_module(node)
+                chains |= {chain} if chain else set()
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+            elif isinstance(node, ast.FunctionDef):
+                words.add(node.name)
+    return chains, words
+
+
+def _after_module(node: ast.Attribute) -> tuple[str, ...]:
+    names: list[str] = []
+    inner: ast.expr = node
+    while isinstance(inner, ast.Attribute) and inner.attr != "trt":
+        names.insert(0, inner.attr)
+        inner = inner.value
+    at_module = isinstance(inner, ast.Attribute) or (isinstance(inner, ast.Name) and inner.id == "trt")
+    return tuple(names) if at_module else ()

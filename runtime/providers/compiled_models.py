@@ -1,0 +1,93 @@
+"""Compiled models in the cache folder of this machine: the very bytes that were kept, of the very model, or none.
+
+OpenVINO has a cache of its own (``CACHE_DIR``), which notices neither a changed byte nor other weights beside the same
+graph: its logits would then be wrong. Here a file is found by everything that its content follows from, and taken only
+if its digest is right and nobody else could have written it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from uigc.runtime.environment import cache_folder
+from uigc.runtime.io.atomic import replace as replace_file
+
+FOLDER, SUFFIX = "compiled", ".model"
+LIMIT = 1 << 29  # bytes of all files together; the least recently used go first
+DIGEST = hashlib.sha256().digest_size
+LOG = logging.getLogger("uigc")
+
+
+def _path(key: bytes) -> Path:
+    return cache_folder() / FOLDER / f"{key.hex()[:32]}{SUFFIX}"
+
+
+def _digest(key: bytes, model: bytes | memoryview) -> bytes:
+    whole = hashlib.sha256(key)
+    whole.update(model)
+    return whole.digest()
+
+
+def read(key: bytes) -> bytes | None:
+    """Return the model that was kept under a key of 32 bytes; None if there is none, or if it is not as it was kept."""
+    try:
+        path = _path(key)
+        with path.open("rb") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                LOG.debug("%s is not taken: others could have written it", path)
+                return None
+            digest, model = file.read(DIGEST), file.read()
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return None
+    if digest != _digest(key, model):
+        LOG.debug("%s is not taken: it is damaged", path)
+        return None
+    with suppress(OSError):  # a folder that cannot be written
+        os.utime(path)
+    return model
+
+
+def write(key: bytes, model: bytes) -> None:
+    """Keep a model under a key of 32 bytes. A folder that cannot be written is not an error."""
+    try:
+        path = _path(key)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_room(path.parent, len(model))
+        replace_file(path, lambda part: _fill(part, _digest(key, model), model))
+    except (OSError, RuntimeError) as error:
+        LOG.debug("a compiled model cannot be kept: %s", error)
+
+
+def _fill(part: Path, digest: bytes, model: bytes) -> None:
+    part.chmod(0o600)
+    with part.open("wb") as file:
+        file.write(digest)
+        file.write(model)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Return True for a file of this user or of the system's, which nobody else may write."""
+    if not hasattr(os, "getuid"):  # Windows keeps other users out of the folder
+        return True
+    return found.st_uid in (0, os.getuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Remove the files that were not used for the longest time, until ``size`` more bytes fit."""
+    files = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(OSError):  # another process removes, too
+            found = path.stat()
+            files.append((found.st_mtime, found.st_size, path))
+    for _, taken, path in sorted(files, key=lambda file: file[0]):
+        if sum(each for _, each, _ in files) + size <= LIMIT:
+            return
+        with suppress(OSError):
+            path.unlink()
+        files = [file for file in files if file[2] != path]
+        LOG.debug("removed %s of %d bytes", path, taken)
