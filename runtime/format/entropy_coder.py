@@ -117,9 +117,13 @@ class TokenEntropyModel:
 
     def cost(self, logits: NDArray[np.int32], tokens: Symbols) -> float:
         """Return the bits that coding tokens (n,) takes, without the rounding of the tables; for statistics."""
+        return float(self.costs(logits, tokens).sum())
+
+    def costs(self, logits: NDArray[np.int32], tokens: Symbols) -> NDArray[np.float64]:
+        """Return the bits (n,) that coding each token takes, as :meth:`cost` does for all of them."""
         sums, high = self._high(logits).sum(axis=1), tokens // self.low
         chosen = self._low(logits, high)[np.arange(len(tokens)), tokens % self.low]
-        return float(-np.log2(chosen / sums).sum())
+        return -np.log2(chosen / sums)
 
 
 def _uniform(count: int, size: int) -> NDArray[np.float32]:

@@ -28,6 +28,8 @@ from uigc.runtime.spans import span
 
 Exchange = Callable[[int, NDArray[np.int32]], Tokens]
 """Called with a stage and the logits (n, codebook) of its sent tokens; writes or reads them, and returns them."""
+Observer = Callable[[int, NDArray[np.int32]], None]
+"""Called with a stage and the logits (n, codebook) of all its positions, in coding order."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class _Walk:
     ``context``: the network's input, in which lost tokens stay unknown.
     ``result``: the decoder's grid, in which lost tokens are regenerated.
     ``numbers``: the random numbers for lost tokens, None for the most likely tokens.
+    ``observe``: looks at the logits of every stage.
     ``failure``: the error that ended it early.
     """
 
@@ -46,6 +49,7 @@ class _Walk:
     context: Tokens
     result: Tokens
     numbers: RandomNumbers | None = None
+    observe: Observer | None = None
     failure: UigcError | None = None
 
 
@@ -75,13 +79,18 @@ class StagedPrior:
         writers: Sequence[SymbolWriter],
         progress: Progress = silent,
         seed: int | None = None,
+        *,
+        first: int = 0,
+        observers: Sequence[Observer | None] | None = None,
     ) -> list[Tokens | UigcError]:
         """Write the ``sent`` tokens of grids (h, w) of one shape, in one batch; return the grids of their decoders.
 
-        ``seed``: the seed to sample lost tokens with, None for the most likely ones.
+        ``seed``: the seed to sample lost tokens with, None for the most likely ones. ``first``: the stage to begin
+        with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for each
+        grid, which sees the logits.
         """
 
-        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
+        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter, observe: Observer | None) -> _Walk:
             padded = pad_to_windows(tokens, self.window, self.pad)
 
             def exchange(stage: int, logits: NDArray[np.int32]) -> Tokens:
@@ -89,9 +98,13 @@ class StagedPrior:
                 self.model.encode(writer, logits, chosen)
                 return chosen
 
-            return self._begin(bits, exchange, seed)
+            walk = self._begin(bits, exchange, seed, observe)
+            self._show(walk, padded, first)
+            return walk
 
-        return self._walk([writing(*image) for image in zip(grids, sent, writers, strict=True)], progress)
+        observers = [None] * len(grids) if observers is None else observers
+        walks = [writing(*image) for image in zip(grids, sent, writers, observers, strict=True)]
+        return self._walk(walks, progress, first)
 
     def decode_many(
         self,
@@ -120,10 +133,7 @@ class StagedPrior:
             walk = self._begin(
                 bits, lambda stage, _: self.schedule.gather(padded, stage)[self._sent(bits, stage)], seed
             )
-            for stage in range(first):
-                values = self.schedule.gather(padded, stage)
-                self.schedule.scatter(walk.context, stage, values)
-                self.schedule.scatter(walk.result, stage, values)
+            self._show(walk, padded, first)
             return walk
 
         walks = [showing(*image) for image in zip(grids, sent, strict=True)]
@@ -147,11 +157,18 @@ class StagedPrior:
         self._walk([self._begin(sent, exchange, None)], silent)
         return costs
 
-    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
+    def _show(self, walk: _Walk, tokens: Tokens, first: int) -> None:
+        """Let the decoder know the padded ``tokens`` of the stages before ``first``."""
+        for stage in range(first):
+            values = self.schedule.gather(tokens, stage)
+            self.schedule.scatter(walk.context, stage, values)
+            self.schedule.scatter(walk.result, stage, values)
+
+    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> _Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
         chances = None if seed is None else pad_to_windows(random_numbers(seed, *sent.shape), self.window, 0)
-        return _Walk(sent, exchange, context, context.copy(), chances)
+        return _Walk(sent, exchange, context, context.copy(), chances, observe)
 
     def _walk(self, walks: list[_Walk], progress: Progress, first: int = 0) -> list[Tokens | UigcError]:
         """Take all images through the stages from ``first`` on; return each one's grid (h, w), or its error."""
@@ -208,6 +225,8 @@ class StagedPrior:
 
     def _step(self, stage: int, walk: _Walk, logits: NDArray[np.int32]) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
+        if walk.observe is not None:
+            walk.observe(stage, logits)
         with span("rows") as step:
             # Each of the stage's tokens is sent, lost, or padding.
             values = self.schedule.gather(walk.context, stage)
