@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
         "providers", "rate_control", "spans", "token_codec", "tuning_cache",
     },
     "shared_codec": {"bundle", "codec", "errors"},
-    "shortcuts": {"arrays", "codec", "format", "io", "shared_codec"},
+    "shortcuts": {"arrays", "format", "io", "shared_codec"},
     "cli": {
         "arrays", "bundle", "codec", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
         "outcomes", "progress", "providers", "rate_control", "tuning_cache",
