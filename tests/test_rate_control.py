@@ -108,7 +108,8 @@ def test_more_quality_sends_the_same_tokens_and_more(tiny: Codec) -> None:
         sent = tiny.encode(image, Rate(quality=quality)).sent
         assert before is None or (sent & before == before).all()
         before = sent
-    assert before is not None and before.all()
+    assert before is not None
+    assert before.all()
     assert read_header(tiny.compress(image, quality=100)).mode is MODES["entire"]
 
 
