@@ -136,7 +136,9 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         codec = _codec({name: given[name] for name in OPTIONS if name in given})
         codec.limits.check(*image.size)
         pixels = to_srgb(image, Reading(background=_colour_name(given.get("background"))))
-        chosen = {name: given[name] for name in ("mask", "bpp", "size", "quality") if given.get(name) is not None}
+        chosen = {name: given[name] for name in ("mask", "bpp", "size") if given.get(name) is not None}
+        if not chosen and given.get("quality") is not None:  # many formats have one, so what is ours comes first
+            chosen["quality"] = given["quality"]
         file.write(codec.compress(pixels, **chosen))
 
 

@@ -183,3 +183,7 @@ def test_pillow_saves_at_a_rate(tiny: Codec, tiny_path: Path, tmp_path: Path) ->
     for options in ({"quality": 50}, {"size": 90}, {"bpp": 0.04}, {"mask": "edge_more"}, {}):
         Image.fromarray(image).save(tmp_path / "x.uigc", bundle=tiny_path, threads=1, **options)
         assert (tmp_path / "x.uigc").read_bytes() == tiny.compress(image, **options)  # type: ignore[arg-type]
+    Image.fromarray(image).save(tmp_path / "x.uigc", bundle=tiny_path, threads=1, size=90, quality=75)
+    assert (tmp_path / "x.uigc").read_bytes() == tiny.compress(image, size=90)
+    with pytest.raises(ValueError, match="mask and size were given"):
+        Image.fromarray(image).save(tmp_path / "y.uigc", bundle=tiny_path, threads=1, size=90, mask="edge")
