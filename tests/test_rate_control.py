@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,17 @@ def test_pillow_saves_at_a_rate(tiny: Codec, tiny_path: Path, tmp_path: Path) ->
     assert (tmp_path / "x.uigc").read_bytes() == tiny.compress(image, size=90)
     with pytest.raises(ValueError, match="mask and size were given"):
         Image.fromarray(image).save(tmp_path / "y.uigc", bundle=tiny_path, threads=1, size=90, mask="edge")
+
+
+def test_photographs_come_near_their_limits(kodak: list[Path]) -> None:
+    with Codec(threads=1) as codec:
+        for path in kodak[::8]:
+            encoded = codec.encode(path, Rate(quality=0))
+            sizes = [len(encoded.data)]
+            for bpp in (0.009, 0.013, 0.018):
+                encoded = codec.encode(path, Rate(bpp=bpp))
+                budget = math.floor(bpp * 768 * 512 / 8)
+                assert len(encoded.data) <= budget
+                assert len(encoded.data) >= 0.97 * budget or encoded.sent.all()
+                sizes.append(len(encoded.data))
+            assert sizes == sorted(sizes)
