@@ -128,7 +128,6 @@ def _opened(file: IO[bytes], filename: str | bytes) -> UigcImageFile:
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Write an image, as ``Image.save`` asks for it; as with any format, options of other formats are passed over."""
-    from uigc.runtime.codec import DEFAULT_MASK
     from uigc.runtime.io.image import Reading, to_srgb
     from uigc.runtime.shared_codec import OPTIONS
 
@@ -137,7 +136,10 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         codec = _codec({name: given[name] for name in OPTIONS if name in given})
         codec.limits.check(*image.size)
         pixels = to_srgb(image, Reading(background=_colour_name(given.get("background"))))
-        file.write(codec.compress(pixels, given.get("mask", DEFAULT_MASK)))
+        chosen = {name: given[name] for name in ("mask", "bpp", "size") if given.get(name) is not None}
+        if not chosen and given.get("quality") is not None:  # many formats have one, so what is ours comes first
+            chosen["quality"] = given["quality"]
+        file.write(codec.compress(pixels, **chosen))
 
 
 def _colour_name(colour: Any) -> str | None:

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from uigc.runtime import providers
-from uigc.runtime.arrays import Bits, Pixels, Tokens
+from uigc.runtime import providers, rate_control
+from uigc.runtime.arrays import Pixels, Tokens
 from uigc.runtime.batching import check_counts, in_batches
 from uigc.runtime.bundle import Bundle, is_stage
-from uigc.runtime.errors import UigcError, UsageError
+from uigc.runtime.errors import UigcError
 from uigc.runtime.format.bitstream import MAX_FILE
-from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
@@ -27,11 +26,12 @@ from uigc.runtime.io.inputs import AnyImage, Data, as_pixels, read_data
 from uigc.runtime.limits import Limits
 from uigc.runtime.networks.byte_images import in_bytes
 from uigc.runtime.networks.graph_loader import GraphLoader
-from uigc.runtime.networks.pixel_networks import PixelNetworks, pad_to_patches
+from uigc.runtime.networks.pixel_networks import PixelNetworks
 from uigc.runtime.networks.tiling import DEFAULT_MEMORY, tokens_within
 from uigc.runtime.outcomes import map_ok, unwrap
 from uigc.runtime.progress import Progress, silent
-from uigc.runtime.providers import OPTIMIZATIONS, Graph, Provider, ProviderOptions
+from uigc.runtime.providers import Graph, Provider, ProviderOptions
+from uigc.runtime.rate_control import Rate
 from uigc.runtime.spans import span
 from uigc.runtime.token_codec import Encoded, File, TokenCodec, reference_reader, staged_prior
 from uigc.runtime.tuning_cache import preferred
@@ -43,14 +43,6 @@ CPU_LOADERS = 2  # graphs that are loaded at a time, where that is work for the 
 
 def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
     return Codec(bundle, **arguments)
-
-
-def _check_arguments(optimization: str, **counts: int | None) -> None:
-    if optimization not in OPTIMIZATIONS:
-        raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
-    for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UsageError(f"{name} is {value!r}, and a whole number from 1 on is needed; give one, or leave it out.")
 
 
 class Codec:
@@ -102,7 +94,7 @@ class Codec:
         max_memory: int = DEFAULT_MEMORY,
         read_back: bool | None = None,
     ) -> None:
-        _check_arguments(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
+        providers.check_options(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self._arguments = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
@@ -149,7 +141,16 @@ class Codec:
         chosen = self.precision if is_stage(name) else self.pixel_precision
         return in_bytes(name, runner.load(self.bundle.graph(name, chosen), options), self.bundle.has_byte_images)
 
-    def compress(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> bytes:
+    def compress(
+        self,
+        image: AnyImage,
+        mask: Mask | str | None = None,
+        *,
+        bpp: float | None = None,
+        size: int | None = None,
+        quality: float | None = None,
+        progress: Progress = silent,
+    ) -> bytes:
         """Return the bytes of a .uigc file for an image.
 
         ``image``: uint8 (H, W, 3) sRGB or grey (H, W), as a numpy array or whatever numpy reads as one; a PIL image; or
@@ -158,8 +159,13 @@ class Codec:
         ``mask``: which tokens are sent, ``entire``, ``edge`` or ``edge_more`` (see ``docs/FORMAT.md``). After a colon,
         the share of the image that is sent whole, as in ``edge_more:0.2``, makes files of any size in between. After
         ``+draw`` and perhaps a seed, the decoder samples the tokens that are not sent (see ``docs/CLI.md``).
+
+        Instead of a mask (default: ``edge``): at most ``bpp`` bits per pixel, at most ``size`` bytes, or ``quality``
+        0..100. Files more than 3 % below their limit are explained by a warning of the logger ``uigc``; an image whose
+        smallest file is above it raises a :class:`UsageError`.
         """
-        return self.encode(image, mask, progress=progress).data
+        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality)
+        return self.encode(image, choice, progress=progress).data
 
     def decompress(self, file: Data, *, progress: Progress = silent) -> Pixels:
         """Return the image uint8 (H, W, 3) sRGB of a .uigc file: a buffer of bytes, a path or a binary file.
@@ -171,22 +177,26 @@ class Codec:
     def compress_many(
         self,
         images: Iterable[AnyImage | UigcError],
-        mask: Mask | str = DEFAULT_MASK,
+        mask: Mask | str | None = None,
         *,
+        bpp: float | None = None,
+        size: int | None = None,
+        quality: float | None = None,
         batch: int | None = None,
         jobs: int = DEFAULT_JOBS,
     ) -> Iterator[bytes | UigcError]:
         """Compress many images, lazily and in order; see :meth:`compress` and :meth:`decompress_many`."""
-        choice = Mask.parse(mask)
+        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality)
         check_counts(batch, jobs)
-        return in_batches(
+        outcomes = in_batches(
             images,
             prepare=self._validated,
             key=lambda pixels: grid_shape(pixels.shape[0], pixels.shape[1], self.bundle.patch),
-            work=lambda group: [encoded.data for encoded in self._encode_batch(group, choice)],
+            work=lambda group: self._encode_batch(group, choice),
             batch=lambda pixels: self._batch_size(batch, *pixels.shape[:2]),
             jobs=jobs,
         )
+        return (each if isinstance(each, UigcError) else rate_control.explained(each, choice).data for each in outcomes)
 
     def decompress_many(
         self, files: Iterable[Data | UigcError], *, batch: int | None = None, jobs: int = DEFAULT_JOBS
@@ -209,9 +219,13 @@ class Codec:
             jobs=jobs,
         )
 
-    def encode(self, image: AnyImage, mask: Mask | str = DEFAULT_MASK, *, progress: Progress = silent) -> Encoded:
-        """Compress an image as :meth:`compress` does, and return the file with the token grid of its decoder."""
-        return self._encode_batch([self._validated(image)], Mask.parse(mask), progress)[0]
+    def encode(
+        self, image: AnyImage, mask: Mask | Rate | str = DEFAULT_MASK, *, progress: Progress = silent
+    ) -> Encoded:
+        """Compress an image with a mask or a rate, and return the file with the token grid of its decoder."""
+        choice = mask if isinstance(mask, Rate) else Mask.parse(mask)
+        encoded = unwrap(self._encode_batch([self._validated(image)], choice, progress)[0])
+        return rate_control.explained(encoded, choice)
 
     def encode_tokens(
         self, tokens: Tokens, pixels: Pixels, mask: Mask | MaskMode | str, *, progress: Progress = silent
@@ -220,8 +234,8 @@ class Codec:
 
         Raises a :class:`UsageError` unless the grid is that of an image of this size, with codewords of the bundle.
         """
-        self._check_grid(tokens, self._validated(pixels))
-        return self._encode_grids([tokens], [pixels], Mask.parse(mask), progress)[0]
+        self.token_codec.check_grid(tokens, *self._validated(pixels).shape[:2])
+        return unwrap(self._encode_grids([tokens], [pixels], Mask.parse(mask), progress)[0])
 
     def decode_tokens(self, file: Data, *, progress: Progress = silent) -> Tokens:
         """Return the token grid int32 (h, w) of a file, lost tokens regenerated, without decoding it to pixels."""
@@ -250,39 +264,24 @@ class Codec:
             raise image
         return as_pixels(image, self.limits.check)
 
-    def _check_grid(self, tokens: Tokens, pixels: Pixels) -> None:
-        shape, codebook = grid_shape(pixels.shape[0], pixels.shape[1], self.bundle.patch), self.bundle.codebook
-        fits = isinstance(tokens, np.ndarray) and tokens.dtype == np.int32 and tokens.shape == shape
-        if not fits or tokens.min() < 0 or tokens.max() >= codebook:
-            raise UsageError(
-                f"The token grid does not fit the image: int32 {shape} with codewords from 0 to {codebook - 1} is "
-                "needed; give the grid that Codec.tokenize returns for it."
-            )
-
-    def _encode_batch(self, images: list[Pixels], choice: Mask, progress: Progress = silent) -> list[Encoded]:
+    def _encode_batch(
+        self, images: list[Pixels], choice: Mask | Rate, progress: Progress = silent
+    ) -> list[Encoded | UigcError]:
         """Encode images whose token grids have one shape."""
         self._graphs.prefetch(["encoder", *self._stages])
         grids = self.pixel_networks.tokenize(images, progress)
         return self._encode_grids(list(grids), images, choice, progress)
 
     def _encode_grids(
-        self, grids: list[Tokens], images: list[Pixels], choice: Mask, progress: Progress
-    ) -> list[Encoded]:
-        sizes = [(pixels.shape[0], pixels.shape[1]) for pixels in images]
-        encoded = self.token_codec.encode(grids, sizes, choice, progress, self._gradient_edges(images, choice))
+        self, grids: list[Tokens], images: list[Pixels], choice: Mask | Rate, progress: Progress
+    ) -> list[Encoded | UigcError]:
+        outcomes = rate_control.encode(self.token_codec, grids, images, choice, progress)
         self.bundle.check_unchanged()
         if self._reader is not None:
             with span("read back"):
+                encoded = [each for each in outcomes if isinstance(each, Encoded)]
                 self._reader.expect_decodable(encoded, self._provider)
-        return encoded
-
-    def _gradient_edges(self, images: list[Pixels], choice: Mask) -> list[Bits] | None:
-        """Return the blocks with strong gradients, if the mask asks for them (``@gradient``)."""
-        if choice.mode is MaskMode.ENTIRE or choice.by != "gradient":
-            return None
-        patch = self.bundle.patch
-        with span("mask"):
-            return [edge_blocks(pad_to_patches(pixels, patch), patch, choice.share) for pixels in images]
+        return outcomes
 
     def _decode_batch(self, files: list[File], progress: Progress) -> list[Pixels | UigcError]:
         """Decode files whose token grids have one shape."""

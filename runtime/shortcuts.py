@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from uigc.runtime.arrays import Pixels
-from uigc.runtime.codec import DEFAULT_MASK
 from uigc.runtime.format.bitstream import MAX_FILE, Header, read_header
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.io.inputs import AnyImage, Data, read_data
 from uigc.runtime.shared_codec import shared_codec
 
 
-def compress(image: AnyImage, mask: Mask | str = DEFAULT_MASK) -> bytes:
+def compress(
+    image: AnyImage,
+    mask: Mask | str | None = None,
+    *,
+    bpp: float | None = None,
+    size: int | None = None,
+    quality: float | None = None,
+) -> bytes:
     """Return the bytes of a .uigc file for an image, as :meth:`Codec.compress` of a default codec does."""
-    return shared_codec().compress(image, mask)
+    return shared_codec().compress(image, mask, bpp=bpp, size=size, quality=quality)
 
 
 def decompress(file: Data) -> Pixels:

@@ -16,7 +16,7 @@ from uigc.runtime import providers
 from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
-from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError
+from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError, UsageError
 from uigc.runtime.format import bitstream, mask, mask_coding
 from uigc.runtime.format.bitstream import Header
 from uigc.runtime.format.block_choice import lost_blocks
@@ -96,8 +96,8 @@ class TokenCodec:
 
     def __init__(self, bundle: Bundle, prior: StagedPrior, limits: Limits) -> None:
         self.bundle, self.prior, self.limits = bundle, prior, limits
-        self._mask_table = bundle.table(MASK_TABLE)
-        self._mask_models = mask_coding.MaskModels(self._mask_table)
+        self.mask_table = bundle.table(MASK_TABLE)
+        self._mask_models = mask_coding.MaskModels(self.mask_table)
 
     def encode(
         self,
@@ -117,13 +117,13 @@ class TokenCodec:
         with span("mask"):
             edges = self._edges(grids, choice) if edges is None else edges
             sent = [
-                self._write_mask(writer, blocks, choice.mode, grid.shape)
+                self.write_mask(writer, blocks, choice.mode, grid.shape)
                 for writer, blocks, grid in zip(writers, edges, grids, strict=True)
             ]
         ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
         with span("file"):
             return [
-                Encoded(self._pack(writer, size, end, choice), end, bits)
+                Encoded(self.pack(writer, size, end, choice), end, bits)
                 for writer, size, end, bits in zip(writers, sizes, ends, sent, strict=True)
             ]
 
@@ -214,13 +214,23 @@ class TokenCodec:
             for grid, other in zip(grids, regenerated, strict=True)
         ]
 
-    def _write_mask(self, writer: SymbolWriter, edges: Bits, mode: MaskMode, shape: tuple[int, ...]) -> Bits:
+    def check_grid(self, tokens: Tokens, height: int, width: int) -> None:
+        """Raise a :class:`UsageError` unless a grid is that of an image of this size, with codewords of the bundle."""
+        shape, codebook = grid_shape(height, width, self.bundle.patch), self.bundle.codebook
+        fits = isinstance(tokens, np.ndarray) and tokens.dtype == np.int32 and tokens.shape == shape
+        if not fits or tokens.min() < 0 or tokens.max() >= codebook:
+            raise UsageError(
+                f"The token grid does not fit the image: int32 {shape} with codewords from 0 to {codebook - 1} is "
+                "needed; give the grid that Codec.tokenize returns for it."
+            )
+
+    def write_mask(self, writer: SymbolWriter, edges: Bits, mode: MaskMode, shape: tuple[int, ...]) -> Bits:
         """Write the edge bits of a grid, and return which of its tokens are sent."""
         if mode is not MaskMode.ENTIRE:
-            mask_coding.write_bits(writer, edges, self._mask_table)
+            mask_coding.write_bits(writer, edges, self.mask_table)
         return mask.sent_tokens(mode, edges, self.bundle.schedule, *shape)
 
-    def _pack(self, writer: SymbolWriter, size: tuple[int, int], grid: Tokens, choice: Mask) -> bytes:
+    def pack(self, writer: SymbolWriter, size: tuple[int, int], grid: Tokens, choice: Mask) -> bytes:
         """Write the check of the decoder's grid, and return the bytes of the file."""
         writer.write_check(_check(grid))
         height, width = size

@@ -46,15 +46,18 @@ ROOMS: dict[str, set[str]] = {
     "token_codec": {
         "arrays", "bundle", "errors", "format", "limits", "networks", "outcomes", "progress", "providers", "spans",
     },
+    "rate_control": {
+        "arrays", "errors", "format", "networks", "outcomes", "progress", "spans", "token_codec",
+    },
     "codec": {
         "arrays", "batching", "bundle", "errors", "format", "io", "limits", "networks", "outcomes", "progress",
-        "providers", "spans", "token_codec", "tuning_cache",
+        "providers", "rate_control", "spans", "token_codec", "tuning_cache",
     },
     "shared_codec": {"bundle", "codec", "errors"},
-    "shortcuts": {"arrays", "codec", "format", "io", "shared_codec"},
+    "shortcuts": {"arrays", "format", "io", "shared_codec"},
     "cli": {
         "arrays", "bundle", "codec", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
-        "outcomes", "progress", "providers", "tuning_cache",
+        "outcomes", "progress", "providers", "rate_control", "tuning_cache",
     },
 }  # fmt: skip
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "openvino", "argcomplete"}

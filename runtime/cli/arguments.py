@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uigc.runtime.errors import DependencyError, UsageError
 
@@ -68,6 +68,26 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-memory", type=int, metavar="MB", help=text)
     parser.add_argument("--force", action="store_true", help="overwrite outputs that exist")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mask``, ``--bpp``, ``--size`` and ``--quality``, of which at most one may be given."""
+    add_mask(parser)
+    parser.set_defaults(mask=None)
+    parser.add_argument("--bpp", metavar="X", type=float, help="instead of a mask: at most X bits per pixel")
+    parser.add_argument("--size", metavar="BYTES", type=int, help="instead of a mask: at most so many bytes")
+    text = "instead of a mask: 0 for the smallest file, 100 for one with all tokens, and any number in between"
+    parser.add_argument("-q", "--quality", metavar="N", type=float, help=text)
+
+
+def rate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of :meth:`Codec.compress` that those of :func:`add_rate` say, after checking them."""
+    from uigc.runtime import rate_control
+    from uigc.runtime.codec import DEFAULT_MASK
+
+    options = {name: getattr(arguments, name) for name in ("mask", "bpp", "size", "quality")}
+    rate_control.choose(default=DEFAULT_MASK, **options)
+    return options
 
 
 def add_mask(parser: argparse.ArgumentParser) -> None:

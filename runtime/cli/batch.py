@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from uigc.runtime import providers
 from uigc.runtime.cli.arguments import make_codec, reading
@@ -20,7 +20,6 @@ from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
 from uigc.runtime.errors import OutputError, UigcError
 from uigc.runtime.format.bitstream import MAX_FILE
-from uigc.runtime.format.mask import Mask
 from uigc.runtime.io import files, image, image_outputs
 from uigc.runtime.outcomes import capture, unwrap
 
@@ -39,15 +38,15 @@ class Work(Generic[S, R]):
     encode: Callable[[R], bytes]
 
 
-def compress(arguments: argparse.Namespace, plan: Plan, mask: Mask) -> None:
-    """Compress every image to its .uigc file."""
+def compress(arguments: argparse.Namespace, plan: Plan, rate: dict[str, Any]) -> None:
+    """Compress every image to its .uigc file, of a mask or a rate as :meth:`Codec.compress_many` takes it."""
     plan.make_folder()
     places = _unfinished(arguments, plan)
     jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
     work = Work(
         lambda name: image.read(files.read_image(name), reading(arguments), codec.limits.check),
-        lambda images: codec.compress_many(images, mask, batch=arguments.batch, jobs=jobs),
+        lambda images: codec.compress_many(images, **rate, batch=arguments.batch, jobs=jobs),
         lambda data: data,
     )
     _each(arguments, plan, places, work)
@@ -106,7 +105,10 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
     sources = (capture(partial(source, place)) for place in places)
     with ProgressLine(arguments.quiet) as progress:
         progress("files", 0, len(places))
-        for index, (place, outcome) in enumerate(zip(places, work.process(sources), strict=True)):
+        outcomes = work.process(sources)
+        for index, place in enumerate(places):
+            with about(place.source):  # for what is said of a result; a source that is read meanwhile has its own
+                outcome = next(outcomes)
             size = capture(partial(_write, arguments, place, outcome, work.encode))
             if isinstance(size, UigcError):
                 failures.add(size, place.source)

@@ -15,10 +15,12 @@ from uigc.runtime.cli.arguments import (
     add_engines,
     add_mask,
     add_names,
+    add_rate,
     add_read_back,
     add_reading,
     count,
     percent,
+    rate,
 )
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 def _configure_compress(parser: argparse.ArgumentParser) -> None:
     text = "IN and OUT: an image and the .uigc file to write (default: beside it), - for standard streams; "
     add_names(parser, f"{text}with -o or --recursive: images")
-    add_mask(parser)
+    add_rate(parser)
     add_reading(parser)
     add_read_back(parser)
     add_codec_arguments(parser)
@@ -39,14 +41,13 @@ def _configure_compress(parser: argparse.ArgumentParser) -> None:
 
 def _compress(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import batch, places, single
-    from uigc.runtime.format.mask import Mask
 
-    mask = Mask.parse(arguments.mask)
+    options = rate(arguments)
     plan = places.plan(arguments, places.IMAGES, places.FILE_SUFFIX)
     if plan.many:
-        batch.compress(arguments, plan, mask)
+        batch.compress(arguments, plan, options)
     else:
-        single.compress(arguments, plan, mask)
+        single.compress(arguments, plan, options)
 
 
 def _configure_decompress(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.logs import about
@@ -12,14 +13,13 @@ from uigc.runtime.cli.output_format import OutputFormat
 from uigc.runtime.cli.places import Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.format.bitstream import MAX_FILE
-from uigc.runtime.format.mask import Mask
 from uigc.runtime.io import files, image, image_outputs
 from uigc.runtime.io.streams import note
 from uigc.runtime.outcomes import unwrap
 
 
-def compress(arguments: argparse.Namespace, plan: Plan, mask: Mask) -> None:
-    """Compress an image to a .uigc file."""
+def compress(arguments: argparse.Namespace, plan: Plan, rate: dict[str, Any]) -> None:
+    """Compress an image to a .uigc file, of a mask or a rate as :meth:`Codec.compress` takes it."""
     place = plan.places[0]
     target = unwrap(place.target)
     if _finished(arguments, target):
@@ -29,11 +29,11 @@ def compress(arguments: argparse.Namespace, plan: Plan, mask: Mask) -> None:
     with about(place.source):
         pixels = image.read(files.read_image(place.source), reading(arguments), codec.limits.check)
     with ProgressLine(arguments.quiet) as progress:
-        data = codec.compress(pixels, mask, progress=progress)
+        data = codec.compress(pixels, **rate, progress=progress)
     files.write(target, data, arguments.force)
     height, width = pixels.shape[:2]
-    rate = 8 * len(data) / (width * height)
-    _report(arguments, target, f"{width}x{height} pixels, {len(data)} bytes, {rate:.5f} bits per pixel")
+    bpp = 8 * len(data) / (width * height)
+    _report(arguments, target, f"{width}x{height} pixels, {len(data)} bytes, {bpp:.5f} bits per pixel")
 
 
 def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) -> None:

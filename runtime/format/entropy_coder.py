@@ -149,10 +149,15 @@ class TokenEntropyModel:
 
     def cost(self, logits: Logits, tokens: Symbols, rows: Rows | None = None) -> float:
         """Return the bits that coding tokens (n,) takes, without the rounding of the tables; for statistics."""
+        return float(self.costs(logits, tokens, rows).sum())
+
+    def costs(self, logits: Logits, tokens: Symbols, rows: Rows | None = None) -> NDArray[np.float64]:
+        """Return the bits (n,) that coding each token takes, as :meth:`cost` does for all of them."""
         weights, best = self._high(logits, rows)
         low = self._low(logits, rows, best, tokens // self.low)
         chosen = low[np.arange(len(tokens)), tokens % self.low]
-        return float(-np.log2(chosen / weights.sum(axis=1, dtype=np.float64)).sum())
+        costs: NDArray[np.float64] = -np.log2(chosen / weights.sum(axis=1, dtype=np.float64))
+        return costs
 
 
 def _uniform(count: int, size: int) -> NDArray[np.float32]:

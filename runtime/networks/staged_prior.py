@@ -30,6 +30,9 @@ from uigc.runtime.spans import span
 Exchange = Callable[[Logits, Rows | None, Cells], Tokens]
 """Called for each stage with its logits (asked, codebook), with the rows of its sent tokens, None for all, and with
 their cells; writes or reads these tokens, and returns them."""
+Observer = Callable[[Logits, Rows | None, Cells], None]
+"""Called for each stage with its logits (asked, codebook), with the rows of its tokens, None for all, and with their
+cells."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class _Walk:
     ``context``: the network's input, in which lost tokens stay unknown.
     ``result``: the decoder's grid, in which lost tokens are regenerated.
     ``numbers``: the random numbers for lost tokens, None for the most likely tokens.
+    ``observe``: looks at the logits of every stage.
     ``failure``: the error that ended it early.
     """
 
@@ -48,6 +52,7 @@ class _Walk:
     context: Tokens
     result: Tokens
     numbers: RandomNumbers | None = None
+    observe: Observer | None = None
     failure: UigcError | None = None
 
     def receive(self, cells: Cells, tokens: Tokens) -> None:
@@ -82,13 +87,19 @@ class StagedPrior:
         writers: Sequence[SymbolWriter],
         progress: Progress = silent,
         seed: int | None = None,
+        *,
+        first: int = 0,
+        observers: Sequence[Observer | None] | None = None,
     ) -> list[Tokens | UigcError]:
         """Write the ``sent`` tokens of grids (h, w) of one shape, in one batch; return the grids of their decoders.
 
-        ``seed``: the seed to sample lost tokens with, None for the most likely ones.
+        ``seed``: the seed to sample lost tokens with, None for the most likely ones. ``first``: the stage to begin
+        with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for each
+        grid, which sees the logits.
         """
+        known = self._cells(grids[0].shape)[:first]
 
-        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter) -> _Walk:
+        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter, observe: Observer | None) -> _Walk:
             padded = self._padded(tokens, self.pad)
 
             def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
@@ -96,10 +107,13 @@ class StagedPrior:
                 self.model.encode(writer, logits, chosen, rows)
                 return chosen
 
-            return self._begin(bits, exchange, seed)
+            walk = self._begin(bits, exchange, seed, observe)
+            self._show(walk, padded, known)
+            return walk
 
-        walks = [writing(*image) for image in zip(grids, sent, writers, strict=True)]
-        return self._walk(walks, grids[0].shape, progress)
+        observers = [None] * len(grids) if observers is None else observers
+        walks = [writing(*image) for image in zip(grids, sent, writers, observers, strict=True)]
+        return self._walk(walks, grids[0].shape, progress, first)
 
     def decode_many(
         self,
@@ -129,8 +143,7 @@ class StagedPrior:
         def showing(tokens: Tokens, bits: Bits) -> _Walk:
             padded = self._padded(tokens, self.pad)
             walk = self._begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
-            for stage in stages[:first]:
-                walk.receive(stage.cells, padded.take(stage.cells))
+            self._show(walk, padded, stages[:first])
             return walk
 
         walks = [showing(*image) for image in zip(grids, sent, strict=True)]
@@ -162,11 +175,17 @@ class StagedPrior:
         """Extend a grid (h, w) to whole windows, and return it flat."""
         return pad_to_windows(grid, self.window, value).reshape(-1)
 
-    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None) -> _Walk:
+    @staticmethod
+    def _show(walk: _Walk, tokens: Tokens, stages: Sequence[StageCells]) -> None:
+        """Let the decoder know the ``tokens`` of some stages, from a grid that is padded and flat."""
+        for stage in stages:
+            walk.receive(stage.cells, tokens.take(stage.cells))
+
+    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> _Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
         chances = None if seed is None else self._padded(random_numbers(seed, *sent.shape), 0)
-        return _Walk(self._padded(sent, False), exchange, context, context.flatten(), chances)
+        return _Walk(self._padded(sent, False), exchange, context, context.flatten(), chances, observe)
 
     def _walk(
         self, walks: list[_Walk], shape: tuple[int, ...], progress: Progress, first: int = 0
@@ -228,6 +247,8 @@ class StagedPrior:
 
     def _step(self, places: StageCells, walk: _Walk, logits: Logits) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
+        if walk.observe is not None:
+            walk.observe(logits, places.rows, places.cells)
         with span("rows"):
             sent, lost = places.divide(walk.sent)
             rows, cells = places.rows_of(sent), places.cells.take(sent)

@@ -187,3 +187,12 @@ def _load(name: str) -> Provider:
         raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names())}.")
     provider: Provider = entry.load()
     return provider
+
+
+def check_options(optimization: str, **counts: int | None) -> None:
+    """Refuse options of a codec that no provider has: another optimization, and counts below 1."""
+    if optimization not in OPTIMIZATIONS:
+        raise UsageError(f"There is no optimization {optimization!r}; choose one of: {', '.join(OPTIMIZATIONS)}.")
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} is {value!r}, and a whole number from 1 on is needed; give one, or leave it out.")

@@ -1,0 +1,94 @@
+"""How a user asks for the size or the quality of a file."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+from uigc.runtime.errors import UsageError
+from uigc.runtime.format.bitstream import read_header
+from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.token_codec import Encoded
+
+LOG = logging.getLogger("uigc")
+TOLERANCE = 0.03  # a file that is smaller than what was asked for by more than this share is explained
+BEST = 100  # the largest quality
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The rate of a file, by one of three measures; the others are None.
+
+    ``bpp``: at most so many bits per pixel. ``size``: at most so many bytes, header included. ``quality``: 0..100, how
+    many percent of the blocks are sent whole that the smallest file leaves out.
+
+    Raises a :class:`UsageError` unless exactly one of them is given and in its range.
+    """
+
+    bpp: float | None = None
+    size: int | None = None
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) != 1:
+            raise UsageError(f"{len(given)} of bpp, size and quality were given, and one is needed; give one.")
+        ((name, value),) = given.items()
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise UsageError(f"{name} is {value!r}, and a number is needed; give one.")
+        if name == "size" and (value < 1 or value != int(value)):
+            raise UsageError(f"size is {value!r}, and a whole number of bytes from 1 on is needed; give one.")
+        if name == "bpp" and value <= 0:
+            raise UsageError(f"bpp is {value!r}, and a number of bits per pixel above 0 is needed; give one.")
+        if name == "quality" and not 0 <= value <= BEST:
+            raise UsageError(f"quality is {value!r}, and 0 to {BEST} is possible; give another.")
+
+    def budget(self, height: int, width: int) -> int | None:
+        """Return the most bytes that the file of an image may have; None for a quality, which sets no limit."""
+        if self.bpp is not None:
+            # With room for the product's own rounding, so that 8 * bytes / pixels asks for those bytes again.
+            return math.floor(self.bpp * height * width / 8 * (1 + 1e-12))
+        return None if self.size is None else int(self.size)
+
+
+def choose(
+    mask: Mask | MaskMode | str | None, default: str, bpp: float | None, size: int | None, quality: float | None
+) -> Mask | Rate:
+    """Return what decides on the tokens to send: a mask, by ``default`` the one of this name, or a rate.
+
+    Raises a :class:`UsageError` if more than one of them is given, or one that is not possible.
+    """
+    measures = {"mask": mask, "bpp": bpp, "size": size, "quality": quality}
+    given = [name for name, value in measures.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(
+            f"{' and '.join(given)} were given, and each of them decides how many tokens are sent; give one of "
+            f"{', '.join(measures)}."
+        )
+    if given in ([], ["mask"]):
+        return Mask.parse(default if mask is None else mask)
+    return Rate(bpp, size, quality)
+
+
+def explained(encoded: Encoded, rate: Mask | Rate) -> Encoded:
+    """Warn if a file is much smaller than its rate, in the sentence of :func:`shortfall`; return it as it is."""
+    if sentence := shortfall(encoded.data, rate):
+        LOG.warning("%s", sentence)
+    return encoded
+
+
+def shortfall(data: bytes, rate: Mask | Rate) -> str | None:
+    """Return a sentence on why a file is smaller than its rate by more than 3 %; None if it is not."""
+    if isinstance(rate, Mask):
+        return None
+    header = read_header(data)
+    budget = rate.budget(header.height, header.width)
+    if budget is None or len(data) >= (1 - TOLERANCE) * budget:
+        return None
+    if header.mode is MaskMode.ENTIRE:
+        reason = "it holds every token of the image, and there is nothing more to send"
+    else:
+        reason = "the next larger file of this image that was found is above them"
+    return f"The file has {len(data)} bytes of the {budget} asked for, because {reason}."
