@@ -12,7 +12,8 @@ _COMMANDS = "uigc.runtime.cli.commands"
 _ONNX_RUNTIME = "uigc.runtime.providers.onnx_runtime"
 OWN = {
     "uigc.commands": {
-        name: f"{_COMMANDS}:{name}" for name in ("compress", "decompress", "info", "doctor", "verify", "demo")
+        name: f"{_COMMANDS}:{name}"
+        for name in ("compress", "decompress", "info", "doctor", "verify", "conformance", "demo")
     },
     "uigc.providers": {
         "cpu": f"{_ONNX_RUNTIME}:CPU",

@@ -52,8 +52,9 @@ ROOMS: dict[str, set[str]] = {
     },
     "shared_codec": {"bundle", "codec", "errors"},
     "shortcuts": {"arrays", "codec", "format", "io", "shared_codec"},
+    "conformance": {"arrays", "bundle", "errors", "exactness", "format", "outcomes", "progress", "token_codec"},
     "cli": {
-        "arrays", "bundle", "codec", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
+        "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
         "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
