@@ -54,8 +54,8 @@ ROOMS: dict[str, set[str]] = {
     "shortcuts": {"arrays", "codec", "format", "io", "shared_codec"},
     "conformance": {"arrays", "bundle", "errors", "exactness", "format", "outcomes", "progress", "token_codec"},
     "cli": {
-        "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format", "io", "networks",
-        "outcomes", "progress", "providers", "tuning_cache",
+        "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format",
+        "io", "networks", "outcomes", "progress", "providers", "tuning_cache",
     },
 }  # fmt: skip
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "argcomplete"}

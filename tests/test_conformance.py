@@ -143,9 +143,7 @@ def test_how_programs_end() -> None:
 
 
 def test_processes_that_misbehave(tmp_path: Path) -> None:
-    crashing = script(
-        tmp_path, "for line in sys.stdin: os.abort() if 'bad' in line else print(line.strip(), flush=True)"
-    )
+    crashing = script(tmp_path, "for line in sys.stdin: os.abort() if 'd' in line else print(line.strip(), flush=True)")
     decoder = Decoder(crashing, "file", 60, {})
     try:
         assert [decoder.ask(word, {}) for word in ("a", "bad", "b")] == ["a", "ended by signal 6", "b"]

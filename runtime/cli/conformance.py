@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ def _judge(arguments: argparse.Namespace) -> None:
             show(verdict)
             flush()
     if arguments.json:
-        content = [
-            {"name": v.name, "expected": v.expected, "answered": v.answered, "passed": v.passed} for v in verdicts
-        ]
+        content = [asdict(verdict) for verdict in verdicts]
         files.write(arguments.json, (json.dumps(content, indent=1) + "\n").encode(), arguments.force)
     counts = Counter(verdict.passed for verdict in verdicts)
     summary = f"{counts[True]} of {len(verdicts)} passed, {counts[False]} failed, {counts[None]} skipped"

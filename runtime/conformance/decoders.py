@@ -88,9 +88,10 @@ class Decoder:
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
             command = self._command({})
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             try:
-                self._process = subprocess.Popen(command, **pipes, text=True, encoding="utf-8", errors="replace")
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+                )
             except OSError as error:
                 raise _not_started(command, error) from None
             self._lines = queue.Queue()
