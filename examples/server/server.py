@@ -26,7 +26,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from uigc import Codec, errors
+from uigc import Codec
+from uigc.runtime import errors
 
 STATUS = {
     errors.UsageError: 400,
