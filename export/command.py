@@ -8,14 +8,17 @@ from pathlib import Path
 
 from uigc.runtime.cli.arguments import require
 from uigc.runtime.cli.command import Command
-from uigc.runtime.errors import InputError
+from uigc.runtime.errors import InputError, UsageError
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", type=Path, help="the folder of a training run, or a bundle")
-    parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, required=True, help="the folder to write")
+    text = "the folder of a training run, or a bundle (with --triton: a bundle, by default the one of this package)"
+    parser.add_argument("checkpoint", metavar="RUN", type=Path, nargs="?", help=text)
+    parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, help="the folder to write")
+    text = "write a model repository for the Triton Inference Server instead (see docs/SERVERS.md)"
+    parser.add_argument("--triton", metavar="REPOSITORY", type=Path, help=text)
     text = "take the tokenizer from another run's folder, or from the checkpoint of an f16 VQGAN"
     parser.add_argument("--tokenizer", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it exists")
@@ -23,6 +26,26 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if (arguments.output is None) == (arguments.triton is None):
+        raise UsageError("Either -o BUNDLE or --triton REPOSITORY is needed, and not both; give one.")
+    if arguments.triton is not None:
+        _write_repository(arguments)
+    elif arguments.checkpoint is None:
+        raise UsageError("RUN is missing, the folder of a training run or a bundle; give it.")
+    else:
+        _export(arguments)
+
+
+def _write_repository(arguments: argparse.Namespace) -> None:
+    from uigc.export.triton import write_repository
+    from uigc.runtime.bundle import Bundle
+
+    models = write_repository(Bundle.load(arguments.checkpoint), arguments.triton)
+    if not arguments.quiet:
+        print(f"{arguments.triton}: {', '.join(models)}", file=sys.stderr)
+
+
+def _export(arguments: argparse.Namespace) -> None:
     require("Exporting", PACKAGES, "export")
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer

@@ -17,6 +17,7 @@ from uigc.fuzz import files
 from uigc.fuzz.stand_in import MAX_PIXELS
 from uigc.fuzz.target import Target
 from uigc.runtime.codec import Codec
+from uigc.runtime.conformance.faults import faulty_files
 from uigc.runtime.format import bitstream, mask
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask
@@ -48,7 +49,7 @@ def write(targets: list[Target], corpus: Path = CORPUS) -> None:
         for name, data in target.seeds().items():
             (place / f"{name}{target.suffix}").write_bytes(data)
     made = files.valid_files(lambda *arguments: _encoded(codec, *arguments))
-    for name, data in {**made, **files.faulty_files(made["row-edge"])}.items():
+    for name, data in {**made, **faulty_files(made["row-edge"])}.items():
         (corpus / "files" / f"{name}.uigc").write_bytes(data)
     rows = [COLUMNS, *(row(codec, path) for path in sorted((corpus / "files").iterdir()))]
     (corpus / LISTING).write_text("".join("\t".join(each) + "\n" for each in rows), encoding="utf-8")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from uigc.fuzz.stand_in import stand_in
 from uigc.fuzz.target import Change, Target
 from uigc.runtime.arrays import Bits, Tokens
 from uigc.runtime.bundle.manifest import MASK_TABLE
-from uigc.runtime.errors import UigcError
+from uigc.runtime.conformance.faults import FIXED, Parts, checksum, with_checksum
 from uigc.runtime.format import bitstream, mask, mask_coding
-from uigc.runtime.format.bitstream import SAMPLED, Header
+from uigc.runtime.format.bitstream import Header
 from uigc.runtime.format.entropy_coder import SymbolReader
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask
@@ -26,70 +25,26 @@ from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import silent
 from uigc.runtime.token_codec import TokenCodec
 
-_FIXED = 13  # bytes before the first number of variable length; the last four of them are the checksum
-
-
-def checksum(data: bytes) -> bytes:
-    return zlib.crc32(data[: _FIXED - 4] + data[_FIXED:]).to_bytes(4, "big")
-
-
-def sealed(data: bytes) -> bytes:
-    """Return a file with the checksum that its other bytes need."""
-    return data[: _FIXED - 4] + checksum(data) + data[_FIXED:]
-
 
 def kind(data: bytes) -> str:
     """Tell whether the reader gets past the checksum."""
-    holds = data[:3] == bitstream.MAGIC and len(data) >= _FIXED and data[_FIXED - 4 : _FIXED] == checksum(data)
+    holds = data[:3] == bitstream.MAGIC and len(data) >= FIXED and data[FIXED - 4 : FIXED] == checksum(data)
     return ".uigc files, checksum right" if holds else ".uigc files, checksum wrong"
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The fields of a file as they stand, however wrong."""
-
-    version: int
-    setting: int
-    prior_id: bytes
-    width: int
-    height: int
-    seed: int
-    payload: bytes
-
-    @classmethod
-    def of(cls, data: bytes) -> _Parts | None:
-        """Take a file apart; None if it does not parse."""
-        try:
-            header, payload = bitstream.unpack(sealed(data))
-        except UigcError:
-            return None
-        setting = header.mode | (0 if header.seed is None else SAMPLED)
-        return cls(
-            header.version, setting, header.prior_id, header.width - 1, header.height - 1, header.seed or 0, payload
-        )
-
-    def pack(self, length: int | None = None) -> bytes:
-        """Put the file together with a right checksum; ``length``: what it states as the length of its payload."""
-        numbers = self.width, self.height, len(self.payload) if length is None else length
-        width, height, size = (bitstream._varint(number) for number in numbers)
-        seed = bytes([self.seed]) if self.setting & SAMPLED else b""
-        signature = bitstream.MAGIC + bytes([self.version, self.setting]) + self.prior_id
-        return sealed(signature + bytes(4) + width + height + seed + size + self.payload)
-
-
-_BASE = _Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("e4fce224"), 99, 39, 7, bytes(range(200, 230)))
+_BASE = Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("e4fce224"), 99, 39, 7, bytes(range(200, 230)))
 
 
 def mutate(data: bytes, rng: random.Random, change: Change) -> bytes:
     """Alter a file: bytes anywhere, fields, the payload, or another file made anew; most get a right checksum."""
-    parts, way = _Parts.of(data), rng.random()
+    parts, way = Parts.of(data), rng.random()
     if parts is None and way >= 0.2:
         parts = _BASE  # most of what is behind the header is out of reach of what does not parse
     if parts is None or way < 0.1:
         found = change(data)
-        return sealed(found) if len(found) >= _FIXED and rng.random() < 0.5 else found
+        return with_checksum(found) if len(found) >= FIXED and rng.random() < 0.5 else found
     if way < 0.25:
-        return sealed(data[:_FIXED] + change(data[_FIXED:]))
+        return with_checksum(data[:FIXED] + change(data[FIXED:]))
     if way < 0.55:
         return _with_another_field(parts, rng)
     if way < 0.99:
@@ -97,7 +52,7 @@ def mutate(data: bytes, rng: random.Random, change: Change) -> bytes:
     return valid(rng)
 
 
-def _with_another_field(parts: _Parts, rng: random.Random) -> bytes:
+def _with_another_field(parts: Parts, rng: random.Random) -> bytes:
     number = rng.choice((*NUMBERS, rng.randrange(512)))
     match rng.randrange(8):
         case 0:
@@ -197,46 +152,6 @@ def _encode(height: int, width: int, choice: Mask, number: int) -> bytes:
     grid = generator.integers(0, stand_in().bundle.codebook, shape, dtype=np.int32)
     edges = (generator.random(mask.block_shape(*shape)) < 0.3) & (choice.mode is not MaskMode.ENTIRE)
     return encoded(stand_in(), grid, (height, width), choice, edges)
-
-
-def faulty_files(data: bytes) -> dict[str, bytes]:
-    """Make files by name with one fault each of a valid one, under a right checksum where there is one."""
-    parts = _Parts.of(data)
-    assert parts is not None
-    noise = random.Random(0).randbytes(40)
-    return {
-        "empty": b"",
-        "magic-cut": data[:2],
-        "other-magic": b"PNG" + data[3:],
-        "fixed-cut": data[:12],
-        "header-cut": data[:14],
-        "payload-cut": data[:-1],
-        "trailing": data + b"\0",
-        "checksum": data[:-1] + bytes([data[-1] ^ 1]),
-        "version-0": replace(parts, version=0).pack(),
-        "version-2": replace(parts, version=2).pack(),
-        "setting-3": replace(parts, setting=3).pack(),
-        "setting-16": replace(parts, setting=16).pack(),
-        "setting-255": replace(parts, setting=255).pack(),
-        "other-prior": replace(parts, prior_id=b"\0\0\0\0").pack(),
-        "number-leading-zero": sealed(data[:_FIXED] + b"\x80" + data[_FIXED:]),
-        "number-endless": sealed(data[:_FIXED] + b"\xff" * 8),
-        "side-16384": replace(parts, width=16383, height=16383).pack(),
-        "length-short": parts.pack(len(parts.payload) - 1),
-        "length-long": parts.pack(len(parts.payload) + 1),
-        "length-largest": parts.pack(bitstream.MAX_PAYLOAD),
-        "payload-empty": replace(parts, payload=b"").pack(),
-        "payload-zeros": replace(parts, payload=bytes(50)).pack(),
-        "payload-ones": replace(parts, payload=b"\xff" * 50).pack(),
-        "payload-noise": replace(parts, payload=noise).pack(),
-        "payload-noise-entire": replace(parts, setting=0, payload=noise).pack(),
-        "payload-noise-drawn": replace(parts, setting=18, seed=255, payload=noise).pack(),
-        "payload-long": replace(parts, payload=parts.payload + noise * 50).pack(),
-        "payload-padded": replace(parts, payload=parts.payload + bytes(9)).pack(),
-        "wider": replace(parts, width=parts.width + 16).pack(),
-        "taller": replace(parts, height=parts.height + 16).pack(),
-        "drawn-differently": replace(parts, setting=17, seed=3).pack(),
-    }
 
 
 HEADER = Target("header", check_header, mutate, seeds, ".uigc", kind, 0.62)

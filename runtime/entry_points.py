@@ -12,7 +12,8 @@ _COMMANDS = "uigc.runtime.cli.commands"
 _PROVIDERS = "uigc.runtime.providers"
 OWN = {
     "uigc.commands": {
-        name: f"{_COMMANDS}:{name}" for name in ("compress", "decompress", "info", "doctor", "verify", "demo")
+        name: f"{_COMMANDS}:{name}"
+        for name in ("compress", "decompress", "info", "doctor", "verify", "conformance", "demo")
     },
     "uigc.providers": {
         "cpu": f"{_PROVIDERS}.onnx_runtime:CPU",

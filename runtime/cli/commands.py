@@ -175,3 +175,27 @@ info = Command("show what a .uigc file contains", _configure_info, _info)
 doctor = Command("check the installation: packages, providers and bundle", _configure_doctor, _doctor)
 verify = Command("compare every provider with the integer reference, bit for bit", _configure_verify, _verify)
 demo = Command("compress and decompress a photograph and write both side by side", _configure_demo, _demo)
+
+
+def _configure_conformance(parser: argparse.ArgumentParser) -> None:
+    text = "the kit (with --run or --logits), or files to answer for (with --answer; default: requests on stdin)"
+    parser.add_argument("names", metavar="NAME", nargs="*", help=text)
+    parser.add_argument("-o", "--output", metavar="KIT", type=Path, help="write the kit of a bundle to this folder")
+    text = "decoder to run against the kit: a command with {file} in it, or one that answers requests line by line"
+    parser.add_argument("--run", metavar="COMMAND", dest="decoder", help=text)
+    text = "the same for logits, with {stage}, {batch}, {rows}, {columns} and {tokens} in it, or line by line"
+    parser.add_argument("--logits", metavar="COMMAND", help=text)
+    text = "be such a decoder: print the hash of each file's grid, or the refusal"
+    parser.add_argument("--answer", action="store_true", help=text)
+    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="time for each answer (default: 60)")
+    parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    add_codec_arguments(parser)
+
+
+def _conformance(arguments: argparse.Namespace) -> None:
+    from uigc.runtime.cli.conformance import run
+
+    run(arguments)
+
+
+conformance = Command("write the conformance kit, or run a decoder against it", _configure_conformance, _conformance)

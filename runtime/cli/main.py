@@ -24,7 +24,7 @@ from uigc.runtime.io import streams
 GROUP = "uigc.commands"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 _ORDER = (
-    "compress", "decompress", "info", "doctor", "verify", "demo",
+    "compress", "decompress", "info", "doctor", "verify", "conformance", "demo",
     "import-vqgan", "export", "calibrate", "build", "evaluate", "profile",
 )  # fmt: skip
 

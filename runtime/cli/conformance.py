@@ -1,0 +1,134 @@
+"""``uigc conformance``: write the kit, run a decoder against it, or be such a decoder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uigc.runtime.cli.arguments import make_codec
+from uigc.runtime.cli.progress_line import ProgressLine
+from uigc.runtime.codec import Codec
+from uigc.runtime.conformance import kit as kits
+from uigc.runtime.conformance.answers import UNSUPPORTED, answer, logits_answer, refusal
+from uigc.runtime.conformance.decoders import Decoder
+from uigc.runtime.conformance.judge import Verdict, judge_files, judge_stages
+from uigc.runtime.conformance.kit import Kit
+from uigc.runtime.errors import MismatchError, UigcError, UsageError
+from uigc.runtime.format.bitstream import MAX_FILE
+from uigc.runtime.io import files
+from uigc.runtime.io.streams import flush, note, show
+from uigc.runtime.outcomes import capture
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do the one of the three that is asked for."""
+    runs = bool(arguments.decoder or arguments.logits)
+    if (arguments.output is not None) + runs + arguments.answer != 1:
+        raise UsageError(
+            "Exactly one is needed: -o to write a kit, --run or --logits to use one, or --answer; give it."
+        )
+    if arguments.answer:
+        _answer(arguments)
+    elif runs:
+        _judge(arguments)
+    else:
+        _write(arguments)
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    if arguments.names:
+        raise UsageError(f"-o takes one folder, and {arguments.names[0]} was given besides; leave it out.")
+    arguments.max_pixels = arguments.max_pixels or kits.MAX_PIXELS
+    with make_codec(arguments) as codec, ProgressLine(arguments.quiet) as line:
+        size = kits.write(codec.token_codec, arguments.output, arguments.force, line)
+    if not arguments.quiet:
+        note(f"{arguments.output}: {size / 1e6:.1f} MB, prior {codec.bundle.prior_id.hex()[:8]}")
+
+
+def _judge(arguments: argparse.Namespace) -> None:
+    if len(arguments.names) != 1:
+        raise UsageError(f"--run and --logits take one kit, and {len(arguments.names)} were given; give its folder.")
+    if arguments.json:
+        files.check_free(arguments.json, arguments.force)
+    kit = Kit.load(Path(arguments.names[0]))
+    verdicts = []
+    for verdict in _verdicts(kit, arguments):
+        verdicts.append(verdict)
+        if not arguments.quiet or verdict.passed is False:
+            show(verdict)
+            flush()
+    if arguments.json:
+        content = [asdict(verdict) for verdict in verdicts]
+        files.write(arguments.json, (json.dumps(content, indent=1) + "\n").encode(), arguments.force)
+    counts = Counter(verdict.passed for verdict in verdicts)
+    summary = f"{counts[True]} of {len(verdicts)} passed, {counts[False]} failed, {counts[None]} skipped"
+    if counts[False] or not counts[True]:
+        raise MismatchError(f"The decoder does not conform: {summary}; compare its answers with {kit.path}.")
+    if not arguments.quiet:
+        note(f"The decoder conforms: {summary}.")
+
+
+def _verdicts(kit: Kit, arguments: argparse.Namespace) -> Iterator[Verdict]:
+    """Yield a verdict for each input of the parts that are asked for."""
+    values = {"max_pixels": kit.max_pixels}
+    if arguments.decoder:
+        decoder = Decoder(arguments.decoder, "file", arguments.seconds, values)
+
+        def decode(entry: dict[str, Any]) -> str:
+            path = kit.path.resolve() / entry["file"]
+            return decoder.ask(f"decode {path}", {"file": path})
+
+        try:
+            yield from judge_files(kit, decode, "{max_pixels}" in arguments.decoder)
+        finally:
+            decoder.close()
+    if arguments.logits:
+        stages = Decoder(arguments.logits, "tokens", arguments.seconds, values)
+
+        def compute(entry: dict[str, Any]) -> str:
+            numbers = {name: entry[name] for name in ("stage", "batch", "rows", "columns")}
+            path = kit.path.resolve() / entry["tokens"]
+            return stages.ask(f"logits {' '.join(map(str, numbers.values()))} {path}", {**numbers, "tokens": path})
+
+        try:
+            yield from judge_stages(kit, compute)
+        finally:
+            stages.close()
+
+
+def _answer(arguments: argparse.Namespace) -> None:
+    """Answer for the files that are named, or requests on standard input, a line for each."""
+    with make_codec(arguments) as codec:
+        if arguments.names:
+            for name in arguments.names:
+                show(_decode(codec, name))
+            return
+        for line in sys.stdin:
+            show(_reply(codec, line.rstrip("\r\n")))
+            flush()
+
+
+def _reply(codec: Codec, request: str) -> str:
+    kind, _, rest = request.partition(" ")
+    known: dict[str, Callable[[Codec, str], str]] = {"decode": _decode, "logits": _logits}
+    return known[kind](codec, rest) if kind in known else UNSUPPORTED
+
+
+def _decode(codec: Codec, name: str) -> str:
+    data = capture(lambda: files.read(name, MAX_FILE))
+    return refusal(data) if isinstance(data, UigcError) else answer(codec.token_codec, data)
+
+
+def _logits(codec: Codec, rest: str) -> str:
+    *numbers, name = rest.split(" ", 4)
+    stage, batch, rows, columns = map(int, numbers)
+    tokens = np.frombuffer(files.read(name), dtype="<i4").reshape(batch, rows, columns).astype(np.int32)
+    return logits_answer(codec.token_codec.prior.load(stage)(tokens))

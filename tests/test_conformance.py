@@ -1,0 +1,196 @@
+"""The conformance kit: the same bytes wherever it is written, true by an independent decoder, and a judge of others."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import Run
+from tests.support import cpp
+from tests.support.tiny import reference_grid
+from uigc.runtime.codec import Codec
+from uigc.runtime.conformance import answers
+from uigc.runtime.conformance.answers import grid_answer, raw, read
+from uigc.runtime.conformance.decoders import Decoder
+from uigc.runtime.conformance.judge import judge_files
+from uigc.runtime.conformance.kit import MAX_PIXELS, Kit, write
+from uigc.runtime.errors import ExitCode, InputError, OutputError
+from uigc.runtime.progress import silent
+
+ANSWER = shlex.join([sys.executable, "-m", "uigc.runtime.cli", "conformance", "--answer", "--threads", "1"])
+REFUSALS = {
+    "UnrecognizedFileError", "UnsupportedVersionError", "PriorMismatchError", "CorruptFileError", "TooLargeError",
+    "InexactError",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kit(tiny_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    folder = tmp_path_factory.mktemp("conformance") / "kit"
+    with Codec(tiny_path, threads=1, precision="int8", max_pixels=MAX_PIXELS) as codec:
+        write(codec.token_codec, folder, False, silent)
+    return Kit.load(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_is_the_same_every_time(kit: Kit, tiny_path: Path, tmp_path: Path, uigc: Run) -> None:
+    """In another precision, with other threads, by the command."""
+    done = uigc("conformance", "-o", "kit", "--bundle", tiny_path, "--precision", "fp32", "--threads", "2", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert contents(tmp_path / "kit") == contents(kit.path)
+    assert sum(map(len, contents(kit.path).values())) < 4e6
+
+
+def test_what_it_covers(kit: Kit, tiny: Codec) -> None:
+    expected = Counter(entry["expected"].split(" ")[1] for entry in kit.listing["files"] if "grid" not in entry)
+    assert {name for name in expected if name.endswith("Error")} == REFUSALS
+    decoded = [entry for entry in kit.listing["files"] if "grid" in entry]
+    assert {entry["mask"] for entry in decoded} == {"entire", "edge", "edge_more", "edge+draw0", "edge_more+draw255"}
+    sizes = {(entry["height"], entry["width"]) for entry in decoded}
+    assert {(1, 1), (15, 17), (257, 257), (1, 1 << 14)} <= sizes
+    for entry in decoded:
+        assert (kit.path / entry["grid"]).stat().st_size == 4 * entry["rows"] * entry["columns"]
+    stages = {(entry["stage"], "logits" in entry) for entry in kit.listing["stages"]}
+    assert stages == {(stage, full) for stage in range(len(tiny.bundle.schedule)) for full in (False, True)}
+    full = next(entry for entry in kit.listing["stages"] if "logits" in entry)
+    logits = np.frombuffer((kit.path / full["logits"]).read_bytes(), dtype="<i4")
+    assert logits.size == np.prod(full["shape"])
+    assert full["first"] == " ".join(map(str, logits[:16].tolist()))
+    assert tiny.bundle.prior_id.hex() in (kit.path / "README.md").read_text()
+
+
+def test_it_is_true_by_the_decoder_written_from_the_page(kit: Kit, tiny: Codec) -> None:
+    for entry in kit.listing["files"]:
+        if entry["expected"].startswith("grid"):
+            grid = reference_grid(tiny, (kit.path / entry["file"]).read_bytes())
+            assert grid_answer(np.array(grid, dtype=np.int32)) == entry["expected"], entry["file"]
+
+
+def test_the_command_passes_in_one_process(kit: Kit, tiny_path: Path, tmp_path: Path, uigc: Run) -> None:
+    command = f"{ANSWER} --bundle {tiny_path}"
+    run = "--run", f"{command} --max-pixels {{max_pixels}}", "--logits", command
+    done = uigc("conformance", kit.path, *run, "--json", "verdicts.json")
+    assert done.returncode == 0, done.stderr
+    verdicts = json.loads((tmp_path / "verdicts.json").read_text())
+    assert len(verdicts) == len(kit.listing["files"]) + len(kit.listing["stages"]) == len(done.stdout.splitlines())
+    assert all(verdict["passed"] for verdict in verdicts)
+
+
+def test_the_command_answers_for_one_file(kit: Kit, tiny_path: Path, uigc: Run) -> None:
+    entries = {entry["file"]: entry["expected"] for entry in kit.listing["files"]}
+    names = "files/odd-edge-drawn.uigc", "altered/row-other-magic.uigc"
+    done = uigc("conformance", "--answer", *(kit.path / name for name in names), "--bundle", tiny_path)
+    assert done.stdout.decode().splitlines() == [entries[name] for name in names]
+
+
+@cpp.needs_compiler
+def test_the_decoder_in_cpp_passes(kit: Kit, tiny_path: Path, tmp_path: Path) -> None:
+    program = cpp.build(tmp_path)
+
+    def ask(entry: dict[str, Any]) -> str:
+        found = cpp.run(program, tiny_path, kit.path / entry["file"], tmp_path / "out.ppm")
+        return read(found.code, "") if found.code else grid_answer(found.grid)
+
+    verdicts = list(judge_files(kit, ask, limited=False))
+    assert [str(verdict) for verdict in verdicts if verdict.passed is False] == []
+    skipped = [verdict.name for verdict in verdicts if verdict.passed is None]
+    assert skipped == ["altered/row-side-16384.uigc", "altered/windows-side-16384.uigc"]
+
+
+WRONG = {
+    "grid 00": "grid 00",
+    "refused CorruptFileError": "refused CorruptFileError",
+    "nonsense": "printed 'nonsense'",
+    "1 2": grid_answer(np.array([[1, 2]], dtype=np.int32)),
+    "1 x": "printed '1 x'",
+    "": "printed nothing",
+}
+
+
+def script(folder: Path, code: str) -> str:
+    (folder / "decoder.py").write_text(f"import os, sys, time\n{code}\n")
+    return shlex.join([sys.executable, str(folder / "decoder.py")])
+
+
+@pytest.mark.parametrize("printed", WRONG)
+def test_what_is_no_right_answer(kit: Kit, tmp_path: Path, printed: str) -> None:
+    """A decoder that says the same of every file is found out."""
+    decoder = Decoder(f"{script(tmp_path, f'print({printed!r})')} {{file}}", "file", 60, {})
+    entries = [entry for entry in kit.listing["files"] if entry["file"].startswith("files/odd-entire")]
+    small = Kit(kit.path, {**kit.listing, "files": entries})
+    verdicts = list(judge_files(small, lambda entry: decoder.ask("", {"file": entry["file"]}), limited=True))
+    assert {(verdict.answered, verdict.passed) for verdict in verdicts} == {(WRONG[printed], False)}
+
+
+def test_how_programs_end() -> None:
+    for code in ExitCode:
+        if code.value in (5, 6, 7, 8, 9, 13):
+            assert read(code, "").removeprefix("refused ") in REFUSALS
+    assert read(0, "noise\nrefused CorruptFileError\n") == "refused CorruptFileError"
+    assert read(1, "grid 00") == "ended with exit code 1"
+    assert read(-11, "grid 00") == "ended by signal 11"
+
+
+def test_processes_that_misbehave(tmp_path: Path) -> None:
+    crashing = script(tmp_path, "for line in sys.stdin: os.abort() if 'd' in line else print(line.strip(), flush=True)")
+    decoder = Decoder(crashing, "file", 60, {})
+    try:
+        assert [decoder.ask(word, {}) for word in ("a", "bad", "b")] == ["a", "ended by signal 6", "b"]
+    finally:
+        decoder.close()
+    for code in ("time.sleep(600)", "os.close(1); time.sleep(600)"):
+        decoder = Decoder(script(tmp_path, code), "file", 0.2, {})
+        assert decoder.ask("a", {}) in ("took more than 0.2 seconds", "closed its streams instead of answering")
+        each = Decoder(f"{script(tmp_path, 'time.sleep(600)')} {{file}}", "file", 0.2, {})
+        assert each.ask("", {"file": "x"}) == "took more than 0.2 seconds"
+
+
+def test_the_exit_code_says_whether_a_decoder_conforms(kit: Kit, tmp_path: Path, uigc: Run) -> None:
+    hasty = script(tmp_path, "for line in sys.stdin: print('refused CorruptFileError', flush=True)")
+    done = uigc("conformance", kit.path, "--run", hasty)
+    assert done.returncode == ExitCode.MISMATCH
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == len(kit.listing["files"])
+    assert {line.split(" ")[0] for line in lines} == {"pass", "FAIL", "skip"}
+    unable = script(tmp_path, "for line in sys.stdin: print('unsupported', flush=True)")
+    assert uigc("conformance", kit.path, "--logits", unable).returncode == ExitCode.MISMATCH  # nothing passed
+
+
+def test_kits_that_are_not_whole(kit: Kit, tiny: Codec, tmp_path: Path, uigc: Run) -> None:
+    folder = Path(shutil.copytree(kit.path, tmp_path / "kit"))
+    (folder / "files" / "odd-edge-drawn.uigc").write_bytes(b"UIG")
+    with pytest.raises(InputError, match=r"odd-edge-drawn\.uigc does not have the hash"):
+        Kit.load(folder)
+    listing = (kit.path / "kit.json").read_bytes()
+    (folder / "kit.json").write_bytes(listing.replace(b'"kit": 1', b'"kit": 2'))
+    with pytest.raises(InputError, match="version 2"):
+        Kit.load(folder)
+    with pytest.raises(OutputError, match="exists"):
+        write(tiny.token_codec, folder, False, silent)
+    (folder / "kit.json").unlink()
+    with pytest.raises(OutputError, match="is not a conformance kit"):
+        write(tiny.token_codec, folder, True, silent)
+    for arguments in ((), ("x", "y", "--run", "a"), ("x", "-o", "y"), ("--answer", "-o", "y")):
+        assert uigc("conformance", *arguments).returncode == ExitCode.USAGE
+    done = uigc("conformance", kit.path, "--run", "/no/such/program {file}")
+    assert (done.returncode, done.stderr.decode().count("\n")) == (ExitCode.INPUT, 1)
+
+
+def test_hashes_are_of_the_files_of_numbers(kit: Kit) -> None:
+    for entry in kit.listing["files"]:
+        if "grid" in entry:
+            numbers = np.frombuffer((kit.path / entry["grid"]).read_bytes(), dtype="<i4")
+            grid = numbers.reshape(entry["rows"], entry["columns"])
+            assert answers.grid_answer(grid) == entry["expected"]
+            assert raw(grid) == (kit.path / entry["grid"]).read_bytes()
