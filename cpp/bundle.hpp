@@ -63,7 +63,7 @@ class Bundle {
     std::size_t stages() const noexcept { return model.stages.size(); }
 
     // Returns the version of the bundle, 2 or 3, which decides the form of the pixel decoder's output (docs/BUNDLE.md).
-    int version() const noexcept { return manifest_["version"].is(3) ? 3 : 2; }
+    int version() const { return static_cast<int>(manifest_["version"].integer); }
 
     // Returns whether a graph, such as "stage0" or "decoder", exists in a precision: "fp32", "fp16" or "int8".
     bool has(const std::string& name, const std::string& precision) const {
@@ -116,7 +116,7 @@ class Bundle {
         const std::string text = file.read(0, file.size());
         detail::Json manifest = detail::JsonReader::read(text);
         detail::expect(manifest["format"].is("uigc-bundle"), "manifest.json does not describe a uigc-bundle");
-        detail::expect(manifest["version"].is(2) || manifest["version"].is(3),
+        detail::expect(manifest["version"].is_integer(2, 3),
                        "its version is neither 2 nor 3, which this decoder reads");
         detail::expect(detail::is_sealed(text), "manifest.json was changed after it was written: its seal does not fit");
         return manifest;

@@ -75,7 +75,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is not valid JSON ({error}); export the bundle again.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
-    if manifest.get("version") != VERSION:
+    if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise BundleError(
             f"The bundle {folder} has version {shown(manifest.get('version'))} and this runtime reads {VERSION}; "
             "update uigc."
