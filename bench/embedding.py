@@ -39,8 +39,9 @@ def agreement(codec: Codec, other: CCodec, paths: Sequence[Path]) -> dict[str, A
         pixels = image.read(path.read_bytes())
         tokens = codec.tokenize(pixels)
         for mask in MASKS:
-            data = codec.encode_tokens(tokens, pixels, mask).data
-            if not np.array_equal(codec.decode_tokens(data), other.decode_tokens(data)):
+            encoded = codec.encode_tokens(tokens, pixels, mask)
+            data = encoded.data
+            if not np.array_equal(encoded.grid, other.decode_tokens(data)):
                 raise InexactError(f"The decoders disagree on {path.name} under the mask {mask}; report this.")
             apart = np.abs(codec.decompress(data).astype(np.int16) - other.decompress(data))
             largest, different = max(largest, int(apart.max())), different + int(np.count_nonzero(apart))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,7 @@ from uigc.runtime.format.mask import MODES
 from uigc.runtime.io import image
 
 GOLDEN = ROOT / "tests" / "golden"
+PAGE = ROOT / "docs" / "EMBEDDING.md"
 LABELS = ["entire", "edge", "edge_more", "edge_more+draw7"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
 NAMES = {"uigc_close", "uigc_decode_tokens", "uigc_decompress", "uigc_last_error", "uigc_open", "uigc_read_header"}
@@ -33,32 +36,40 @@ CLANG = shutil.which("clang++")
 pytestmark = [cpp.needs_compiler, pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake")]
 
 
-def cmake(source: Path, build: Path, *options: str) -> Path:
-    configure = ["cmake", "-S", source, "-B", build, *options]
-    done = subprocess.run(configure, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    done = subprocess.run(["cmake", "--build", build, "-j2"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return build
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that ``cmake --install`` fills, with the example in C built on it in ``example/``."""
+    """A folder in which the page's commands have been run as they stand; what is installed is in ``build/prefix/``."""
     folder = tmp_path_factory.mktemp("cmake")
-    prefix = folder / "prefix"
-    root = f"-DONNXRUNTIME_ROOT={cpp.onnxruntime_root()}"
-    cmake(ROOT / "cpp", folder / "build", root, f"-DCMAKE_CXX_FLAGS={WARNINGS}")
-    subprocess.run(["cmake", "--install", folder / "build", "--prefix", prefix], check=True, capture_output=True)
-    shutil.rmtree(folder / "build")  # what is installed needs it no more
-    flags = "-DCMAKE_C_FLAGS=-Wall -Wextra -Wshadow -Wconversion -Wpedantic -Werror"
-    cmake(ROOT / "examples" / "05_c", prefix / "example", f"-DCMAKE_PREFIX_PATH={prefix}", flags)
-    return prefix
+    (folder / "build" / "onnxruntime").mkdir(parents=True)
+    (folder / "build" / "onnxruntime" / "include").symlink_to(cpp.onnxruntime_root() / "include")
+    for name in ("cpp", "examples", "runtime", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "bin" / "python3").chmod(0o755)
+    flags = "-Wall -Wextra -Wshadow -Wconversion -Wpedantic -Werror"
+    environment = cpp.environment() | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "CXXFLAGS": WARNINGS}
+    environment |= {"CFLAGS": flags, "CMAKE_BUILD_PARALLEL_LEVEL": "2"}
+    commands = "set -euo pipefail\n" + "".join(blocks("bash"))
+    done = subprocess.run(["bash", "-c", commands], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def example(installed: Path) -> Path:
+    """The example in C, which is built on what is installed alone."""
+    shutil.rmtree(installed / "build" / "cpp")
+    return installed / "build" / "c" / "decode"
 
 
 @pytest.fixture(scope="module")
 def library(installed: Path) -> Library:
-    return Library.load(installed / "lib" / "libuigc.so")
+    return Library.load(installed / "build" / "prefix" / "lib" / "libuigc.so")
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +79,47 @@ def opened(library: Library, tiny_path: Path) -> ctypes.c_void_p:
     return codec
 
 
-def test_the_example_in_c(installed: Path) -> None:
+def test_the_commands_of_the_page(installed: Path) -> None:
+    images = [cpp.read_ppm((installed / name).read_bytes()) for name in ("coffee.ppm", "decoded.ppm")]
+    assert np.array_equal(*images)
+
+
+def test_the_example_in_c(example: Path) -> None:
     codec = Codec()
     for label in LABELS:
         path = GOLDEN / f"coffee-{label}.uigc"
-        program = installed / "example" / "decode"
-        done = subprocess.run([program, default_path(), path], env=cpp.environment(), capture_output=True)
+        done = subprocess.run([example, default_path(), path], env=cpp.environment(), capture_output=True)
         assert (done.returncode, done.stderr) == (0, b"")
         assert np.array_equal(cpp.read_ppm(done.stdout), codec.decompress(path.read_bytes())), label
     for given, code in ((ROOT / "README.md", 5), (ROOT / "absent", 2)):
-        done = subprocess.run([program, installed, given], capture_output=True)
+        done = subprocess.run([example, example.parent, given], capture_output=True)
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (code, b"", 1)
 
 
+def test_the_code_of_the_page_in_c(installed: Path, tmp_path: Path) -> None:
+    (code,) = blocks("c")
+    includes = "#include <stdio.h>\n#include <stdlib.h>\n#include <uigc.h>\n"
+    use = "int main(void) { uigc_header header; return decoded(NULL, NULL, 0, &header) != NULL; }"
+    (tmp_path / "page.c").write_text(includes + code + use)
+    prefix, library = installed / "build" / "prefix", cpp.onnxruntime_root() / "lib"
+    where = [
+        "-I",
+        prefix / "include" / "uigc",
+        "-L",
+        prefix / "lib",
+        "-luigc",
+        f"-Wl,-rpath,{prefix / 'lib'}:{library}",
+    ]
+    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", tmp_path / "page.c", *where]
+    subprocess.run([*command, "-o", tmp_path / "page"], check=True)
+    done = subprocess.run([tmp_path / "page"], capture_output=True, text=True)
+    assert (done.returncode, "is empty" in done.stdout) == (0, True)
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
 def test_only_these_names_are_seen(installed: Path) -> None:
-    listed = subprocess.run(
-        ["nm", "-D", "--defined-only", installed / "lib" / "libuigc.so"], capture_output=True, text=True, check=True
-    )
+    library = installed / "build" / "prefix" / "lib" / "libuigc.so"
+    listed = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True)
     assert {line.split()[-1] for line in listed.stdout.splitlines()} == NAMES | {"uigc_version"}
 
 
@@ -225,7 +260,7 @@ def test_kodak(library: Library, kodak: list[Path]) -> None:
     library.calls.uigc_close(codec)
 
 
-def test_no_telemetry(installed: Path, tmp_path: Path) -> None:
+def test_no_telemetry(example: Path, tmp_path: Path) -> None:
     """Official builds would leave a device identifier in the user's cache; a user who wants that is not overruled."""
     found = {}
     for wish in (None, "0"):
@@ -233,7 +268,7 @@ def test_no_telemetry(installed: Path, tmp_path: Path) -> None:
         home.mkdir()
         places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR"), str(home))
         wishes = {} if wish is None else {"ORT_DISABLE_TELEMETRY": wish}
-        command = [installed / "example" / "decode", default_path(), GOLDEN / "coffee-edge_more.uigc"]
+        command = [example, default_path(), GOLDEN / "coffee-edge_more.uigc"]
         subprocess.run(command, env=cpp.environment() | places | wishes, stdout=subprocess.DEVNULL, check=True)
         found[wish] = len(list(home.iterdir()))
     if not found["0"]:
