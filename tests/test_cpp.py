@@ -34,10 +34,15 @@ pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cpp")
-    codec, decode, _ = cpp.compile_all(folder, str(cpp.COMPILER), *cpp.SANITIZED)
-    return cpp.link(folder / "uigc-decode", str(cpp.COMPILER), [codec, decode], *cpp.SANITIZED)
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = cpp.compile_all(tmp_path_factory.mktemp("cpp"), str(cpp.COMPILER), *cpp.SANITIZED)
+    return {path.stem: path for path in made}
+
+
+@pytest.fixture(scope="module")
+def program(objects: dict[str, Path]) -> Path:
+    made = objects["codec"].with_name("uigc-decode")
+    return cpp.link(made, str(cpp.COMPILER), [objects["codec"], objects["decode"]], *cpp.SANITIZED)
 
 
 @pytest.fixture
@@ -239,6 +244,27 @@ def test_a_bundle_that_is_not_intact(decode: Decode, tiny: Codec, copied: Path, 
     assert found.code == ExitCode.BUNDLE
     assert "stage3.int8.onnx does not have the hash" in found.message
     assert decode(copied, b"junk").code == ExitCode.UNRECOGNIZED_FILE  # and the bundle is not looked at
+
+
+def test_the_interface_for_c(objects: dict[str, Path], tiny: Codec, copied: Path, tmp_path: Path) -> None:
+    """The example in C under the same sanitizers, that for leaks among them."""
+    example, source = tmp_path / "example.o", ROOT / "examples" / "05_c" / "decode.c"
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    command = [str(compiler), "-std=c11", *cpp.SANITIZED, "-I", ROOT / "cpp", "-c", source, "-o", example]
+    subprocess.run(command, check=True)
+    linked = [objects["codec"], objects["uigc"], example]
+    program = cpp.link(tmp_path / "example", str(cpp.COMPILER), linked, *cpp.SANITIZED)
+    data = tiny.compress(PIXELS, "edge")
+
+    def run(given: bytes) -> subprocess.CompletedProcess[bytes]:
+        (tmp_path / "in.uigc").write_bytes(given)
+        return subprocess.run([program, copied, tmp_path / "in.uigc"], env=cpp.environment(), capture_output=True)
+
+    assert np.array_equal(cpp.read_ppm(run(data).stdout), tiny.decompress(data))
+    broken_graphs.edited(copied, "stage4", with_one("logits", 5000))
+    for given, code in ((data, 11), (data[:-1], 8), (resealed(data[:5] + b"none" + data[9:]), 7)):
+        done = run(given)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (code, b"", 1), done.stderr.decode()
 
 
 def test_inputs_and_outputs(program: Path, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
