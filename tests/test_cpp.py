@@ -115,11 +115,9 @@ def test_bundles_without_fast_precisions(decode: Decode, tiny: Codec, copied: Pa
 
 def test_a_decoder_that_ends_in_bytes(decode: Decode, tiny: Codec, copied: Path) -> None:
     """Bundles of version 3."""
-    output = {"name": "image", "dtype": "uint8", "shape": ["batch", "16*rows", "16*columns", 3]}
-    broken_graphs.edited(copied, "decoder", broken_graphs.in_bytes, outputs=[output])
-    image = {"name": "image", "dtype": "uint8", "shape": ["batch", "rows", "columns", 3]}
-    altered(copied, lambda manifest: manifest["graphs"]["encoder"].update(inputs=[image]))
+    broken_graphs.of_version(copied, 3)
     data = tiny.compress(PIXELS, "edge")
+    altered(copied, lambda manifest: manifest.update(version=2))
     assert decode(copied, data).code == ExitCode.BUNDLE  # version 2 with bytes
     altered(copied, lambda manifest: manifest.update(version=3))
     found = decode(copied, data, grid=True)
@@ -171,7 +169,7 @@ def test_logits_out_of_range(decode: Decode, tiny: Codec, copied: Path, number: 
 def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
     data = tiny.compress(PIXELS, "entire")
     for name, number in (("logits", 2047), ("logits", -2047), ("image", -1e38), ("image", 1e38)):
-        folder = Path(shutil.copytree(tiny_path, tmp_path / f"{number}"))
+        folder = broken_graphs.of_version(Path(shutil.copytree(tiny_path, tmp_path / f"{number}")), 2)
         broken_graphs.edited(folder, "stage0" if name == "logits" else "decoder", with_one(name, number))
         found = decode(folder, data)
         if name == "logits":  # other tokens, but nothing that is not defined
@@ -184,7 +182,7 @@ def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, t
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_planes_that_are_not_finite(decode: Decode, tiny: Codec, copied: Path, number: float) -> None:
-    broken_graphs.edited(copied, "decoder", with_one("image", number))
+    broken_graphs.edited(broken_graphs.of_version(copied, 2), "decoder", with_one("image", number))
     found = decode(copied, tiny.compress(PIXELS, "entire"))
     assert found.code == ExitCode.PROVIDER
     assert "'decoder' returned values that are not finite" in found.message
@@ -217,7 +215,7 @@ def test_outputs_of_other_shapes_and_types(
 ) -> None:
     data = tiny.compress(PIXELS, "edge")
     for name, graph, dtype in (("logits", "stage0", TensorProto.INT32), ("image", "decoder", TensorProto.FLOAT)):
-        folder = Path(shutil.copytree(tiny.bundle.path, tmp_path / graph))
+        folder = broken_graphs.of_version(Path(shutil.copytree(tiny.bundle.path, tmp_path / graph)), 2)
         broken_graphs.edited(folder, graph, OTHERS[other](name, dtype))
         found = decode(folder, data)
         assert found.code == ExitCode.PROVIDER

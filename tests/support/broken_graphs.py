@@ -43,10 +43,17 @@ def ending_in(nodes: Sequence[onnx.NodeProto], output: onnx.ValueInfoProto, **co
 
     def edit(model: onnx.ModelProto) -> None:
         (old,) = model.graph.output
+
+        def renamed(name: str) -> str:
+            if name == INNER or name.startswith("added."):  # by an earlier edit
+                return f"earlier.{name}"
+            return INNER if name == old.name else name
+
         for node in model.graph.node:
             for names in (node.input, node.output):
-                for place, name in enumerate(names):
-                    names[place] = INNER if name == old.name else name
+                names[:] = map(renamed, names)
+        for constant in model.graph.initializer:
+            constant.name = renamed(constant.name)
         model.graph.node.extend(nodes)
         model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
         model.graph.output.remove(old)
@@ -88,3 +95,26 @@ def in_bytes(model: onnx.ModelProto) -> None:
     numbers = {"added.low": 0, "added.high": 1, "added.scale": 255}
     constants = {name: np.array(number, dtype=np.float32) for name, number in numbers.items()}
     ending_in(nodes, helper.make_tensor_value_info("image", TensorProto.UINT8, None), **constants)(model)
+
+
+def in_planes(model: onnx.ModelProto) -> None:
+    """The opposite of :func:`in_bytes`, as in bundles of version 2."""
+    nodes = [
+        helper.make_node("Transpose", [INNER], ["added.rows"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["added.rows"], ["added.numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["added.numbers", "added.scale"], ["image"]),
+    ]
+    output = helper.make_tensor_value_info("image", TensorProto.FLOAT, None)
+    ending_in(nodes, output, **{"added.scale": np.array(255, dtype=np.float32)})(model)
+
+
+def of_version(folder: Path, version: int) -> Path:
+    """Make a bundle one of version 2 or 3 in place, and return its folder."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["version"] != version:
+        image = {"name": "image", "dtype": "uint8" if version == 3 else "float32", "shape": ["batch", 1, 1, 3]}
+        edited(folder, "decoder", in_bytes if version == 3 else in_planes, outputs=[image])
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["graphs"]["encoder"]["inputs"], manifest["version"] = [image], version
+        (folder / "manifest.json").write_bytes(sealed(manifest))
+    return folder
