@@ -45,7 +45,7 @@ def ending_in(nodes: Sequence[onnx.NodeProto], output: onnx.ValueInfoProto, **co
         (old,) = model.graph.output
 
         def renamed(name: str) -> str:
-            if name == INNER or name.startswith("added."):  # by an earlier edit
+            if name == INNER or name.startswith(("added.", "earlier.")):  # by an earlier edit
                 return f"earlier.{name}"
             return INNER if name == old.name else name
 
