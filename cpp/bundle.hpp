@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -31,7 +32,7 @@ class Bundle {
     explicit Bundle(const std::filesystem::path& folder) : folder_(folder), manifest_(read_manifest(folder)) {
         using detail::Json;
         model.stages = detail::stages_of(manifest_["schedule"]);
-        detail::expect_manifest(manifest_, model.stages.size());
+        detail::expect_manifest(manifest_, model.stages.size(), version());
         for (const Json* entry : detail::entries_of(manifest_)) {
             stamps_.push_back(stamp(detail::path_of(folder, *entry)));
             detail::expect_file(folder, *entry);
@@ -61,6 +62,9 @@ class Bundle {
     // Returns the number of stages of the prior, whose graphs are "stage0", "stage1" ...
     std::size_t stages() const noexcept { return model.stages.size(); }
 
+    // Returns the version of the bundle, 2 or 3, which decides the form of the pixel decoder's output (docs/BUNDLE.md).
+    int version() const { return static_cast<int>(manifest_["version"].integer); }
+
     // Returns whether a graph, such as "stage0" or "decoder", exists in a precision: "fp32", "fp16" or "int8".
     bool has(const std::string& name, const std::string& precision) const {
         return manifest_["graphs"][name]["precisions"].has(precision);
@@ -71,6 +75,18 @@ class Bundle {
         if (!has(name, precision))
             throw BundleError("The bundle has no '" + name + "' in '" + precision + "'; choose another precision.");
         return detail::path_of(folder_, manifest_["graphs"][name]["precisions"][precision]);
+    }
+
+    // Returns the precision of these graphs: the one that is asked for, never another; or if that is empty, the fastest
+    // on a CPU that all of them have.
+    std::string choose(const std::vector<std::string>& names, const std::string& asked) const {
+        const auto has_all = [&](const std::string& precision) {
+            return std::all_of(names.begin(), names.end(), [&](const auto& name) { return has(name, precision); });
+        };
+        if (asked.empty()) return has_all("int8") ? "int8" : "fp32";
+        if (!has_all(asked))
+            throw BundleError("The bundle has no '" + names.front() + "' in '" + asked + "'; choose another precision.");
+        return asked;
     }
 
     // Throws a BundleError if a file was changed or replaced since its hash was checked. Your backend opens the graphs
@@ -100,7 +116,8 @@ class Bundle {
         const std::string text = file.read(0, file.size());
         detail::Json manifest = detail::JsonReader::read(text);
         detail::expect(manifest["format"].is("uigc-bundle"), "manifest.json does not describe a uigc-bundle");
-        detail::expect(manifest["version"].is(2), "its version is not 2, which this decoder reads");
+        detail::expect(manifest["version"].is_integer(2, 3),
+                       "its version is neither 2 nor 3, which this decoder reads");
         detail::expect(detail::is_sealed(text), "manifest.json was changed after it was written: its seal does not fit");
         return manifest;
     }

@@ -1,120 +1,35 @@
 // uigc-decode BUNDLE FILE.uigc OUT.ppm: decode a .uigc file to an image with ONNX Runtime, without Python.
+// uigc-decode --tokens BUNDLE FILE.uigc: print its grid of tokens, a line for each row.
 //
 // It ends with the exit codes of the command `uigc` (docs/CLI.md), and with one sentence on standard error if it fails.
 // The image is written completely or not at all, and never over a file that exists.
 
-#include <onnxruntime_cxx_api.h>
-
-#include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <filesystem>
-#include <memory>
+#include <fstream>
 #include <random>
 #include <string>
 #include <system_error>
-#include <utility>
 #include <vector>
 
-#include "bundle.hpp"
-#include "uigc.hpp"
+#include "codec.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
 
-using Shape = std::vector<std::int64_t>;
-
-// A graph of the bundle that takes tokens int32 (1, rows, columns) and has one output. What it returns is looked at:
-// an element of another type or a missing one would be memory that is not ours.
-class Graph {
-   public:
-    Graph(const Ort::Env& env, const uigc::Bundle& bundle, std::string name, const char* precision, const char* output)
-        : name_(std::move(name)), output_(output) {
-        const fs::path path = bundle.graph(name_, precision);
-        guarded([&] { session_ = std::make_unique<Ort::Session>(env, path.c_str(), Ort::SessionOptions{}); });
-    }
-
-    // Runs the graph; `Element` and `shape` are those that its output must have.
-    template <typename Element>
-    std::vector<Element> run(const uigc::Tokens& tokens, int rows, int columns, ONNXTensorElementDataType type,
-                             const Shape& shape) const {
-        std::vector<Element> found;
-        guarded([&] {
-            const Shape sides{1, rows, columns};
-            const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-            auto* data = const_cast<std::int32_t*>(tokens.data());  // ONNX Runtime does not write to inputs
-            const Ort::Value input =
-                Ort::Value::CreateTensor<std::int32_t>(memory, data, tokens.size(), sides.data(), sides.size());
-            const char* const name = "tokens";
-            const auto outputs = session_->Run(Ort::RunOptions{nullptr}, &name, &input, 1, &output_, 1);
-            if (outputs.size() != 1 || !outputs.front().IsTensor()) fail("returned no tensor");
-            const auto info = outputs.front().GetTensorTypeAndShapeInfo();
-            if (info.GetElementType() != type || info.GetShape() != shape)
-                fail("returned a tensor of another type or shape than the bundle states");
-            const auto* begin = outputs.front().GetTensorData<Element>();
-            found.assign(begin, begin + info.GetElementCount());
-        });
-        return found;
-    }
-
-   private:
-    [[noreturn]] void fail(const std::string& fault) const {
-        throw uigc::ProviderError("The graph '" + name_ + "' " + fault +
-                                  "; check the bundle with 'uigc doctor', and ONNX Runtime with 'uigc verify'.");
-    }
-
-    // Turns errors of ONNX Runtime into ours.
-    template <typename Work>
-    void guarded(const Work& work) const {
-        try {
-            work();
-        } catch (const Ort::Exception& error) {
-            const std::string message = error.what();
-            fail("failed in ONNX Runtime (" + message.substr(0, message.find('\n')) + ")");
-        }
-    }
-
-    std::string name_;
-    const char* output_;
-    std::unique_ptr<Ort::Session> session_;
-};
-
-// Returns the fastest precision that all stages have; every precision of a stage gives the same logits.
-const char* stage_precision(const uigc::Bundle& bundle) {
-    for (std::size_t stage = 0; stage < bundle.stages(); ++stage)
-        if (!bundle.has("stage" + std::to_string(stage), "int8")) return "fp32";
-    return "int8";
+// Returns the bytes of a PPM file.
+std::string ppm_of(const uigc::Image& image) {
+    std::string file = "P6\n" + std::to_string(image.width) + " " + std::to_string(image.height) + "\n255\n";
+    return file.append(image.pixels.begin(), image.pixels.end());
 }
 
-// From bytes to tokens.
-uigc::Grid tokens_of(const uigc::Bytes& data, const uigc::Bundle& bundle, const Ort::Env& env) {
-    std::vector<std::unique_ptr<Graph>> graphs(bundle.stages());  // each is loaded when it is first needed
-    const char* const precision = stage_precision(bundle);
-    const uigc::Prior prior = [&](int stage, const uigc::Tokens& tokens, int rows, int columns) {
-        const auto number = static_cast<std::size_t>(stage);
-        auto& graph = graphs[number];
-        if (!graph)
-            graph = std::make_unique<Graph>(env, bundle, "stage" + std::to_string(stage), precision, "logits");
-        const std::int64_t tiles = std::int64_t{rows / bundle.model.tile} * (columns / bundle.model.tile);
-        const auto asked = tiles * static_cast<std::int64_t>(bundle.model.stages[number].size());
-        return graph->run<std::int32_t>(tokens, rows, columns, ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-                                        {1, asked, bundle.model.codebook});
-    };
-    return uigc::decode(data, bundle.model, prior, bundle.max_pixels());
-}
-
-// From tokens to the bytes of a PPM file.
-std::string image_of(const uigc::Grid& grid, const uigc::Bundle& bundle, const Ort::Env& env) {
-    const Graph decoder(env, bundle, "decoder", "fp32", "image");
-    constexpr std::int64_t patch = uigc::limits::patch;
-    const Shape shape{1, 3, patch * grid.rows, patch * grid.columns};
-    const auto planes =
-        decoder.run<float>(grid.tokens, grid.rows, grid.columns, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, shape);
-    const uigc::Bytes image = uigc::pixels(grid, planes.data(), planes.size());
-    std::string file = "P6\n" + std::to_string(grid.width) + " " + std::to_string(grid.height) + "\n255\n";
-    return file.append(image.begin(), image.end());
+void print(const uigc::Grid& grid) {
+    for (int row = 0; row < grid.rows; ++row)
+        for (int column = 0; column < grid.columns; ++column)
+            std::printf("%d%c", grid.tokens[uigc::detail::at(row, grid.columns, column)],
+                        column + 1 < grid.columns ? ' ' : '\n');
 }
 
 void expect_free(const fs::path& out) {
@@ -149,37 +64,34 @@ void write(const fs::path& out, const std::string& data) {
     }
 }
 
-void run(const char* folder, const char* file, const fs::path& out) {
-    expect_free(out);
-    const uigc::Bundle bundle = uigc::load(folder);
-    const uigc::Bytes data = uigc::read_file(file);
-    const Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "uigc");
-    const std::string image = image_of(tokens_of(data, bundle, env), bundle, env);
-    bundle.check_unchanged();
-    write(out, image);
+// Reads a file and looks at its header, before anything of the bundle is opened.
+uigc::Bytes read(const char* path) {
+    uigc::Bytes data = uigc::read_file(fs::u8path(path));
+    uigc::header(data);
+    return data;
 }
 
-// Turns the telemetry of ONNX Runtime's official builds off, which would write into the user's cache and look up a
-// collector. ONNX Runtime looks at the variable when its environment is made. A user who wants telemetry sets it to 0.
-void turn_telemetry_off() {
-    if (std::getenv("ORT_DISABLE_TELEMETRY")) return;
-#ifdef _WIN32
-    _putenv_s("ORT_DISABLE_TELEMETRY", "1");
-#else
-    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
-#endif
+void run(const std::vector<std::string>& arguments) {
+    const bool tokens = arguments.front() == "--tokens";
+    const std::string& folder = arguments[tokens ? 1 : 0];
+    const fs::path out = tokens ? fs::path() : fs::u8path(arguments[2]);
+    if (!tokens) expect_free(out);
+    const uigc::Bytes data = read(arguments[tokens ? 2 : 1].c_str());
+    const uigc::Codec codec(fs::u8path(folder));
+    if (tokens) print(codec.decode_tokens(data));
+    else write(out, ppm_of(codec.decompress(data)));
 }
 
 }  // namespace
 
-int main(int count, char** arguments) {
+int main(int count, char** words) {
     if (count != 4) {
-        std::fprintf(stderr, "usage: %s BUNDLE FILE.uigc OUT.ppm\n", count ? arguments[0] : "uigc-decode");
+        const char* const name = count ? words[0] : "uigc-decode";
+        std::fprintf(stderr, "usage: %s BUNDLE FILE.uigc OUT.ppm\n       %s --tokens BUNDLE FILE.uigc\n", name, name);
         return static_cast<int>(uigc::ExitCode::usage);
     }
     try {
-        turn_telemetry_off();
-        run(arguments[1], arguments[2], arguments[3]);
+        run({words + 1, words + count});
     } catch (const uigc::Error& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return error.exit_code();

@@ -1,7 +1,6 @@
-"""The C++ decoder equals the codec; it is built with all compiler warnings as errors and under sanitizers.
+"""The C++ decoder equals the codec, on ONNX Runtime's own header and library, whatever its graphs return.
 
-Its networks run on ONNX Runtime all the same: it is built with a stand-in for the C++ header, whose sessions live at
-the other end of a pipe, in this process. The stand-in refuses to start while ONNX Runtime's telemetry is on.
+It is built with every warning an error and runs under sanitizers here; ``test_c_api.py`` builds it as users do.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from tests.support import cpp
-from tests.support.cpp import Change, Decoded, needs_compiler, unchanged
+from tests.support import broken_graphs, cpp
+from tests.support.broken_graphs import ending_in, through, with_one
+from tests.support.cpp import Decoded, needs_compiler
 from tests.support.files import resealed
 from tests.support.paths import ROOT
-from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle import default_path
 from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ExitCode
@@ -34,19 +34,15 @@ pytestmark = needs_compiler
 
 
 @pytest.fixture(scope="module")
-def tiny_path(earlier_path: Path) -> Path:
-    """The C++ decoder reads bundles of version 2."""
-    return earlier_path
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = cpp.compile_all(tmp_path_factory.mktemp("cpp"), str(cpp.COMPILER), *cpp.SANITIZED)
+    return {path.stem: path for path in made}
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_path: Path) -> Codec:
-    return Codec(tiny_path, threads=1)
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cpp.build(tmp_path_factory.mktemp("cpp"))
+def program(objects: dict[str, Path]) -> Path:
+    made = objects["codec"].with_name("uigc-decode")
+    return cpp.link(made, str(cpp.COMPILER), [objects["codec"], objects["decode"]], *cpp.SANITIZED)
 
 
 @pytest.fixture
@@ -54,12 +50,14 @@ def decode(program: Path, tmp_path: Path) -> Decode:
     folder = tmp_path / "decoded"
     folder.mkdir()
 
-    def run(bundle: Path, data: bytes, change: Change = unchanged) -> Decoded:
+    def run(bundle: Path, data: bytes, grid: bool = False) -> Decoded:
         (tmp_path / "in.uigc").write_bytes(data)
-        found = cpp.run(program, bundle, tmp_path / "in.uigc", folder / "out.ppm", change)
+        found = cpp.run(program, bundle, tmp_path / "in.uigc", folder / "out.ppm")
         assert list(folder.iterdir()) == []  # nothing half-written
         assert found.message.count("\n") == (found.code != 0), found.message
         assert (found.code == 0) == (found.image is not None)
+        if grid:
+            found.grid = cpp.grid_of(program, bundle, tmp_path / "in.uigc").grid
         return found
 
     return run
@@ -70,14 +68,21 @@ def copied(tiny_path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_path, tmp_path / "bundle"))
 
 
-@pytest.mark.parametrize("label", ["entire", "edge", "edge_more", "edge_more+draw7"])
-def test_golden_files(decode: Decode, label: str) -> None:
-    found = decode(Bundle.load(recompute=False).path, (GOLDEN / f"coffee-{label}.uigc").read_bytes())
+def altered(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_bytes(sealed(manifest))
+    return folder
+
+
+def test_a_golden_file(decode: Decode) -> None:
+    """Pixels are those of the package's own default, int8, on the same library; test_c_api.py reads all of them."""
+    label = "edge_more+draw7"
+    data = (GOLDEN / f"coffee-{label}.uigc").read_bytes()
+    found = decode(default_path(), data, grid=True)
     assert found.code == 0, found.message
     assert np.array_equal(found.grid, json.loads((GOLDEN / "coffee.json").read_text())["grids"][label])
-    height, width = found.image.shape[:2]
-    wanted = np.rint(np.clip(found.planes, 0, 1) * np.float32(255)).astype(np.uint8).transpose(1, 2, 0)
-    assert np.array_equal(found.image, wanted[:height, :width])
+    assert np.array_equal(found.image, Codec().decompress(data))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (100, 330), (257, 129), (64, 700)])
@@ -85,20 +90,42 @@ def test_another_bundle_and_any_size(decode: Decode, tiny: Codec, tiny_path: Pat
     pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     for mask in ("entire", "edge", "edge_more:0.3", "edge_more:0+draw200", "edge+draw0"):
         encoded = tiny.encode_tokens(tiny.tokenize(pixels), pixels, mask)
-        found = decode(tiny_path, encoded.data)
+        found = decode(tiny_path, encoded.data, grid="+draw" in mask)
         assert found.code == 0, found.message
-        assert np.array_equal(found.grid, encoded.grid), mask
-        assert found.image.shape == (height, width, 3)
-        assert set(found.graphs) == {*(f"stage{stage}.int8.onnx" for stage in range(6)), "decoder.fp32.onnx"}
+        assert found.grid is None or np.array_equal(found.grid, encoded.grid), mask
+        assert np.array_equal(found.image, tiny.decompress(encoded.data))
 
 
-def test_a_bundle_without_int8(decode: Decode, tiny: Codec, copied: Path) -> None:
+def test_bundles_without_fast_precisions(decode: Decode, tiny: Codec, copied: Path) -> None:
+    """Where one stage lacks int8 and its fp32 graph alone works, all stages are fp32."""
+    for each in ("stage0", "stage5"):
+        broken_graphs.edited(copied, each, lambda model: None)  # every precision is written anew
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest["graphs"]["stage3"]["precisions"]["int8"]
+    for stage in (0, 1, 2, 4, 5):
+        broken_graphs.replace(copied, manifest["graphs"][f"stage{stage}"]["precisions"]["int8"], b"no graph")
     (copied / "manifest.json").write_bytes(sealed(manifest))
-    found = decode(copied, tiny.compress(PIXELS, "edge"))
+    data = tiny.compress(PIXELS, "edge")
+    assert np.array_equal(decode(copied, data).image, tiny.decompress(data))
+    altered(copied, lambda manifest: [
+        graph.update(precisions={"fp32": graph["precisions"]["fp32"]}) for graph in manifest["graphs"].values()
+    ])  # fmt: skip
+    assert np.array_equal(decode(copied, data).image, tiny.decompress(data))
+
+
+def test_a_decoder_that_ends_in_bytes(decode: Decode, tiny: Codec, copied: Path) -> None:
+    """Bundles of version 3."""
+    broken_graphs.of_version(copied, 3)
+    data = tiny.compress(PIXELS, "edge")
+    altered(copied, lambda manifest: manifest.update(version=2))
+    assert decode(copied, data).code == ExitCode.BUNDLE  # version 2 with bytes
+    altered(copied, lambda manifest: manifest.update(version=3))
+    found = decode(copied, data, grid=True)
     assert found.code == 0, found.message
-    assert all(name.endswith(".fp32.onnx") for name in found.graphs)
+    assert np.array_equal(found.image, tiny.decompress(data))
+    assert np.array_equal(found.grid, tiny.decode_tokens(data))
+    altered(copied, lambda manifest: manifest.update(version=4))
+    assert "neither 2 nor 3" in decode(copied, data).message
 
 
 def test_files_that_must_not_be_decoded(decode: Decode, tiny: Codec, tiny_path: Path) -> None:
@@ -124,92 +151,118 @@ def test_files_that_must_not_be_decoded(decode: Decode, tiny: Codec, tiny_path: 
 
 def test_images_that_are_too_large(decode: Decode, tiny: Codec, copied: Path) -> None:
     """For a tokenizer that looks at the whole image; for others, only the format sets a limit."""
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["tokenizer"]["local"] = False
-    (copied / "manifest.json").write_bytes(sealed(manifest))
+    altered(copied, lambda manifest: manifest["tokenizer"].update(local=False))
     data = tiny.compress(PIXELS, "edge")
     found = decode(copied, resealed(data[:13] + b"\xff\x7f\xff\x7f" + data[16:]))
     assert (found.code, "16384x16384 pixels" in found.message) == (9, True), found.message
 
 
-def with_one(name: str, number: float) -> Change:
-    """A change that puts a number in the middle of an output."""
-
-    def change(output: str, values: NDArray[Any]) -> NDArray[Any]:
-        if output == name:
-            values.reshape(-1)[values.size // 2] = number
-        return values
-
-    return change
-
-
-def with_other(name: str, change: Callable[[NDArray[Any]], NDArray[Any] | None]) -> Change:
-    return lambda output, values: change(values) if output == name else values
-
-
 @pytest.mark.parametrize("number", [2048, -2048, 2**31 - 1, -(2**31)])
-def test_logits_out_of_range(decode: Decode, tiny: Codec, tiny_path: Path, number: int) -> None:
+def test_logits_out_of_range(decode: Decode, tiny: Codec, copied: Path, number: int) -> None:
+    broken_graphs.edited(copied, "stage1", with_one("logits", number))
     for mask in ("entire", "edge_more+draw3"):
-        found = decode(tiny_path, tiny.compress(PIXELS, mask), with_one("logits", number))
+        found = decode(copied, tiny.compress(PIXELS, mask))
         assert found.code == ExitCode.PROVIDER
-        assert f"returned the logit {number}" in found.message
+        assert f"'stage1' returned the logit {number}" in found.message
 
 
-def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path) -> None:
+def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
     data = tiny.compress(PIXELS, "entire")
-    for number in (2047, -2047):  # other tokens, but nothing that is not defined
-        assert decode(tiny_path, data, with_one("logits", number)).code in (ExitCode.OK, ExitCode.INEXACT)
-    for number in (-1e38, 1e38):
-        assert decode(tiny_path, data, with_one("image", number)).code == 0
+    for name, number in (("logits", 2047), ("logits", -2047), ("image", -1e38), ("image", 1e38)):
+        folder = broken_graphs.of_version(Path(shutil.copytree(tiny_path, tmp_path / f"{number}")), 2)
+        broken_graphs.edited(folder, "stage0" if name == "logits" else "decoder", with_one(name, number))
+        found = decode(folder, data)
+        if name == "logits":  # other tokens, but nothing that is not defined
+            assert found.code in (ExitCode.OK, ExitCode.INEXACT)
+        else:
+            wanted = tiny.decompress(data)
+            wanted[0, 7, 0] = 255 if number > 0 else 0
+            assert np.array_equal(found.image, wanted)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_planes_that_are_not_finite(decode: Decode, tiny: Codec, tiny_path: Path, number: float) -> None:
-    found = decode(tiny_path, tiny.compress(PIXELS, "entire"), with_one("image", number))
+def test_planes_that_are_not_finite(decode: Decode, tiny: Codec, copied: Path, number: float) -> None:
+    broken_graphs.edited(broken_graphs.of_version(copied, 2), "decoder", with_one("image", number))
+    found = decode(copied, tiny.compress(PIXELS, "entire"))
     assert found.code == ExitCode.PROVIDER
     assert "'decoder' returned values that are not finite" in found.message
 
 
-OTHERS: list[Callable[[NDArray[Any]], NDArray[Any] | None]] = [
-    lambda output: output[..., :-1],
-    lambda output: output[:, :0],
-    lambda output: output[0],
-    lambda output: output[None],
-    lambda output: output.astype(np.int64 if output.dtype == np.int32 else np.float64),
-    lambda output: output.view(np.float32 if output.dtype == np.int32 else np.int32),
-    lambda output: None,
-]
+def _cut(name: str, dtype: int, axis: int, end: int) -> broken_graphs.Edit:
+    return through("Slice", name, dtype, np.array([0]), np.array([end]), np.array([axis]))
+
+
+OTHERS: dict[str, Callable[[str, int], broken_graphs.Edit]] = {
+    "shorter rows": lambda name, dtype: _cut(name, dtype, -1, -1),
+    "nothing": lambda name, dtype: _cut(name, dtype, 1, 0),
+    "no batch": lambda name, dtype: through("Squeeze", name, dtype, np.array([0])),
+    "one more side": lambda name, dtype: through("Unsqueeze", name, dtype, np.array([0])),
+    "wider numbers": lambda name, dtype: through("Cast", name, TensorProto.INT64, to=TensorProto.INT64),
+    "narrower numbers": lambda name, dtype: through("Cast", name, TensorProto.INT8, to=TensorProto.INT8),
+    "texts": lambda name, dtype: through("Cast", name, TensorProto.STRING, to=TensorProto.STRING),
+    "a list": lambda name, dtype: ending_in(
+        [helper.make_node("SequenceConstruct", ["inner"], [name])],
+        helper.make_tensor_sequence_value_info(name, dtype, None),
+    ),
+    "a failure": lambda name, dtype: through("Reshape", name, dtype, np.array([7, 11, 13])),
+    "another name": lambda name, dtype: through("Identity", "other", dtype),
+}
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_outputs_of_other_shapes_and_types(decode: Decode, tiny: Codec, tiny_path: Path, other: Any) -> None:
+def test_outputs_of_other_shapes_and_types(
+    decode: Decode, tiny: Codec, tiny_path: Path, other: str, tmp_path: Path
+) -> None:
     data = tiny.compress(PIXELS, "edge")
-    for name, graph in (("logits", "stage0"), ("image", "decoder")):
-        found = decode(tiny_path, data, with_other(name, other))
+    for name, graph, dtype in (("logits", "stage0", TensorProto.INT32), ("image", "decoder", TensorProto.FLOAT)):
+        folder = broken_graphs.of_version(Path(shutil.copytree(tiny.bundle.path, tmp_path / graph)), 2)
+        broken_graphs.edited(folder, graph, OTHERS[other](name, dtype))
+        found = decode(folder, data)
         assert found.code == ExitCode.PROVIDER
         assert f"The graph '{graph}' " in found.message
 
 
-def test_a_bundle_that_is_replaced_while_it_is_used(decode: Decode, tiny: Codec, copied: Path) -> None:
-    def replacing(output: str, values: NDArray[Any]) -> NDArray[Any]:
-        if output == "image":
-            (copied / "weights.safetensors").write_bytes((copied / "weights.safetensors").read_bytes() + b"\0")
-        return values
+def test_graphs_that_do_not_load(decode: Decode, tiny: Codec, copied: Path) -> None:
+    def damage(manifest: dict[str, Any]) -> None:
+        for entry in manifest["graphs"]["stage2"]["precisions"].values():
+            broken_graphs.replace(copied, entry, b"\x08\x08 this is no graph")
 
-    found = decode(copied, tiny.compress(PIXELS, "edge"), replacing)
-    assert found.code == ExitCode.BUNDLE
-    assert "was changed while the bundle was in use" in found.message
+    found = decode(altered(copied, damage), tiny.compress(PIXELS, "edge"))
+    assert (found.code, "The graph 'stage2' failed" in found.message) == (ExitCode.PROVIDER, True), found.message
 
 
 def test_a_bundle_that_is_not_intact(decode: Decode, tiny: Codec, copied: Path, tmp_path: Path) -> None:
-    """Before the file is read; test_cpp_agreement.py has hundreds of them."""
+    """test_cpp_agreement.py has hundreds of them."""
     (tmp_path / "empty").mkdir()
-    assert "manifest.json is missing" in decode(tmp_path / "empty", b"").message
+    data = tiny.compress(PIXELS, "edge")
+    assert "manifest.json is missing" in decode(tmp_path / "empty", data).message
     graph = copied / "stage3.int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
-    found = decode(copied, b"")
+    found = decode(copied, data)
     assert found.code == ExitCode.BUNDLE
     assert "stage3.int8.onnx does not have the hash" in found.message
+    assert decode(copied, b"junk").code == ExitCode.UNRECOGNIZED_FILE  # and the bundle is not looked at
+
+
+def test_the_interface_for_c(objects: dict[str, Path], tiny: Codec, copied: Path, tmp_path: Path) -> None:
+    """The example in C under the same sanitizers, that for leaks among them."""
+    example, source = tmp_path / "example.o", ROOT / "examples" / "05_c" / "decode.c"
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    command = [str(compiler), "-std=c11", *cpp.SANITIZED, "-I", ROOT / "cpp", "-c", source, "-o", example]
+    subprocess.run(command, check=True)
+    linked = [objects["codec"], objects["uigc"], example]
+    program = cpp.link(tmp_path / "example", str(cpp.COMPILER), linked, *cpp.SANITIZED)
+    data = tiny.compress(PIXELS, "edge")
+
+    def run(given: bytes) -> subprocess.CompletedProcess[bytes]:
+        (tmp_path / "in.uigc").write_bytes(given)
+        return subprocess.run([program, copied, tmp_path / "in.uigc"], env=cpp.environment(), capture_output=True)
+
+    assert np.array_equal(cpp.read_ppm(run(data).stdout), tiny.decompress(data))
+    broken_graphs.edited(copied, "stage4", with_one("logits", 5000))
+    for given, code in ((data, 11), (data[:-1], 8), (resealed(data[:5] + b"none" + data[9:]), 7)):
+        done = run(given)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (code, b"", 1), done.stderr.decode()
 
 
 def test_inputs_and_outputs(program: Path, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.cpp import needs_compiler
 from tests.support.paths import ROOT
+from uigc.bench import embedding
 from uigc.fuzz import agreement, agreement_bundles
 from uigc.runtime import limits
 from uigc.runtime.bundle import manifest, safetensors, strict_json
@@ -99,6 +100,14 @@ def test_the_page_states_the_long_run() -> None:
         counts = result[kind]
         assert counts["inputs"] == counts["accepted"] + sum(counts["refused"].values()) >= least
         assert counts["disagreements"] == counts["crashes"] == 0
+
+
+def test_the_page_on_embedding_states_its_run() -> None:
+    result = json.loads((RESULT.parent / "embedding.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8")
+    assert embedding.table(result) in page
+    assert result["agreement"] == {"files": 96, "largest_difference": 0, "samples_that_differ": 0.0}
+    assert "all 96 grids were equal, and so were all pixels" in page
 
 
 def test_altered_bundles_are_altered_differently() -> None:

@@ -42,6 +42,7 @@ class ErrorOf : public Error {
     explicit ErrorOf(const std::string& message) : Error(code, message) {}
 };
 
+using UsageError = ErrorOf<ExitCode::usage>;                             // arguments that do not fit
 using InputError = ErrorOf<ExitCode::input>;                             // a file that cannot be read
 using OutputError = ErrorOf<ExitCode::output>;                           // one that exists or cannot be written
 using UnrecognizedFileError = ErrorOf<ExitCode::unrecognized_file>;      // not a .uigc file

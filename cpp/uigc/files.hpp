@@ -58,7 +58,7 @@ class BundleFile {
     // Returns the SHA-256 of the whole file in hexadecimal.
     std::string hash() {
         Sha256 hash;
-        constexpr std::uint64_t step = 1 << 16;
+        constexpr std::uint64_t step = 1 << 20;
         for (std::uint64_t begin = 0; begin < size_; begin += step) {
             const std::string part = read(begin, std::min(step, size_ - begin));
             hash.update(part.data(), part.size());

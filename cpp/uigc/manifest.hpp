@@ -62,7 +62,7 @@ inline void expect_prior(const Json& prior) {
     expect(is_hash(prior["id"]), "prior.id is not a SHA-256 in hexadecimal");
 }
 
-// Checks an input or output of a graph: one tensor, of that name and type.
+// Checks the inputs or outputs of a graph: one tensor, of that name and type.
 inline void expect_tensor(const std::string& graph, const Json& list, const char* name, const char* dtype) {
     std::size_t found = 0, right = 0;
     for (const Json& tensor : list.items) {
@@ -73,12 +73,13 @@ inline void expect_tensor(const std::string& graph, const Json& list, const char
     expect(found == 1 && right == 1, "a tensor of '" + graph + "' is not " + name + " " + dtype);
 }
 
-inline void expect_graph(const std::string& name, const Json& graph) {
+inline void expect_graph(const std::string& name, const Json& graph, int version) {
     expect(graph.is_object(), "the graph '" + name + "' is not in the manifest");
     const bool encoder = name == "encoder", decoder = name == "decoder";
-    expect_tensor(name, graph["inputs"], encoder ? "image" : "tokens", encoder ? "float32" : "int32");
+    const char* const pixels = version >= 3 ? "uint8" : "float32";
+    expect_tensor(name, graph["inputs"], encoder ? "image" : "tokens", encoder ? pixels : "int32");
     expect_tensor(name, graph["outputs"], encoder ? "tokens" : decoder ? "image" : "logits",
-                  decoder ? "float32" : "int32");
+                  decoder ? pixels : "int32");
     const Json& halo = graph["halo"];
     expect(halo.kind == Json::Kind::null || halo.is(0) || halo.is_integer(1, limits::halo),
            "the halo of '" + name + "' is no number of tokens");
@@ -135,7 +136,7 @@ inline std::vector<const Json*> entries_of(const Json& manifest) {
 }
 
 // Refuses a manifest that is not sound in itself; its files are looked at by expect_file().
-inline void expect_manifest(const Json& manifest, std::size_t stages) {
+inline void expect_manifest(const Json& manifest, std::size_t stages, int version) {
     const Json &prior = manifest["prior"], &graphs = manifest["graphs"], &tokenizer = manifest["tokenizer"];
     expect(prior.is_object() && graphs.is_object() && manifest["weights"].is_object(),
            "the manifest lacks 'prior', 'graphs' or 'weights'");
@@ -145,13 +146,13 @@ inline void expect_manifest(const Json& manifest, std::size_t stages) {
            "tokenizer.local is neither true nor false");
     expect(!manifest.has("calibration") || manifest["calibration"].is_object(), "calibration names no files");
     expect_prior(prior);
-    expect_graph("encoder", graphs["encoder"]);
+    expect_graph("encoder", graphs["encoder"], version);
     for (std::size_t stage = 0; stage < stages; ++stage) {
         const std::string name = "stage" + std::to_string(stage);
-        expect_graph(name, graphs[name]);
+        expect_graph(name, graphs[name], version);
         expect_proofs(name, graphs[name], prior["pad"], manifest["weights"]);
     }
-    expect_graph("decoder", graphs["decoder"]);
+    expect_graph("decoder", graphs["decoder"], version);
     expect(manifest["weights"]["file"].is("weights.safetensors"), "weights.file is not 'weights.safetensors'");
 }
 

@@ -6,23 +6,29 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
+
+#include "sha256_x86.hpp"
 
 namespace uigc::detail {
 
 class Sha256 {
    public:
     void update(const char* data, std::size_t size) noexcept {
+        const auto* bytes = reinterpret_cast<const std::uint8_t*>(data);
         length_ += size;
-        while (size > 0) {
+        if (filled_ > 0) {
             const std::size_t taken = std::min(size, block_.size() - filled_);
-            std::memcpy(block_.data() + filled_, data, taken);
-            data += taken;
+            std::copy_n(bytes, taken, block_.data() + filled_);
+            bytes += taken;
             size -= taken;
             filled_ += taken;
-            if (filled_ == block_.size()) compress();
+            if (filled_ < block_.size()) return;
+            compress(block_.data(), 1);
         }
+        compress(bytes, size / block_.size());
+        filled_ = size % block_.size();
+        std::copy_n(bytes + (size - filled_), filled_, block_.data());
     }
 
     // Returns the hash of everything so far in hexadecimal, and ends it.
@@ -46,7 +52,7 @@ class Sha256 {
         return value >> count | value << (32 - count);
     }
 
-    void compress() noexcept {
+    void compress(const std::uint8_t* data, std::size_t blocks) noexcept {
         static constexpr std::array<std::uint32_t, 64> constants{
             0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
             0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -56,9 +62,16 @@ class Sha256 {
             0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
             0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
             0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+#ifdef UIGC_SHA256_X86
+        if (has_sha_instructions()) return compress_by_instructions(state_.data(), data, blocks, constants.data());
+#endif
+        for (; blocks > 0; --blocks, data += 64) compress_one(data, constants);
+    }
+
+    void compress_one(const std::uint8_t* data, const std::array<std::uint32_t, 64>& constants) noexcept {
         std::array<std::uint32_t, 64> words{};
         for (std::size_t index = 0; index < 16; ++index)
-            for (std::size_t byte = 0; byte < 4; ++byte) words[index] = words[index] << 8 | block_[4 * index + byte];
+            for (std::size_t byte = 0; byte < 4; ++byte) words[index] = words[index] << 8 | data[4 * index + byte];
         for (std::size_t index = 16; index < 64; ++index) {
             const std::uint32_t early = words[index - 15], late = words[index - 2];
             words[index] = words[index - 16] + (rotated(early, 7) ^ rotated(early, 18) ^ early >> 3) +
@@ -74,7 +87,6 @@ class Sha256 {
         }
         const std::array<std::uint32_t, 8> added{a, b, c, d, e, f, g, h};
         for (std::size_t index = 0; index < 8; ++index) state_[index] += added[index];
-        filled_ = 0;
     }
 
     std::array<std::uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,

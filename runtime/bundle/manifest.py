@@ -80,7 +80,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
     version = manifest.get("version")
-    if not isinstance(version, int | float) or version not in IMAGES:
+    if type(version) is not int or version not in IMAGES:
         read = " and ".join(map(str, IMAGES))
         raise BundleError(
             f"The bundle {folder} has version {shown(version)} and this runtime reads {read}; update uigc."

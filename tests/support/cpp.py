@@ -1,4 +1,4 @@
-"""The C++ program ``uigc-decode``, whose networks live in this process, at the other end of a pipe."""
+"""Building the decoder in C++ against ONNX Runtime's own header and library, and running it."""
 
 from __future__ import annotations
 
@@ -6,95 +6,98 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
+from filelock import FileLock
 
 from tests.support.paths import ROOT
 from uigc.fuzz.agreement import SANITIZERS, WARNINGS
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
-TYPES = {"float32": 1, "float64": 11, "int32": 6, "int64": 7}
-"""ONNX's numbers of the types of elements."""
-Change = Callable[[str, NDArray[Any]], NDArray[Any] | None]
-"""Takes the name of an output and what its graph returned; gives what is handed on, None to close the pipe."""
+SDK = ROOT / ".venv" / "onnxruntime"
+"""Where the headers are kept between runs."""
+FLAGS = ("-std=c++17", "-pthread", *WARNINGS.split())
+SANITIZED = ("-O1", "-g1", *SANITIZERS.split())
 
 
-def unchanged(name: str, output: NDArray[Any]) -> NDArray[Any]:
-    return output
+@functools.cache
+def onnxruntime_root() -> Path:
+    """A folder with ``include/`` and ``lib/`` of ONNX Runtime, as the script of the page makes it, or a skip."""
+    script = ROOT / "cpp" / "fetch_onnxruntime.sh"
+    SDK.parent.mkdir(exist_ok=True)
+    with FileLock(SDK.with_suffix(".lock")):
+        done = subprocess.run([script, SDK], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"ONNX Runtime's headers cannot be had here: {(done.stderr.splitlines() or ['no reason'])[-1]}")
+    root = Path(tempfile.mkdtemp(prefix="onnxruntime-"))
+    (root / "include").symlink_to(SDK / "include")
+    subprocess.run([script, root, sys.executable], check=True)
+    return root
+
+
+def compile_all(folder: Path, compiler: str, *flags: str, include: Path | None = None) -> list[Path]:
+    """Compile the sources of ``cpp/`` with all warnings as errors, two at a time; return their objects."""
+    include = include or onnxruntime_root() / "include"
+    folder.mkdir(exist_ok=True)
+    sources = [ROOT / "cpp" / name for name in ("codec.cpp", "decode.cpp", "uigc.cpp")]
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    begun = [
+        subprocess.Popen([compiler, *FLAGS, *flags, "-I", ROOT / "cpp", "-isystem", include, "-c", source, "-o", made])
+        for source, made in zip(sources, objects, strict=True)
+    ]
+    assert [each.wait() for each in begun] == [0] * len(begun)
+    return objects
+
+
+def link(program: Path, compiler: str, objects: list[Path], *flags: str) -> Path:
+    """Link objects with the library that the tests' own Python runs."""
+    library = onnxruntime_root() / "lib"
+    where = ["-L", library, "-lonnxruntime", f"-Wl,-rpath,{library}"]
+    subprocess.run([compiler, "-pthread", *flags, *objects, *where, "-o", program], check=True)
+    return program
 
 
 @dataclass
 class Decoded:
-    """How the program ended, what it said, its image, and the grid and planes that passed through the pipe."""
+    """How the program ended, what it said, its image, and its grid if that was asked for."""
 
     code: int
     message: str
     image: np.ndarray | None
     grid: np.ndarray | None
-    planes: np.ndarray | None
-    graphs: list[str]
 
 
-def build(folder: Path) -> Path:
-    """Build the program with all warnings as errors and under sanitizers."""
-    program = folder / "uigc-decode"
-    flags = ["-std=c++17", "-O1", *WARNINGS.split(), *SANITIZERS.split()]
-    includes = ["-I", str(ROOT / "cpp"), "-I", str(ROOT / "tests" / "cpp")]
-    subprocess.run([str(COMPILER), *flags, *includes, str(ROOT / "cpp" / "decode.cpp"), "-o", str(program)], check=True)
-    return program
+def environment() -> dict[str, str]:
+    """The environment of a user who has not heard of ONNX Runtime's telemetry."""
+    return {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
 
 
-@functools.cache
-def _session(path: str) -> Any:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
-def run(program: Path, bundle: Path, data: Path, out: Path, change: Change = unchanged) -> Decoded:
-    """Run the program, and the graphs that it asks for; its image is removed."""
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    found = Decoded(0, "", None, None, None, [])
-    with subprocess.Popen([program, bundle, data, out], env=environment, **pipes) as process:
-        while line := process.stdout.readline():
-            path, output, rows, columns = line.decode().split()
-            shape = 1, int(rows), int(columns)
-            tokens = np.frombuffer(process.stdout.read(4 * shape[1] * shape[2]), np.int32).reshape(shape)
-            (result,) = _session(path).run([output], {"tokens": tokens})
-            found.graphs.append(Path(path).name)
-            if output == "image":
-                found.grid, found.planes = tokens[0], result[0]
-            handed_on = change(output, result.copy())
-            if handed_on is None:
-                process.stdin.close()
-                break
-            _answer(process.stdin, handed_on)
-        found.message = process.stderr.read().decode()
-    found.code = process.returncode
+def run(program: Path, bundle: Path, data: Path, out: Path) -> Decoded:
+    """Decode a file to an image, which is removed."""
+    done = subprocess.run([program, bundle, data, out], env=environment(), capture_output=True, text=True)
+    found = Decoded(done.returncode, done.stderr, None, None)
+    assert done.stdout == ""
     if out.is_file():
-        found.image = _read_ppm(out)
+        found.image = read_ppm(out.read_bytes())
         out.unlink()
     return found
 
 
-def _answer(pipe: IO[bytes], output: NDArray[Any]) -> None:
-    """Write type, shape and elements as the stand-in reads them: elements of 4 bytes each, whatever the type says."""
-    elements = np.ascontiguousarray(output)
-    count = elements.nbytes // 4
-    head = np.array([TYPES[str(output.dtype)], output.ndim, *output.shape, count], dtype=np.int64)
-    pipe.write(head.tobytes() + elements.tobytes()[: 4 * count])
-    pipe.flush()
+def grid_of(program: Path, bundle: Path, data: Path) -> Decoded:
+    """Decode a file to its grid."""
+    done = subprocess.run([program, "--tokens", bundle, data], env=environment(), capture_output=True, text=True)
+    rows = [[int(token) for token in line.split()] for line in done.stdout.splitlines()]
+    return Decoded(done.returncode, done.stderr, None, np.array(rows, dtype=np.int32) if rows else None)
 
 
-def _read_ppm(path: Path) -> np.ndarray:
-    magic, size, largest, pixels = path.read_bytes().split(b"\n", 3)
+def read_ppm(data: bytes) -> np.ndarray:
+    magic, size, largest, pixels = data.split(b"\n", 3)
     width, height = map(int, size.split())
     assert (magic, largest) == (b"P6", b"255")
     return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)

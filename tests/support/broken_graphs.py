@@ -1,0 +1,120 @@
+"""Graphs of a bundle altered so that they load and run, and return what no graph should; hashes are repaired."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from uigc.runtime.bundle.seal import sealed
+
+Edit = Callable[[onnx.ModelProto], None]
+INNER = "inner"
+"""The name under which an edit finds what the graph used to return."""
+
+
+def edited(folder: Path, graph: str, edit: Edit, **others: Any) -> None:
+    """Edit every precision of a graph of a bundle in place; ``others``: new values of the graph's manifest entry."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"][graph] |= others
+    for entry in manifest["graphs"][graph]["precisions"].values():
+        model = onnx.load(folder / entry["file"], load_external_data=False)
+        edit(model)
+        replace(folder, entry, model.SerializeToString())
+    (folder / "manifest.json").write_bytes(sealed(manifest))
+
+
+def replace(folder: Path, entry: dict[str, Any], data: bytes) -> None:
+    """Write a graph's file, and state its size and hashes in the manifest's entry."""
+    (folder / entry["file"]).write_bytes(data)
+    entry["bytes"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    if "proof" in entry:
+        entry["proof"]["graph"] = entry["sha256"]
+
+
+def ending_in(nodes: Sequence[onnx.NodeProto], output: onnx.ValueInfoProto, **constants: np.ndarray) -> Edit:
+    """An edit: the graph's only output becomes ``INNER``, and ``nodes`` make ``output`` of it."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        (old,) = model.graph.output
+
+        def renamed(name: str) -> str:
+            if name == INNER or name.startswith(("added.", "earlier.")):  # by an earlier edit
+                return f"earlier.{name}"
+            return INNER if name == old.name else name
+
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                names[:] = map(renamed, names)
+        for constant in model.graph.initializer:
+            constant.name = renamed(constant.name)
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+        model.graph.output.remove(old)
+        model.graph.output.append(output)
+
+    return edit
+
+
+def through(operator: str, name: str, dtype: int, *constants: np.ndarray, **attributes: Any) -> Edit:
+    """An edit: the output ``name`` goes through one more operator, with constants as its other inputs."""
+    inputs = {f"added.{place}": value for place, value in enumerate(constants)}
+    node = helper.make_node(operator, [INNER, *inputs], [name], **attributes)
+    return ending_in([node], helper.make_tensor_value_info(name, dtype, None), **inputs)
+
+
+def with_one(name: str, number: float) -> Edit:
+    """An edit: the eighth number of the output ``name`` is this one."""
+    dtype = np.int32 if name == "logits" else np.float32
+    nodes = [
+        helper.make_node("Shape", [INNER], ["added.shape"]),
+        helper.make_node("Reshape", [INNER, "added.flat"], ["added.row"]),
+        helper.make_node("ScatterND", ["added.row", "added.place", "added.number"], ["added.changed"]),
+        helper.make_node("Reshape", ["added.changed", "added.shape"], [name]),
+    ]
+    output = helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
+    constants = {"flat": np.array([-1]), "place": np.array([[7]]), "number": np.array([number], dtype=dtype)}
+    return ending_in(nodes, output, **{f"added.{key}": value for key, value in constants.items()})
+
+
+def in_bytes(model: onnx.ModelProto) -> None:
+    """An edit of a decoder: its image becomes uint8 (batch, rows, columns, 3), as in bundles of version 3."""
+    nodes = [
+        helper.make_node("Clip", [INNER, "added.low", "added.high"], ["added.clipped"]),
+        helper.make_node("Mul", ["added.clipped", "added.scale"], ["added.scaled"]),
+        helper.make_node("Round", ["added.scaled"], ["added.rounded"]),
+        helper.make_node("Cast", ["added.rounded"], ["added.bytes"], to=TensorProto.UINT8),
+        helper.make_node("Transpose", ["added.bytes"], ["image"], perm=[0, 2, 3, 1]),
+    ]
+    numbers = {"added.low": 0, "added.high": 1, "added.scale": 255}
+    constants = {name: np.array(number, dtype=np.float32) for name, number in numbers.items()}
+    ending_in(nodes, helper.make_tensor_value_info("image", TensorProto.UINT8, None), **constants)(model)
+
+
+def in_planes(model: onnx.ModelProto) -> None:
+    """The opposite of :func:`in_bytes`, as in bundles of version 2."""
+    nodes = [
+        helper.make_node("Transpose", [INNER], ["added.rows"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["added.rows"], ["added.numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["added.numbers", "added.scale"], ["image"]),
+    ]
+    output = helper.make_tensor_value_info("image", TensorProto.FLOAT, None)
+    ending_in(nodes, output, **{"added.scale": np.array(255, dtype=np.float32)})(model)
+
+
+def of_version(folder: Path, version: int) -> Path:
+    """Make a bundle one of version 2 or 3 in place, and return its folder."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["version"] != version:
+        image = {"name": "image", "dtype": "uint8" if version == 3 else "float32", "shape": ["batch", 1, 1, 3]}
+        edited(folder, "decoder", in_bytes if version == 3 else in_planes, outputs=[image])
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["graphs"]["encoder"]["inputs"], manifest["version"] = [image], version
+        (folder / "manifest.json").write_bytes(sealed(manifest))
+    return folder
