@@ -24,7 +24,7 @@ from uigc.runtime.format.schedule import quincunx
 
 CODEBOOK = 16
 CONFIG = {"codebook": CODEBOOK, "width": 8, "layers": 2, "heads": 2, "expansion": 2, "window": 8, "arithmetic": 3}
-VERSION = 2  # which the C++ decoder reads, too
+VERSION = 3
 _TYPES = {
     "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8", "|u1": "U8",
     "|b1": "BOOL",

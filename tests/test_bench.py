@@ -111,7 +111,7 @@ def test_a_known_size_leaves_fewer_nodes(tiny_path: Path, capsys: pytest.Capture
         patch.setattr("sys.argv", arguments)
         nodes.main()
     found = json.loads((tmp_path / "n.json").read_text())["graphs"]
-    assert len(found) == 18 == len(capsys.readouterr().out.splitlines())
+    assert len(found) == 12 == len(capsys.readouterr().out.splitlines())
     for entry in found:
         name, precision = entry["graph"].split(".")
         assert entry["file"] == manifest[name]["precisions"][precision]["nodes"]

@@ -135,7 +135,7 @@ def test_doctor(uigc: Run, tiny_path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert findings["providers"]["cpu"] == "runs"
     assert findings["bundle"]["state"] == "valid"
-    assert findings["proof"]["certificates"] == 18
+    assert findings["proof"]["certificates"] == 12
     proven = uigc("doctor", "--bundle", tiny_path, "--prove")
     assert proven.returncode == 0, proven.stderr
     assert b"18 graphs proven again" in proven.stdout

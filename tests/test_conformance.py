@@ -99,7 +99,7 @@ def test_the_decoder_in_cpp_passes(kit: Kit, tiny_path: Path, tmp_path: Path) ->
     program = cpp.build(tmp_path)
 
     def ask(entry: dict[str, Any]) -> str:
-        found = cpp.run(program, tiny_path, kit.path / entry["file"], tmp_path / "out.ppm")
+        found = cpp.grid_of(program, tiny_path, kit.path / entry["file"])
         return read(found.code, "") if found.code else grid_answer(found.grid)
 
     verdicts = list(judge_files(kit, ask, limited=False))

@@ -101,7 +101,7 @@ def test_images_are_measured_or_observed_never_both(tmp_path: Path) -> None:
     assert not {each.sha256 for each in observed} & {each.sha256 for each in measured}
     assert len(observed) + len(measured) == 2 + len(others)
     assert len(said) == 2
-    assert observed[0].pixels.shape == (1, 3, 96, 80)
+    assert observed[0].pixels.shape == (1, 96, 80, 3)
     tar = tmp_path / "all.tar"
     with tarfile.open(tar, "w") as archive:
         for path in tmp_path.glob("*.png"):

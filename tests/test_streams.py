@@ -121,7 +121,7 @@ def test_without_metadata_the_runtime_has_its_own(tiny_path: Path) -> None:
     code = (
         "import importlib.metadata as m, sys; m.entry_points = lambda **_: []; "
         "from uigc.runtime.cli.main import main; from uigc.runtime import providers; "
-        "assert providers.names() == ['cpu', 'cuda', 'cuda-graphs']; "
+        "assert providers.names() == ['cpu', 'cuda', 'cuda-graphs', 'openvino']; "
         "sys.exit(main(['doctor', '-v', '--bundle', sys.argv[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", code, tiny_path], capture_output=True, text=True)

@@ -116,7 +116,7 @@ def write(codec: TokenCodec, out: Path, force: bool, progress: Progress) -> int:
     ``codec`` admits images of :data:`MAX_PIXELS`; ``force``: replace a kit at ``out``. Returns its size in bytes.
     """
     if out.exists() and not force:
-        raise OutputError(f"{out} exists; give --force to replace it, or another name.")
+        raise OutputError(f"{out} exists; name another folder, or let it be replaced (--force).")
     if out.exists() and not (out / LISTING).is_file():
         raise OutputError(f"{out} is not a conformance kit, so it is not replaced; remove it, or give another name.")
     out.parent.mkdir(parents=True, exist_ok=True)
