@@ -132,7 +132,7 @@ class Codec:
     def _choose_precisions(self, runner: Provider, device: int, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
         best = partial(preferred, self.bundle, runner.measured_as(device))
-        stages, pixel_graphs = ["stage0"], ["encoder", "decoder"]
+        stages, pixel_graphs = ["stage0"], self.bundle.pixel_graphs
         self.precision = self.bundle.choose(stages, prior, best("precision", runner.precisions, stages))
         offered = best("pixel_precision", runner.pixel_precisions, pixel_graphs)
         self.pixel_precision = self.bundle.choose(pixel_graphs, pixels, offered)
@@ -246,6 +246,7 @@ class Codec:
 
         Borders are extended to whole patches by replication.
         """
+        self.bundle.expect_encoder()
         tokens: Tokens = self.pixel_networks.tokenize([pixels])[0]
         return tokens
 
@@ -268,6 +269,7 @@ class Codec:
         self, images: list[Pixels], choice: Mask | Rate, progress: Progress = silent
     ) -> list[Encoded | UigcError]:
         """Encode images whose token grids have one shape."""
+        self.bundle.expect_encoder()
         self._graphs.prefetch(["encoder", *self._stages])
         grids = self.pixel_networks.tokenize(images, progress)
         return self._encode_grids(list(grids), images, choice, progress)
