@@ -44,8 +44,8 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     result: dict[str, Any] = {"precision": min(times, key=times.__getitem__), "milliseconds": times}
     both = [name for name in pixels if all(name in bundle.precisions(part) for part in bundle.pixel_graphs)]
     if both:
-        inputs = {"encoder": image, "decoder": grid}
-        inputs = {name: inputs[name] for name in bundle.pixel_graphs}
+        given: dict[str, NDArray[Any]] = {"encoder": image, "decoder": grid}
+        inputs = {name: given[name] for name in bundle.pixel_graphs}
         pixel_times = _times(both, inputs, load, progress, equal=False)
         result |= {"pixel_precision": min(pixel_times, key=pixel_times.__getitem__), "pixel_milliseconds": pixel_times}
     tuning_cache.write(bundle, kept_as, result)
