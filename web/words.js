@@ -23,7 +23,7 @@ export function describeFile(header, hash) {
   const facts = [
     ["Size", `${bytes.toLocaleString("en")} bytes`],
     ["Rate", `${((8 * bytes) / (width * height)).toFixed(4)} bits per pixel`],
-    ["Image", `${width} × ${height} pixels, ${Math.round(raw / bytes).toLocaleString("en")} times the size if raw`],
+    ["Image", `${width} × ${height} pixels, raw ${Math.round(raw / bytes).toLocaleString("en")} times as large`],
     ["Tokens", `${columns} × ${rows}`],
     ["Sent", MODES[header.mode] + (header.drawn ? `; the others drawn with seed ${header.seed}` : "")],
     ["Prior", header.prior, "code"],

@@ -2,7 +2,16 @@
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { BundleError } from "../uigc.js";
 
+/** A source for `Decoder.open` that reads a folder. */
 export const fromFolder = (folder) => ({
-  read: async (name) => new Uint8Array(await readFile(join(folder, name))),
+  async read(name) {
+    const path = join(folder, name);
+    return new Uint8Array(
+      await readFile(path).catch((cause) => {
+        throw new BundleError(`${path} cannot be read (${cause.code}): export the bundle again.`, { cause });
+      }),
+    );
+  },
 });
