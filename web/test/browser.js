@@ -1,11 +1,11 @@
-// node browser.js CHROMIUM URL FILE PICTURE SCREENSHOT [ORIGINAL]: drops a file on the page in headless Chromium, writes
-// what the canvas shows and a screenshot, and prints one line of JSON. ORIGINAL is dropped beside the file.
+// node browser.js CHROMIUM URL PICTURE SCREENSHOT [FILE [ORIGINAL]]: drops files on the page in headless Chromium, writes
+// what the canvas shows and a screenshot, and prints one line of JSON. Without FILE, the address names one.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { chromium } from "playwright-core";
 
-const [executablePath, address, file, picture, screenshot, original] = process.argv.slice(2);
+const [executablePath, address, picture, screenshot, file, original] = process.argv.slice(2);
 const args = [
   "--no-sandbox", // tests may run as root
   "--disable-quic",
@@ -29,7 +29,7 @@ try {
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
   await page.goto(address);
-  await drop(page, [file, ...(original ? [original] : [])]);
+  if (file) await drop(page, original ? [file, original] : [file]);
   await page.waitForFunction(() => /^(done|error)/.test(document.body.dataset.state ?? ""), null, { timeout: 240_000 });
   await page.waitForFunction((wanted) => !wanted || !document.getElementById("original").hidden, Boolean(original));
   const found = await page.evaluate(() => ({
