@@ -161,3 +161,9 @@ def test_pinned_packages_and_no_lock_file() -> None:
     package = json.loads((WEB / "package.json").read_text())
     versions = {**package["dependencies"], **package["devDependencies"]}
     assert all(version.replace(".", "").isdigit() for version in versions.values())
+
+
+def test_tiles_and_the_choice_of_a_provider() -> None:
+    answer_command(default_path())  # skips where Node.js is missing
+    done = subprocess.run(["node", "--test", WEB / "test" / "units.js"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout

@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Serve the page in this folder on this machine: python web/serve.py [--bundle DIR] [--port N] [--no-isolation].
 
-The headers COOP and COEP isolate the page, without which browsers give WebAssembly one thread only. Text and WebAssembly
-are compressed. A site of one's own needs the same two headers from its server, and no other part of this script.
+The headers COOP and COEP isolate the page, without which browsers give WebAssembly one thread only. What shrinks is
+sent compressed. A site of one's own needs the same two headers from its server, and no other part of this script.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import os
 from functools import lru_cache
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 from urllib.parse import unquote, urlsplit
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +39,7 @@ class Handler(SimpleHTTPRequestHandler):
     """A request: files as they are, or compressed for those who take that."""
 
     server: Server
-    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, **TYPES}
+    extensions_map: ClassVar[dict[str, str]] = {**SimpleHTTPRequestHandler.extensions_map, **TYPES}
 
     def translate_path(self, path: str) -> str:
         """Return the file of an address; none is outside of the two folders."""
@@ -95,10 +96,8 @@ def main() -> None:
     arguments = parser.parse_args()
     server = Server(arguments.port, arguments.bundle.resolve(), not arguments.no_isolation)
     print(f"http://127.0.0.1:{server.server_port}/", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

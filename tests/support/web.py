@@ -1,4 +1,4 @@
-"""The decoder in JavaScript with its packages, in Node.js and in Chromium; tests that need them are skipped elsewhere."""
+"""The decoder in JavaScript with its packages, in Node.js and Chromium; tests that need them are skipped elsewhere."""
 
 from __future__ import annotations
 
