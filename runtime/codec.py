@@ -246,7 +246,6 @@ class Codec:
 
         Borders are extended to whole patches by replication.
         """
-        self.bundle.expect_encoder()
         tokens: Tokens = self.pixel_networks.tokenize([pixels])[0]
         return tokens
 
@@ -269,7 +268,6 @@ class Codec:
         self, images: list[Pixels], choice: Mask | Rate, progress: Progress = silent
     ) -> list[Encoded | UigcError]:
         """Encode images whose token grids have one shape."""
-        self.bundle.expect_encoder()
         self._graphs.prefetch(["encoder", *self._stages])
         grids = self.pixel_networks.tokenize(images, progress)
         return self._encode_grids(list(grids), images, choice, progress)

@@ -140,19 +140,16 @@ class Bundle:
         """``encoder`` and ``decoder``; a bundle that only decodes has no encoder."""
         return [name for name in ("encoder", "decoder") if name in self.manifest["graphs"]]
 
-    def expect_encoder(self) -> None:
-        """Raise a :class:`BundleError` if the bundle only decodes."""
-        if "encoder" not in self.pixel_graphs:
-            raise BundleError(
-                f"The bundle {self.path.name} only decodes: it has no encoder; compress with the one it was made from."
-            )
-
     def precisions(self, name: str) -> list[str]:
         """Return the precisions of the graph ``encoder``, ``stage0`` ... or ``decoder``."""
         return list(self.manifest["graphs"][name]["precisions"])
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
         """Return the path of a graph. All precisions of a stage compute the same logits."""
+        if name == "encoder" and name not in self.pixel_graphs:
+            raise BundleError(
+                f"The bundle {self.path.name} only decodes: it has no encoder; compress with the one it was made from."
+            )
         variants = self.manifest["graphs"][name]["precisions"]
         if precision not in variants:
             raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")

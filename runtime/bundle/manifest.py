@@ -205,8 +205,8 @@ def _graph_faults(name: str, graph: Any, images: str, encodes: bool) -> Iterator
     precisions = _variants(graph)
     needed = "fp32" if encodes else "one"
     if not precisions or (encodes and "fp32" not in precisions) or not set(precisions) <= set(PRECISIONS):
-        found, known = ", ".join(precisions) or "no precision", ", ".join(PRECISIONS)
-        yield f"{name!r} is in {found}: {needed} is needed, and only {known} are known"
+        there, known = ", ".join(precisions) or "no precision", ", ".join(PRECISIONS)
+        yield f"{name!r} is in {there}: {needed} is needed, and only {known} are known"
 
 
 def _proof_faults(name: str, graph: Any, pad: Any, weights: Any) -> Iterator[str]:
