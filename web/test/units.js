@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { paintImage } from "../uigc/image.js";
 import { Networks } from "../uigc/networks.js";
-import { ProviderError } from "../uigc/errors.js";
+import { fromUrl } from "../uigc/download.js";
+import { BundleError, ProviderError } from "../uigc/errors.js";
+import { sha256 } from "../uigc/manifest.js";
 
 const PATCH = 16;
 const HALO = 2;
@@ -101,4 +103,66 @@ test("where WebGPU fails, wasm paints, and it is said", async () => {
 test("where nothing works, the error says why", async () => {
   const opening = Networks.open(runtime(() => true), bundleOf([]), "wasm", () => {});
   await assert.rejects(opening, { name: "ProviderError", message: /no wasm here\): use a newer browser/ });
+});
+
+// A browser's cache and a server, as far as downloads use them.
+function standIn(files) {
+  const kept = new Map();
+  const asked = [];
+  const path = (address) => new URL(address).pathname;
+  const cache = {
+    match: async (address) => kept.get(String(address)) && new Response(kept.get(String(address))),
+    keys: async (address) => [...kept.keys()].filter((key) => path(key) === path(address)),
+    delete: async (key) => kept.delete(key),
+    put: async (address, response) => kept.set(String(address), new Uint8Array(await response.arrayBuffer())),
+  };
+  globalThis.caches = { open: async () => cache };
+  globalThis.fetch = async (address) => {
+    const name = path(address).split("/").at(-1);
+    asked.push(name);
+    if (files.offline) throw new TypeError("no network");
+    return name in files ? new Response(files[name]) : new Response("", { status: 404 });
+  };
+  return { kept, asked };
+}
+
+test("files are downloaded once, and again if the kept ones are damaged", async () => {
+  const graph = new Uint8Array([1, 2, 3]);
+  const entry = { bytes: 3, sha256: await sha256(graph) };
+  const files = { "graph.onnx": graph, "manifest.json": new Uint8Array([7]) };
+  const { kept, asked } = standIn(files);
+  const source = fromUrl("https://example.org/bundle");
+  const counts = [];
+  assert.deepEqual(await source.read("graph.onnx", entry, (count) => counts.push(count)), graph);
+  assert.deepEqual(await source.read("graph.onnx", entry), graph);
+  assert.deepEqual([asked, counts], [["graph.onnx"], [3]]);
+  const [key] = kept.keys();
+  assert.equal(key, `https://example.org/bundle/graph.onnx?sha256=${entry.sha256}`);
+  kept.set(key, new Uint8Array([1, 2]));
+  assert.deepEqual(await source.read("graph.onnx", entry), graph);
+  assert.equal(asked.length, 2);
+
+  const newer = new Uint8Array([4, 5]);
+  files["graph.onnx"] = newer;
+  await source.read("graph.onnx", { bytes: 2, sha256: await sha256(newer) });
+  assert.equal(kept.size, 1); // the older version is gone
+});
+
+test("the manifest is asked for every time, and kept for when there is no network", async () => {
+  const files = { "manifest.json": new Uint8Array([7]) };
+  const { asked } = standIn(files);
+  const source = fromUrl("https://example.org/bundle/");
+  await source.read("manifest.json");
+  await source.read("manifest.json");
+  assert.equal(asked.length, 2);
+  files.offline = true;
+  assert.deepEqual(await source.read("manifest.json"), new Uint8Array([7]));
+  await assert.rejects(source.read("graph.onnx", { bytes: 3, sha256: "0" }), { message: /cannot be reached/ });
+});
+
+test("what is missing or longer than stated is refused", async () => {
+  standIn({ "graph.onnx": new Uint8Array(100) });
+  const source = fromUrl("https://example.org/", { keep: false });
+  await assert.rejects(source.read("none.onnx", { bytes: 3, sha256: "0" }), { message: /not there \(HTTP 404\)/ });
+  await assert.rejects(source.read("graph.onnx", { bytes: 99, sha256: "0" }), BundleError);
 });

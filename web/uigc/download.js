@@ -1,6 +1,7 @@
 // Files of a bundle over HTTP, kept in the browser's Cache API under their hashes.
 
 import { BundleError } from "./errors.js";
+import { sha256 } from "./manifest.js";
 
 const CACHE = "uigc-bundles";
 const LARGEST_MANIFEST = 2 ** 24;
@@ -23,7 +24,9 @@ export function fromUrl(url, { keep = true } = {}) {
       if (!entry) return readManifest(address, cache);
       address.searchParams.set("sha256", entry.sha256);
       const kept = await cache?.match(address);
-      if (kept) return new Uint8Array(await kept.arrayBuffer());
+      const bytesKept = kept && new Uint8Array(await kept.arrayBuffer());
+      // What was damaged on its way or on the disk is downloaded again, and not refused for ever.
+      if (bytesKept && (await sha256(bytesKept)) === entry.sha256) return bytesKept;
       const bytes = await download(address, entry.bytes, onBytes);
       await store(cache, address, bytes);
       return bytes;
