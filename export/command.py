@@ -14,11 +14,13 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    text = "the folder of a training run, or a bundle (with --triton: a bundle, by default the one of this package)"
+    text = "the folder of a training run, or a bundle (by default this package's with --triton and --decoder-only)"
     parser.add_argument("checkpoint", metavar="RUN", type=Path, nargs="?", help=text)
     parser.add_argument("-o", "--output", metavar="BUNDLE", type=Path, help="the folder to write")
     text = "write a model repository for the Triton Inference Server instead (see docs/SERVERS.md)"
     parser.add_argument("--triton", metavar="REPOSITORY", type=Path, help=text)
+    text = "write what decoding needs of a bundle and no more (see docs/BUNDLE.md); RUN is the bundle"
+    parser.add_argument("--decoder-only", action="store_true", help=text)
     text = "take the tokenizer from another run's folder, or from the checkpoint of an f16 VQGAN"
     parser.add_argument("--tokenizer", metavar="CHECKPOINT", type=Path, help=text)
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it exists")
@@ -30,6 +32,8 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("Either -o BUNDLE or --triton REPOSITORY is needed, and not both; give one.")
     if arguments.triton is not None:
         _write_repository(arguments)
+    elif arguments.decoder_only:
+        _write_decoder(arguments)
     elif arguments.checkpoint is None:
         raise UsageError("RUN is missing, the folder of a training run or a bundle; give it.")
     else:
@@ -43,6 +47,19 @@ def _write_repository(arguments: argparse.Namespace) -> None:
     models = write_repository(Bundle.load(arguments.checkpoint), arguments.triton)
     if not arguments.quiet:
         print(f"{arguments.triton}: {', '.join(models)}", file=sys.stderr)
+
+
+def _write_decoder(arguments: argparse.Namespace) -> None:
+    require("Exporting", ("onnx", "safetensors"), "export")
+    from uigc.export.decoder_only import write_decoder
+    from uigc.runtime.bundle import Bundle
+
+    def log(text: str) -> None:
+        if not arguments.quiet:
+            print(text, file=sys.stderr)
+
+    size = write_decoder(Bundle.load(arguments.checkpoint), arguments.output, arguments.force, log)
+    log(f"{arguments.output}: {size / 1e6:.1f} MB, decodes only")
 
 
 def _export(arguments: argparse.Namespace) -> None:

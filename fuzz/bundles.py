@@ -34,7 +34,7 @@ def _use(bundle: Bundle) -> None:
         for precision in bundle.precisions(f"stage{stage}"):
             assert bundle.graph(f"stage{stage}", precision).is_file()
             assert bundle.certificate(f"stage{stage}", precision)
-    bundle.choose(["encoder", "decoder"], None, ("fp32",))
+    bundle.choose(bundle.pixel_graphs, None, ("fp32",))
     bundle.check_unchanged()
 
 

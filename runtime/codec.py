@@ -132,7 +132,7 @@ class Codec:
     def _choose_precisions(self, runner: Provider, device: int, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
         best = partial(preferred, self.bundle, runner.measured_as(device))
-        stages, pixel_graphs = ["stage0"], ["encoder", "decoder"]
+        stages, pixel_graphs = ["stage0"], self.bundle.pixel_graphs
         self.precision = self.bundle.choose(stages, prior, best("precision", runner.precisions, stages))
         offered = best("pixel_precision", runner.pixel_precisions, pixel_graphs)
         self.pixel_precision = self.bundle.choose(pixel_graphs, pixels, offered)

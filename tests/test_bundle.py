@@ -74,7 +74,8 @@ def test_all_faults_are_reported_at_once(copied: Path) -> None:
     [
         ({"version": 99}, "version 99"),
         ({"format": "other"}, "does not describe"),
-        ({"graphs": {}}, "'encoder' is not in the manifest"),
+        ({"graphs": {}}, "'stage0' is not in the manifest"),
+        ({"graphs": {"encoder": None}}, "'encoder' is not in the manifest"),
         ({"schedule": {"tile": 4, "stages": []}}, "schedule is invalid"),
         ({"schedule": {"tile": 0, "stages": []}}, "schedule is invalid"),
         ({"prior": {"codebook": 7, "id": "xyz", "config": {}}}, "7 codewords"),

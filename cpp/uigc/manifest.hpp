@@ -73,7 +73,8 @@ inline void expect_tensor(const std::string& graph, const Json& list, const char
     expect(found == 1 && right == 1, "a tensor of '" + graph + "' is not " + name + " " + dtype);
 }
 
-inline void expect_graph(const std::string& name, const Json& graph, int version) {
+// A bundle with an encoder has all graphs in fp32; one that only decodes has them in the precisions that it was given.
+inline void expect_graph(const std::string& name, const Json& graph, int version, bool encodes) {
     expect(graph.is_object(), "the graph '" + name + "' is not in the manifest");
     const bool encoder = name == "encoder", decoder = name == "decoder";
     const char* const pixels = version >= 3 ? "uint8" : "float32";
@@ -84,7 +85,8 @@ inline void expect_graph(const std::string& name, const Json& graph, int version
     expect(halo.kind == Json::Kind::null || halo.is(0) || halo.is_integer(1, limits::halo),
            "the halo of '" + name + "' is no number of tokens");
     const Json& precisions = graph["precisions"];
-    expect(precisions["fp32"].is_object(), "'" + name + "' has no precision fp32");
+    expect(encodes ? precisions["fp32"].is_object() : !precisions.members.empty(),
+           "'" + name + "' has no precision" + (encodes ? " fp32" : ""));
     for (const auto& [precision, entry] : precisions.members)
         expect(precision == "fp32" || precision == "fp16" || precision == "int8",
                "'" + name + "' is in a precision that is not known");
@@ -146,13 +148,14 @@ inline void expect_manifest(const Json& manifest, std::size_t stages, int versio
            "tokenizer.local is neither true nor false");
     expect(!manifest.has("calibration") || manifest["calibration"].is_object(), "calibration names no files");
     expect_prior(prior);
-    expect_graph("encoder", graphs["encoder"], version);
+    const bool encodes = graphs.has("encoder");
+    if (encodes) expect_graph("encoder", graphs["encoder"], version, encodes);
     for (std::size_t stage = 0; stage < stages; ++stage) {
         const std::string name = "stage" + std::to_string(stage);
-        expect_graph(name, graphs[name], version);
+        expect_graph(name, graphs[name], version, encodes);
         expect_proofs(name, graphs[name], prior["pad"], manifest["weights"]);
     }
-    expect_graph("decoder", graphs["decoder"], version);
+    expect_graph("decoder", graphs["decoder"], version, encodes);
     expect(manifest["weights"]["file"].is("weights.safetensors"), "weights.file is not 'weights.safetensors'");
 }
 

@@ -132,8 +132,13 @@ class Bundle:
 
         A graph that is not local has none, nor has one whose manifest does not state it.
         """
-        graphs = {name: self.manifest["graphs"][name].get("halo") for name in ("encoder", "decoder")}
+        graphs = {name: self.manifest["graphs"][name].get("halo") for name in self.pixel_graphs}
         return {name: halo for name, halo in graphs.items() if halo is not None}
+
+    @property
+    def pixel_graphs(self) -> list[str]:
+        """``encoder`` and ``decoder``; a bundle that only decodes has no encoder."""
+        return [name for name in ("encoder", "decoder") if name in self.manifest["graphs"]]
 
     def precisions(self, name: str) -> list[str]:
         """Return the precisions of the graph ``encoder``, ``stage0`` ... or ``decoder``."""
@@ -141,6 +146,10 @@ class Bundle:
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
         """Return the path of a graph. All precisions of a stage compute the same logits."""
+        if name == "encoder" and name not in self.pixel_graphs:
+            raise BundleError(
+                f"The bundle {self.path.name} only decodes: it has no encoder; compress with the one it was made from."
+            )
         variants = self.manifest["graphs"][name]["precisions"]
         if precision not in variants:
             raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")
@@ -180,7 +189,13 @@ class Bundle:
         return self.weights.read(name).astype(np.int32)
 
     def _check_prior_id(self) -> None:
-        """Derive the prior's id from the weights again, and refuse a manifest that states another."""
+        """Derive the prior's id from the weights again, and refuse a manifest that states another.
+
+        A bundle that only decodes has the prior's weights in the layout of its graphs alone; its id is the one of the
+        bundle that it was made from.
+        """
+        if "encoder" not in self.pixel_graphs:
+            return
         names = [name for name in self.weights if name.startswith(PRIOR_PREFIX)]
         try:
             found = prior_id(

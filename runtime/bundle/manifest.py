@@ -106,8 +106,9 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
         yield f"the schedule is invalid ({error})"
     else:
         yield from _prior_faults(prior, schedule)
-        for name in graph_names(schedule):
-            yield from _graph_faults(name, graphs.get(name), IMAGES[manifest["version"]])
+        names = graph_names(schedule)
+        for name in names if "encoder" in graphs else names[1:]:
+            yield from _graph_faults(name, graphs.get(name), IMAGES[manifest["version"]], "encoder" in graphs)
             if is_stage(name) and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
@@ -185,7 +186,8 @@ def _variants(graph: dict[str, Any]) -> dict[str, Any]:
     return variants if isinstance(variants, dict) else {}
 
 
-def _graph_faults(name: str, graph: Any, images: str) -> Iterator[str]:
+def _graph_faults(name: str, graph: Any, images: str, encodes: bool) -> Iterator[str]:
+    """Yield the faults of a graph; ``encodes``: whether the bundle has an encoder, and so all graphs in fp32."""
     if not isinstance(graph, dict):
         yield f"the graph {name!r} is not in the manifest"
         return
@@ -201,9 +203,10 @@ def _graph_faults(name: str, graph: Any, images: str) -> Iterator[str]:
     if halo not in (None, 0) and not _is_count(halo, MAX_HALO):
         yield f"the halo of {name!r} is {halo!r} and a number of tokens is needed"
     precisions = _variants(graph)
-    if "fp32" not in precisions or not set(precisions) <= set(PRECISIONS):
-        known = ", ".join(PRECISIONS)
-        yield f"{name!r} is in {', '.join(precisions) or 'no precision'}: fp32 is needed, and only {known} are known"
+    needed = "fp32" if encodes else "one"
+    if not precisions or (encodes and "fp32" not in precisions) or not set(precisions) <= set(PRECISIONS):
+        there, known = ", ".join(precisions) or "no precision", ", ".join(PRECISIONS)
+        yield f"{name!r} is in {there}: {needed} is needed, and only {known} are known"
 
 
 def _proof_faults(name: str, graph: Any, pad: Any, weights: Any) -> Iterator[str]:

@@ -42,9 +42,11 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     exact = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
     times = _times(exact, stages, load, progress, equal=True)
     result: dict[str, Any] = {"precision": min(times, key=times.__getitem__), "milliseconds": times}
-    both = [name for name in pixels if all(name in bundle.precisions(part) for part in ("encoder", "decoder"))]
+    both = [name for name in pixels if all(name in bundle.precisions(part) for part in bundle.pixel_graphs)]
     if both:
-        pixel_times = _times(both, {"encoder": image, "decoder": grid}, load, progress, equal=False)
+        given: dict[str, NDArray[Any]] = {"encoder": image, "decoder": grid}
+        inputs = {name: given[name] for name in bundle.pixel_graphs}
+        pixel_times = _times(both, inputs, load, progress, equal=False)
         result |= {"pixel_precision": min(pixel_times, key=pixel_times.__getitem__), "pixel_milliseconds": pixel_times}
     tuning_cache.write(bundle, kept_as, result)
     return result

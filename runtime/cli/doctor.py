@@ -126,7 +126,9 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
             "prior": bundle.prior_id.hex(),
             "codebook": bundle.codebook,
             "stages": len(bundle.schedule),
-            "pixels": " ".join(each for each in bundle.precisions("decoder") if each in bundle.precisions("encoder")),
+            "pixels": " ".join(
+                each for each in bundle.precisions("decoder") if each in bundle.precisions(bundle.pixel_graphs[0])
+            ),
             "megabytes": round(sum(file.stat().st_size for file in bundle.path.iterdir()) / 1e6, 1),
             "state": "valid",
         }

@@ -1,0 +1,58 @@
+"""The decoder in JavaScript with its packages, in Node.js and Chromium; tests that need them are skipped elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tests.support.paths import ROOT
+
+WEB = ROOT / "web"
+PACKAGES = WEB / "node_modules"
+INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline")
+
+
+@functools.cache
+def web() -> Path:
+    """Return the folder ``web/`` after ``npm install``, or skip; once for all processes of pytest-xdist."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs Node.js and npm")
+    if (PACKAGES / "onnxruntime-web").exists():
+        return WEB
+    lock = Path(tempfile.gettempdir()) / f"uigc-web-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
+    with FileLock(lock):
+        if not (PACKAGES / "onnxruntime-web").exists():
+            done = subprocess.run(INSTALL, cwd=WEB, capture_output=True, text=True, timeout=300)
+            if done.returncode != 0:
+                shutil.rmtree(PACKAGES, ignore_errors=True)
+                pytest.skip(f"the npm packages cannot be had here: {(done.stderr.splitlines() or ['no reason'])[0]}")
+    return WEB
+
+
+def chromium() -> str:
+    """Return the path of Chromium, or skip."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs Chromium")
+    return found
+
+
+def answer_command(bundle: Path, *limit: object) -> list[str]:
+    """Return the command that answers requests about files with this bundle."""
+    return ["node", str(web() / "node" / "answer.js"), str(bundle), *map(str, limit)]
+
+
+def answers(bundle: Path, requests: list[str], *limit: object) -> tuple[list[str], list[str]]:
+    """Return the answer to each request, and the sentences on standard error."""
+    text = "".join(f"{request}\n" for request in requests)
+    command = answer_command(bundle, *limit)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), done.stderr.splitlines()

@@ -1,0 +1,114 @@
+"""The page in headless Chromium: files dropped and linked, with threads and without."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.web import WEB, chromium, web
+from uigc.export.decoder_only import write_decoder
+from uigc.fuzz.corpus import CORPUS
+from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
+from uigc.runtime.io import image
+from uigc.runtime.io.samples import SAMPLE
+
+GOLDEN = ROOT / "tests" / "golden"
+FILE = GOLDEN / "coffee-edge.uigc"
+
+
+@pytest.fixture(scope="module")
+def decoder_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("page") / "bundle"
+    write_decoder(Bundle.load(), out, False, lambda text: None)
+    return out
+
+
+@contextmanager
+def served(bundle: Path, *options: str) -> Iterator[str]:
+    command = [sys.executable, str(WEB / "serve.py"), "--port", "0", "--bundle", str(bundle), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.terminate()
+
+
+def visit(address: str, folder: Path, *files: Path) -> dict[str, Any]:
+    """Open the page, drop files on it, and return what it shows once it is done."""
+    script, outputs = web() / "test" / "browser.js", [folder / "canvas.png", folder / "screenshot.png"]
+    command = ["node", script, chromium(), address, *outputs, *files]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def golden_hash() -> str:
+    grid = json.loads((GOLDEN / "coffee.json").read_text())["grids"]["edge"]
+    return hashlib.sha256(np.asarray(grid, "<i4").tobytes()).hexdigest()
+
+
+def expect_picture(folder: Path, bundle: Path) -> None:
+    """Check the canvas: pixels are free, but close to the package's."""
+    with Codec(bundle, threads=1) as codec:
+        expected = codec.decompress(FILE).astype(int)
+    difference = np.abs(image.read((folder / "canvas.png").read_bytes()) - expected)
+    assert difference.mean() < 0.25
+    assert difference.max() <= 8
+
+
+def test_a_dropped_file_with_threads(decoder_bundle: Path, tmp_path: Path) -> None:
+    """An isolated page, and the original dropped beside the file."""
+    chromium()
+    with served(decoder_bundle) as address:
+        found = visit(address, tmp_path, FILE, SAMPLE)
+    assert (found["state"], found["hash"], found["isolated"]) == ("done", golden_hash(), True)
+    assert found["complaints"] == []
+    assert "This browser offers no WebGPU" in found["backend"]
+    assert found["kept"] == 9  # the manifest, seven graphs and the weights
+    expect_picture(tmp_path, decoder_bundle)
+
+
+def test_a_link_without_threads(decoder_bundle: Path, tmp_path: Path) -> None:
+    chromium()
+    with served(decoder_bundle, "--no-isolation") as address:
+        found = visit(f"{address}?file=sample.uigc&webgpu=0", tmp_path)
+    assert (found["state"], found["hash"], found["isolated"]) == ("done", golden_hash(), False)
+    assert found["complaints"] == []
+    assert "with one thread" in found["backend"]
+    expect_picture(tmp_path, decoder_bundle)
+
+
+def test_a_hostile_file_is_refused_before_anything_is_downloaded(tmp_path: Path) -> None:
+    chromium()
+    with served(tmp_path / "no bundle") as address:
+        found = visit(address, tmp_path, CORPUS / "files" / "payload-cut.uigc")
+        missing = visit(address, tmp_path, FILE)
+    assert found["state"] == "error CorruptFileError"
+    assert found["error"].endswith("get it anew.")
+    assert found["kept"] == 0
+    assert missing["state"] == "error BundleError"
+    assert "manifest.json is not there (HTTP 404)" in missing["error"]
+
+
+def test_the_server_gives_nothing_else(decoder_bundle: Path) -> None:
+    with served(decoder_bundle) as address:
+        for path in ("", "uigc.js", "bundle/manifest.json", "sample.uigc"):
+            with urlopen(address + path) as answer:
+                assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+                assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+                assert answer.read()
+        for path in ("../README.md", "%2e%2e/README.md", "bundle/../../README.md", ".gitignore", "uigc/", "bundle/"):
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(address + path)

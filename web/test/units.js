@@ -1,0 +1,168 @@
+// node --test units.js: what needs no networks, or stand-ins for them.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { paintImage } from "../uigc/image.js";
+import { Networks } from "../uigc/networks.js";
+import { fromUrl } from "../uigc/download.js";
+import { BundleError, ProviderError } from "../uigc/errors.js";
+import { sha256 } from "../uigc/manifest.js";
+
+const PATCH = 16;
+const HALO = 2;
+
+// A pixel decoder whose pixels depend on tokens up to two away, as bytes or as planes of floats.
+function localDecoder(planes, called = []) {
+  const at = (tokens, rows, columns, row, column) =>
+    row < 0 || row >= rows || column < 0 || column >= columns ? 7 : tokens[row * columns + column];
+  return {
+    called,
+    async paint(tokens, rows, columns) {
+      called.push([rows, columns]);
+      const [height, width] = [PATCH * rows, PATCH * columns];
+      const samples = planes ? new Float32Array(3 * height * width) : new Uint8Array(3 * height * width);
+      for (let y = 0; y < height; y++) {
+        for (let x = 0; x < width; x++) {
+          const [row, column] = [Math.floor(y / PATCH), Math.floor(x / PATCH)];
+          let value = (x % PATCH) + (y % PATCH);
+          for (const step of [-HALO, 0, HALO]) value += at(tokens, rows, columns, row + step, column - step);
+          for (let channel = 0; channel < 3; channel++) {
+            const byte = (value + channel) % 256;
+            if (planes) samples[(channel * height + y) * width + x] = byte / 255;
+            else samples[3 * (y * width + x) + channel] = byte;
+          }
+        }
+      }
+      return samples;
+    },
+  };
+}
+
+for (const planes of [true, false]) {
+  test(`tiles give the pixels of the whole, ${planes ? "planes" : "bytes"}`, async () => {
+    const header = { width: 1600 - 5, height: 1444, rows: 91, columns: 100 };
+    const tokens = Int32Array.from({ length: 9100 }, (_, index) => (index * 37) % 61);
+    const networks = localDecoder(planes);
+    const tiled = await paintImage(tokens, header, networks, { halo: HALO, planes });
+    assert.deepEqual(networks.called, [[66, 66], [66, 38], [29, 66], [29, 38]]);
+    const whole = await paintImage(tokens, header, localDecoder(planes), { halo: null, planes });
+    assert.equal(Buffer.from(tiled.buffer).equals(Buffer.from(whole.buffer)), true);
+    assert.deepEqual([...whole.subarray(0, 4)], [14 + tokens[0], 15 + tokens[0], 16 + tokens[0], 255]);
+  });
+}
+
+test("samples are clipped, and halves rounded to even", async () => {
+  const samples = new Float32Array(3 * 256).fill(0);
+  samples.set([-1, 2, 0.5 / 255, 1.5 / 255, 2.5 / 255]);
+  const networks = { paint: async () => samples };
+  const header = { width: 16, height: 1, rows: 1, columns: 1 };
+  const rgba = await paintImage(new Int32Array(1), header, networks, { halo: null, planes: true });
+  assert.deepEqual([0, 4, 8, 12, 16].map((index) => rgba[index]), [0, 255, 0, 2, 2]);
+  samples[300] = NaN;
+  const broken = paintImage(new Int32Array(1), { ...header, height: 16 }, networks, { halo: null, planes: true });
+  await assert.rejects(broken, ProviderError);
+});
+
+function bundleOf(log) {
+  return {
+    stages: 2,
+    precision: (_, wanted) => wanted[0],
+    load: async (graphs) => {
+      log.push(graphs.map(([name, precision]) => `${name}.${precision}`).join(" "));
+      return { graphs: graphs.map(([name]) => name), weights: null, weightsFile: "weights.safetensors" };
+    },
+  };
+}
+
+function runtime(fails) {
+  const create = async (graph, { executionProviders: [provider] }) => {
+    if (fails(provider)) throw new Error(`no ${provider} here\nand more`);
+    return { graph, release: async () => {} };
+  };
+  return { InferenceSession: { create } };
+}
+
+test("WebGPU paints in floats where it can", async () => {
+  const log = [];
+  const networks = await Networks.open(runtime(() => false), bundleOf(log), "webgpu", () => {});
+  assert.deepEqual(networks.pixels, { provider: "webgpu", precision: "fp32", reason: null });
+  assert.deepEqual(log, ["stage0.int8 stage1.int8 decoder.fp32"]);
+});
+
+test("where WebGPU fails, wasm paints, and it is said", async () => {
+  const log = [];
+  const networks = await Networks.open(runtime((provider) => provider === "webgpu"), bundleOf(log), "webgpu", () => {});
+  assert.deepEqual(networks.pixels, {
+    provider: "wasm",
+    precision: "int8",
+    reason: "WebGPU did not take the pixel decoder (no webgpu here).",
+  });
+  assert.deepEqual(log.at(-1), "decoder.int8");
+});
+
+test("where nothing works, the error says why", async () => {
+  const opening = Networks.open(runtime(() => true), bundleOf([]), "wasm", () => {});
+  await assert.rejects(opening, { name: "ProviderError", message: /no wasm here\): use a newer browser/ });
+});
+
+// A browser's cache and a server, as far as downloads use them.
+function standIn(files) {
+  const kept = new Map();
+  const asked = [];
+  const path = (address) => new URL(address).pathname;
+  const cache = {
+    match: async (address) => kept.get(String(address)) && new Response(kept.get(String(address))),
+    keys: async (address) => [...kept.keys()].filter((key) => path(key) === path(address)),
+    delete: async (key) => kept.delete(key),
+    put: async (address, response) => kept.set(String(address), new Uint8Array(await response.arrayBuffer())),
+  };
+  globalThis.caches = { open: async () => cache };
+  globalThis.fetch = async (address) => {
+    const name = path(address).split("/").at(-1);
+    asked.push(name);
+    if (files.offline) throw new TypeError("no network");
+    return name in files ? new Response(files[name]) : new Response("", { status: 404 });
+  };
+  return { kept, asked };
+}
+
+test("files are downloaded once, and again if the kept ones are damaged", async () => {
+  const graph = new Uint8Array([1, 2, 3]);
+  const entry = { bytes: 3, sha256: await sha256(graph) };
+  const files = { "graph.onnx": graph, "manifest.json": new Uint8Array([7]) };
+  const { kept, asked } = standIn(files);
+  const source = fromUrl("https://example.org/bundle");
+  const counts = [];
+  assert.deepEqual(await source.read("graph.onnx", entry, (count) => counts.push(count)), graph);
+  assert.deepEqual(await source.read("graph.onnx", entry), graph);
+  assert.deepEqual([asked, counts], [["graph.onnx"], [3]]);
+  const [key] = kept.keys();
+  assert.equal(key, `https://example.org/bundle/graph.onnx?sha256=${entry.sha256}`);
+  kept.set(key, new Uint8Array([1, 2]));
+  assert.deepEqual(await source.read("graph.onnx", entry), graph);
+  assert.equal(asked.length, 2);
+
+  const newer = new Uint8Array([4, 5]);
+  files["graph.onnx"] = newer;
+  await source.read("graph.onnx", { bytes: 2, sha256: await sha256(newer) });
+  assert.equal(kept.size, 1); // the older version is gone
+});
+
+test("the manifest is asked for every time, and kept for when there is no network", async () => {
+  const files = { "manifest.json": new Uint8Array([7]) };
+  const { asked } = standIn(files);
+  const source = fromUrl("https://example.org/bundle/");
+  await source.read("manifest.json");
+  await source.read("manifest.json");
+  assert.equal(asked.length, 2);
+  files.offline = true;
+  assert.deepEqual(await source.read("manifest.json"), new Uint8Array([7]));
+  await assert.rejects(source.read("graph.onnx", { bytes: 3, sha256: "0" }), { message: /cannot be reached/ });
+});
+
+test("what is missing or longer than stated is refused", async () => {
+  standIn({ "graph.onnx": new Uint8Array(100) });
+  const source = fromUrl("https://example.org/", { keep: false });
+  await assert.rejects(source.read("none.onnx", { bytes: 3, sha256: "0" }), { message: /not there \(HTTP 404\)/ });
+  await assert.rejects(source.read("graph.onnx", { bytes: 99, sha256: "0" }), BundleError);
+});
