@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -154,6 +155,21 @@ def test_processes_that_misbehave(tmp_path: Path) -> None:
         assert decoder.ask("a", {}) in ("took more than 0.2 seconds", "closed its streams instead of answering")
         each = Decoder(f"{script(tmp_path, 'time.sleep(600)')} {{file}}", "file", 0.2, {})
         assert each.ask("", {"file": "x"}) == "took more than 0.2 seconds"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["logits", "logits x 1 8 8 {file}", "logits 9 1 8 8 {file}", "logits 0 1 7 8 {file}", "logits 0 1 8 8 {file}",
+     "logits 0 1 8 8 absent"],
+)  # fmt: skip
+def test_bad_requests_are_refused_and_end_nothing(tiny_path: Path, tmp_path: Path, request_: str) -> None:
+    (tmp_path / "tokens").write_bytes(b"none")
+    command = [*shlex.split(ANSWER), "--bundle", str(tiny_path)]
+    asked = f"{request_.format(file=tmp_path / 'tokens')}\nnonsense\n"
+    done = subprocess.run(command, input=asked, capture_output=True, text=True)
+    first, second = done.stdout.splitlines()
+    assert (done.returncode, second) == (0, answers.UNSUPPORTED)
+    assert first.startswith("refused ")
 
 
 def test_the_exit_code_says_whether_a_decoder_conforms(kit: Kit, tmp_path: Path, uigc: Run) -> None:

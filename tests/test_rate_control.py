@@ -161,9 +161,11 @@ def test_a_file_far_below_its_limit_is_explained(tiny: Codec, caplog: pytest.Log
         ({"size": 0}, "size is 0, and a whole number"),
         ({"size": 9.5}, "size is 9.5, and a whole number"),
         ({"bpp": -1}, "bpp is -1, and a number of bits"),
-        ({"bpp": float("nan")}, "bpp is nan, and a number is needed"),
+        ({"bpp": float("nan")}, "bpp is nan, and a number of at most"),
+        ({"bpp": 1e308}, "bpp is 1e.308, and a number of at most"),
+        ({"size": 10**400}, "size is 10*, and a number of at most"),
         ({"quality": 101}, "quality is 101, and 0 to 100"),
-        ({"quality": "best"}, "quality is 'best', and a number is needed"),
+        ({"quality": "best"}, "quality is 'best', and a number of at most"),
     ],
 )
 def test_what_is_not_possible_is_refused(tiny: Codec, options: dict[str, object], reason: str) -> None:
@@ -171,6 +173,10 @@ def test_what_is_not_possible_is_refused(tiny: Codec, options: dict[str, object]
         tiny.compress(picture(32, 32), **options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=reason):
         tiny.compress_many([], **options)  # type: ignore[call-overload]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Rate(bpp=np.float32(0.5)).budget(16, 16) == Rate(size=np.int64(16)).budget(1, 1) == 16  # type: ignore[arg-type]
 
 
 def test_one_measure_is_needed() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -128,7 +129,30 @@ def _decode(codec: Codec, name: str) -> str:
 
 
 def _logits(codec: Codec, rest: str) -> str:
-    *numbers, name = rest.split(" ", 4)
-    stage, batch, rows, columns = map(int, numbers)
-    tokens = np.frombuffer(files.read(name), dtype="<i4").reshape(batch, rows, columns).astype(np.int32)
-    return logits_answer(codec.token_codec.prior.load(stage)(tokens))
+    found = capture(lambda: _computed(codec, rest))
+    return refusal(found) if isinstance(found, UigcError) else logits_answer(found)
+
+
+def _computed(codec: Codec, rest: str) -> NDArray[np.int32]:
+    """Return the logits that a request asks for: STAGE BATCH ROWS COLUMNS FILE."""
+    prior = codec.token_codec.prior
+    try:
+        stage, batch, rows, columns = map(int, rest.split(" ", 4)[:4])
+        name = rest.split(" ", 4)[4]
+    except (ValueError, IndexError):
+        raise UsageError(f"The request 'logits {rest}' is not 'logits STAGE BATCH ROWS COLUMNS FILE'.") from None
+    if (
+        not 0 <= stage < len(prior.schedule)
+        or min(batch, rows, columns) < 1
+        or rows % prior.window + columns % prior.window
+    ):
+        raise UsageError(
+            f"The request 'logits {rest}' needs a stage below {len(prior.schedule)} and whole windows of {prior.window}."
+        )
+    data = files.read(name, 4 * batch * rows * columns)
+    if len(data) != 4 * batch * rows * columns:
+        raise UsageError(f"{name} has {len(data)} bytes, and {4 * batch * rows * columns} were expected of its shape.")
+    tokens = np.frombuffer(data, dtype="<i4").reshape(batch, rows, columns).astype(np.int32)
+    if tokens.min() < 0 or tokens.max() > max(prior.unknown, prior.pad):
+        raise UsageError(f"{name} holds tokens beyond {max(prior.unknown, prior.pad)}; write those of the kit.")
+    return prior.load(stage)(tokens)

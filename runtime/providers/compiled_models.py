@@ -53,7 +53,9 @@ def read(key: bytes) -> bytes | None:
 
 
 def write(key: bytes, model: bytes) -> None:
-    """Keep a model under a key of 32 bytes. A folder that cannot be written is not an error."""
+    """Keep a model under a key of 32 bytes, unless it is too large. A folder that cannot be written is no error."""
+    if len(model) > LIMIT:
+        return
     try:
         path = _path(key)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

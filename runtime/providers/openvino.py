@@ -39,22 +39,24 @@ EXACT = {
 _STARTING = Lock()
 
 
-@cache
 def _core() -> Any:
-    """Start OpenVINO, and run something in one thread.
+    """Start OpenVINO once, and run something in one thread.
 
     Its bindings set up their use of numpy in the first call, and release Python's lock meanwhile: two threads whose
     first calls coincide wait for each other for ever.
     """
     with _STARTING:
-        library = import_openvino()
-        core, operators = library.Core(), library.opset13
-        value = operators.parameter([-1], np.int32)
-        model = core.compile_model(
-            library.Model([operators.abs(value)], [value]), DEVICE, settings_of(ProviderOptions())
-        )
-        _Compiled(model)(np.zeros(1, np.int32))
-        return core
+        return _started()
+
+
+@cache
+def _started() -> Any:
+    library = import_openvino()
+    core, operators = library.Core(), library.opset13
+    value = operators.parameter([-1], np.int32)
+    model = core.compile_model(library.Model([operators.abs(value)], [value]), DEVICE, settings_of(ProviderOptions()))
+    _Compiled(model)(np.zeros(1, np.int32))
+    return core
 
 
 def _told(error: Exception) -> str:
@@ -99,14 +101,15 @@ class OpenVino(Provider):
                 f"install it with: pip install 'uigc[{self.extra}]'."
             )
         try:
-            devices = _core().available_devices
+            version = import_openvino().__version__
+            outdated = tuple(map(int, version.split("-")[0].split(".")[:2])) < OLDEST
+            devices = [] if outdated else _core().available_devices
         except Exception as error:  # of the import, or of a library that it loads
             return (
                 f"The installed openvino cannot be imported ({' '.join(str(error).split())}), which the provider "
                 f"{self.name!r} needs; repair it with: pip install --force-reinstall 'uigc[{self.extra}]'."
             )
-        version = import_openvino().__version__
-        if tuple(map(int, version.split("-")[0].split(".")[:2])) < OLDEST:
+        if outdated:
             return (
                 f"The installed openvino is {version}, and the provider {self.name!r} needs "
                 f"{OLDEST[0]}.{OLDEST[1]} or later; update it with: pip install --upgrade 'uigc[{self.extra}]'."
@@ -133,9 +136,11 @@ class OpenVino(Provider):
         model = _kept(key, settings)
         if model is None:
             model = _compile(path, settings)
+            _expect_float32(model)
             if graph_entry(path).lies_in(path.parent):  # else the key stands for other files
                 compiled_models.write(key, model.export_model().getvalue())
-        _expect_float32(model)
+        else:
+            _expect_float32(model)
         return model
 
 
@@ -172,7 +177,7 @@ def _kept(key: bytes, settings: dict[str, Any]) -> Any:
         return None
     try:
         return _core().import_model(kept, DEVICE, settings)
-    except RuntimeError:
+    except Exception:  # whatever is wrong with the file, the graph can be compiled anew
         return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format.bitstream import read_header
@@ -15,6 +17,7 @@ from uigc.runtime.token_codec import Encoded
 LOG = logging.getLogger("uigc")
 TOLERANCE = 0.03  # a file that is smaller than what was asked for by more than this share is explained
 BEST = 100  # the largest quality
+LARGEST = 2**53  # of all three measures, so that they are exact in floating point
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,12 @@ class Rate:
     quality: float | None = None
 
     def __post_init__(self) -> None:
-        given = {name: value for name, value in vars(self).items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
         if len(given) != 1:
             raise UsageError(f"{len(given)} of bpp, size and quality were given, and one is needed; give one.")
         ((name, value),) = given.items()
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise UsageError(f"{name} is {value!r}, and a number is needed; give one.")
+        if not _is_number(value):
+            raise UsageError(f"{name} is {value!r}, and a number of at most {LARGEST} is needed; give one.")
         if name == "size" and (value < 1 or value != int(value)):
             raise UsageError(f"size is {value!r}, and a whole number of bytes from 1 on is needed; give one.")
         if name == "bpp" and value <= 0:
@@ -49,8 +52,13 @@ class Rate:
         """Return the most bytes that the file of an image may have; None for a quality, which sets no limit."""
         if self.bpp is not None:
             # With room for the product's own rounding, so that 8 * bytes / pixels asks for those bytes again.
-            return math.floor(self.bpp * height * width / 8 * (1 + 1e-12))
+            return math.floor(float(self.bpp) * height * width / 8 * (1 + 1e-12))
         return None if self.size is None else int(self.size)
+
+
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and bool(-LARGEST <= value <= LARGEST)
 
 
 def choose(
