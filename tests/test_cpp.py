@@ -22,7 +22,8 @@ from tests.support.broken_graphs import ending_in, through, with_one
 from tests.support.cpp import Decoded, needs_compiler
 from tests.support.files import resealed
 from tests.support.paths import ROOT
-from uigc.runtime.bundle import default_path
+from uigc.export.decoder_only import write_decoder
+from uigc.runtime.bundle import Bundle, default_path
 from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ExitCode
@@ -94,6 +95,14 @@ def test_another_bundle_and_any_size(decode: Decode, tiny: Codec, tiny_path: Pat
         assert found.code == 0, found.message
         assert found.grid is None or np.array_equal(found.grid, encoded.grid), mask
         assert np.array_equal(found.image, tiny.decompress(encoded.data))
+
+
+def test_a_bundle_that_only_decodes(decode: Decode, tmp_path: Path) -> None:
+    write_decoder(Bundle.load(), tmp_path / "decoder", False, lambda text: None)
+    data = (GOLDEN / "coffee-edge.uigc").read_bytes()
+    found = decode(tmp_path / "decoder", data)
+    assert found.code == 0, found.message
+    assert np.array_equal(found.image, Codec().decompress(data))
 
 
 def test_bundles_without_fast_precisions(decode: Decode, tiny: Codec, copied: Path) -> None:
