@@ -176,7 +176,9 @@ def test_a_missing_plug_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_a_decoder_raises_is_an_error_of_ours() -> None:
     """Damaged images of many formats, cut and with bytes changed: read, or refused in one sentence."""
     photo, kinds = Image.fromarray(noise(48, 64, 3)), set()
-    for format_name in ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA"):
+    Image.init()
+    formats = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "TGA")
+    for format_name in filter(Image.SAVE.__contains__, formats):  # Pillow writes AVIF from 11.3 on
         data = encoded(photo.convert("P") if format_name == "GIF" else photo, format_name)
         for _ in range(60):
             damaged = bytearray(data[: RNG.integers(1, len(data) + 1)])

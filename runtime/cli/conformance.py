@@ -147,7 +147,8 @@ def _computed(codec: Codec, rest: str) -> NDArray[np.int32]:
         or rows % prior.window + columns % prior.window
     ):
         raise UsageError(
-            f"The request 'logits {rest}' needs a stage below {len(prior.schedule)} and whole windows of {prior.window}."
+            f"The request 'logits {rest}' needs a stage below {len(prior.schedule)} and whole windows of "
+            f"{prior.window} tokens."
         )
     data = files.read(name, 4 * batch * rows * columns)
     if len(data) != 4 * batch * rows * columns:
