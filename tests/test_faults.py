@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -112,7 +113,10 @@ def test_a_batch_that_is_ended_goes_on(tiny: Codec, tmp_path: Path, number: sign
         (tmp_path / "in" / f"{index}.webp").symlink_to(SAMPLE)
     out = tmp_path / "out"
     command = ["compress", str(tmp_path / "in"), "-r", "-o", str(out), "--bundle", str(tiny.bundle.path)]
-    with subprocess.Popen([*PROGRAM, *command], stderr=subprocess.PIPE, start_new_session=True) as process:
+    # A shell starts what it puts into the background with SIGINT ignored, and so would these tests and their children.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options: dict[str, Any] = {"stderr": subprocess.PIPE, "start_new_session": True, "preexec_fn": heeding}
+    with subprocess.Popen([*PROGRAM, *command], **options) as process:
         while process.poll() is None and not list(out.glob("*.uigc")):
             time.sleep(0.005)
         os.killpg(process.pid, number)

@@ -16,6 +16,8 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "__version__", "2025.4.1-1-releases/2025/4")
     assert "is 2025.4.1-1-releases/2025/4, and the provider 'openvino' needs 2026.2" in str(OPENVINO.problem())
 
+    monkeypatch.undo()
+
     def fail() -> None:
         raise ImportError("libopenvino.so.2641: cannot\nopen")
 

@@ -41,8 +41,10 @@ def served(bundle: Path, *options: str) -> Iterator[str]:
     command = [sys.executable, str(WEB / "serve.py"), "--port", "0", "--bundle", str(bundle), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.terminate()
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
 
 
 def visit(address: str, folder: Path, *files: Path) -> dict[str, Any]:

@@ -24,11 +24,12 @@ def web() -> Path:
     """Return the folder ``web/`` after ``npm install``, or skip; once for all processes of pytest-xdist."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("needs Node.js and npm")
-    if (PACKAGES / "onnxruntime-web").exists():
+    done_with = PACKAGES / ".package-lock.json"  # npm writes it at the end
+    if done_with.exists():
         return WEB
     lock = Path(tempfile.gettempdir()) / f"uigc-web-{os.getuid() if hasattr(os, 'getuid') else 0}.lock"
     with FileLock(lock):
-        if not (PACKAGES / "onnxruntime-web").exists():
+        if not done_with.exists():
             done = subprocess.run(INSTALL, cwd=WEB, capture_output=True, text=True, timeout=300)
             if done.returncode != 0:
                 shutil.rmtree(PACKAGES, ignore_errors=True)
