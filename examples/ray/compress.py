@@ -20,6 +20,7 @@ import numpy as np
 import ray
 
 SUFFIX = ".uigc"
+READING = 1  # cores that actors leave to the tasks that list and read files
 
 
 class Compressor:
@@ -75,7 +76,15 @@ def main() -> None:
     parser.add_argument("--local", type=int, metavar="CORES", help="start a cluster on this machine")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    ray.init(num_cpus=options.local, include_dashboard=False) if options.local else ray.init()
+    if options.local:
+        ray.init(num_cpus=options.local + READING, include_dashboard=False)
+    else:
+        ray.init()
+    cores = int(ray.cluster_resources().get("CPU", 0)) - READING
+    if options.actors > cores:  # Ray would wait for ever
+        raise SystemExit(
+            f"There are cores for {cores} actors, and one to read; give --actors {cores}, or add machines."
+        )
     arguments = [str(options.out.resolve()), options.mask, options.bundle]
     results = dataset(options.images.resolve(), options.out).map_batches(
         Compressor,
