@@ -59,7 +59,7 @@ class Store:
     def _add(self, name: str, content: bytes) -> dict[str, Any]:
         path = self._path / name
         files.write(path, content, force=True)
-        return {"file": name, "bytes": len(content), "sha256": layout.sha256(path)}
+        return layout.file_entry(path)
 
     def _write_manifest(self) -> None:
         files.write(self._path / layout.MANIFEST, sealed(self._manifest), force=True)

@@ -45,7 +45,7 @@ class Codec::Networks {
     const std::int64_t max_pixels;
 
    private:
-    static constexpr int loaders = 2;  // more take no less time, even where there are more cores
+    static constexpr int loaders = 2;  // as many as in the Python package
 
     struct Slot {
         std::string name;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import weight_table
 from uigc.runtime.format.grid import stage_context
+from uigc.runtime.io import folder
 
 Log = Callable[[str], None]
 
@@ -61,17 +60,8 @@ def write_bundle(
     prior = trained.prior.freeze()
     _check_match(tokenizer, prior, trained.tokens)
     _round_as_stored(tokenizer)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with folder.complete(out) as working:
         identity = _Export(tokenizer, prior, trained.mask_table.numpy(), working, images, log).run()
-        working.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
     return ExportResult(out, identity, sum(file.stat().st_size for file in out.iterdir()) / 1e6)
 
 
@@ -137,7 +127,7 @@ class _Export:
         traced = [(spec, self._trace(spec)) for spec in specs(self.tokenizer, self.prior)]
         path = self.folder / layout.WEIGHTS
         path.write_bytes(self.store.serialize())
-        file, weights = TensorFile(path), _file_entry(path)
+        file, weights = TensorFile(path), layout.file_entry(path)
         reach = halos(self.tokenizer)
         entries = {}
         for spec, models in traced:
@@ -177,7 +167,7 @@ class _Export:
             resolve(model, file)
             path = self.folder / f"{spec.name}.{precision}.onnx"
             onnx.save(model, path)
-            entry = {**_file_entry(path), "nodes": len(model.graph.node)}
+            entry = {**layout.file_entry(path), "nodes": len(model.graph.node)}
             if is_stage(spec):
                 entry["proof"] = _certificate(path, self.domain, entry["sha256"], weights, self.log)
             if _agrees(spec, path, inputs, precision, self.log):
@@ -232,10 +222,6 @@ def _context(grid: Tensor, prior: Prior, stage: int) -> Tensor:
     config = prior.config
     context = stage_context(grid.numpy(), stage, prior.schedule, config.window, config.unknown, config.pad)
     return torch.from_numpy(context)
-
-
-def _file_entry(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": layout.sha256(path)}
 
 
 def _certificate(path: Path, domain: Domain, graph: str, weights: str, log: Log) -> dict[str, Any]:

@@ -7,8 +7,6 @@ both when it loads the graph.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from uigc.runtime.bundle.manifest import CODEWORDS, TABLES, WEIGHTS
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.errors import BundleError, OutputError
+from uigc.runtime.io import folder
 
 Log = Callable[[str], None]
 SMALLEST = 1 << 10  # elements; for smaller constants a narrower type would save less than the cast costs
@@ -41,18 +40,9 @@ def write_decoder(bundle: Bundle, out: Path, force: bool, log: Log) -> int:
     """
     if out.exists() and not (force and (out / layout.MANIFEST).is_file()):
         raise OutputError(f"{out} exists; give another name, or --force if it is a bundle that may be replaced.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with folder.complete(out) as working:
         _Decoder(bundle, working, log).write()
         Bundle.load(working)  # the runtime checks it as it would for a user
-        working.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
     return sum(file.stat().st_size for file in out.iterdir())
 
 
@@ -83,7 +73,7 @@ class _Decoder:
         models = {chosen: self._gather(self.bundle.graph(*chosen)) for chosen in _chosen(self.bundle)}
         path = self.folder / WEIGHTS
         path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in self.tensors.items()}))
-        file, weights = TensorFile(path), _file_entry(path)
+        file, weights = TensorFile(path), layout.file_entry(path)
         old = self.bundle.manifest
         graphs: dict[str, Any] = {}
         for (name, precision), model in models.items():
@@ -145,7 +135,7 @@ class _Decoder:
     def _save(self, name: str, precision: str, model: onnx.ModelProto, weights: str) -> dict[str, Any]:
         path = self.folder / f"{name}.{precision}.onnx"
         onnx.save(model, path)
-        entry = {**_file_entry(path), "nodes": len(model.graph.node)}
+        entry = {**layout.file_entry(path), "nodes": len(model.graph.node)}
         if layout.is_stage(name):
             domain = token_domain(self.bundle.pad)
             proof = prove_file(path, domain)
@@ -164,7 +154,3 @@ def _narrowed(array: Array) -> Array:
         if np.array_equal(narrow.astype(array.dtype), array):
             return narrow
     return array
-
-
-def _file_entry(path: Path) -> dict[str, Any]:
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": layout.sha256(path)}

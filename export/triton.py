@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import MANIFEST, WEIGHTS
 from uigc.runtime.errors import OutputError
+from uigc.runtime.io import folder
 
 MODEL = "uigc"
 LARGEST_BATCH = 8
@@ -52,18 +52,11 @@ def write_repository(bundle: Bundle, out: Path) -> list[str]:
     """Write a model repository to the new folder ``out``, which appears when it is complete; return its models."""
     if out.exists():
         raise OutputError(f"{out} exists, and a repository is a new folder; give another name, or remove it.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with folder.complete(out, replace=False) as working:
         kept = _write_codec(bundle, working / MODEL)
         for name in bundle.manifest["graphs"]:
             _write_graph(bundle, name, kept, working / f"{MODEL}_{name}")
         bundle.check_unchanged()
-        working.chmod(0o755)
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
     return sorted(path.name for path in out.iterdir())
 
 

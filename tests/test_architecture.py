@@ -55,7 +55,9 @@ ROOMS: dict[str, set[str]] = {
     },
     "shared_codec": {"bundle", "codec", "errors"},
     "shortcuts": {"arrays", "format", "io", "shared_codec"},
-    "conformance": {"arrays", "bundle", "errors", "exactness", "format", "outcomes", "progress", "token_codec"},
+    "conformance": {
+        "arrays", "bundle", "errors", "exactness", "format", "io", "outcomes", "progress", "token_codec",
+    },
     "cli": {
         "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format",
         "io", "networks", "outcomes", "progress", "providers", "rate_control", "tuning_cache",

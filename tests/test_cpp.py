@@ -22,6 +22,7 @@ from tests.support.broken_graphs import ending_in, through, with_one
 from tests.support.cpp import Decoded, needs_compiler
 from tests.support.files import resealed
 from tests.support.paths import ROOT
+from tests.support.version_2 import as_version_2
 from uigc.export.decoder_only import write_decoder
 from uigc.runtime.bundle import Bundle, default_path
 from uigc.runtime.bundle.seal import sealed
@@ -42,8 +43,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def program(objects: dict[str, Path]) -> Path:
-    made = objects["codec"].with_name("uigc-decode")
-    return cpp.link(made, str(cpp.COMPILER), [objects["codec"], objects["decode"]], *cpp.SANITIZED)
+    parts = [objects["codec"], objects["decode"]]
+    return cpp.link(parts[0].with_name("uigc-decode"), str(cpp.COMPILER), parts, *cpp.SANITIZED)
 
 
 @pytest.fixture
@@ -124,7 +125,6 @@ def test_bundles_without_fast_precisions(decode: Decode, tiny: Codec, copied: Pa
 
 def test_a_decoder_that_ends_in_bytes(decode: Decode, tiny: Codec, copied: Path) -> None:
     """Bundles of version 3."""
-    broken_graphs.of_version(copied, 3)
     data = tiny.compress(PIXELS, "edge")
     altered(copied, lambda manifest: manifest.update(version=2))
     assert decode(copied, data).code == ExitCode.BUNDLE  # version 2 with bytes
@@ -178,7 +178,7 @@ def test_logits_out_of_range(decode: Decode, tiny: Codec, copied: Path, number: 
 def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
     data = tiny.compress(PIXELS, "entire")
     for name, number in (("logits", 2047), ("logits", -2047), ("image", -1e38), ("image", 1e38)):
-        folder = broken_graphs.of_version(Path(shutil.copytree(tiny_path, tmp_path / f"{number}")), 2)
+        folder = as_version_2(tiny_path, tmp_path / f"{number}")
         broken_graphs.edited(folder, "stage0" if name == "logits" else "decoder", with_one(name, number))
         found = decode(folder, data)
         if name == "logits":  # other tokens, but nothing that is not defined
@@ -190,9 +190,12 @@ def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, t
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_planes_that_are_not_finite(decode: Decode, tiny: Codec, copied: Path, number: float) -> None:
-    broken_graphs.edited(broken_graphs.of_version(copied, 2), "decoder", with_one("image", number))
-    found = decode(copied, tiny.compress(PIXELS, "entire"))
+def test_planes_that_are_not_finite(
+    decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path, number: float
+) -> None:
+    folder = as_version_2(tiny_path, tmp_path / "bundle")
+    broken_graphs.edited(folder, "decoder", with_one("image", number))
+    found = decode(folder, tiny.compress(PIXELS, "entire"))
     assert found.code == ExitCode.PROVIDER
     assert "'decoder' returned values that are not finite" in found.message
 
@@ -219,12 +222,10 @@ OTHERS: dict[str, Callable[[str, int], broken_graphs.Edit]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_outputs_of_other_shapes_and_types(
-    decode: Decode, tiny: Codec, tiny_path: Path, other: str, tmp_path: Path
-) -> None:
+def test_other_shapes_and_types(decode: Decode, tiny: Codec, tiny_path: Path, other: str, tmp_path: Path) -> None:
     data = tiny.compress(PIXELS, "edge")
     for name, graph, dtype in (("logits", "stage0", TensorProto.INT32), ("image", "decoder", TensorProto.FLOAT)):
-        folder = broken_graphs.of_version(Path(shutil.copytree(tiny.bundle.path, tmp_path / graph)), 2)
+        folder = as_version_2(tiny_path, tmp_path / graph)
         broken_graphs.edited(folder, graph, OTHERS[other](name, dtype))
         found = decode(folder, data)
         assert found.code == ExitCode.PROVIDER
@@ -259,8 +260,8 @@ def test_the_interface_for_c(objects: dict[str, Path], tiny: Codec, copied: Path
     compiler = shutil.which("gcc") or shutil.which("clang")
     command = [str(compiler), "-std=c11", *cpp.SANITIZED, "-I", ROOT / "cpp", "-c", source, "-o", example]
     subprocess.run(command, check=True)
-    linked = [objects["codec"], objects["uigc"], example]
-    program = cpp.link(tmp_path / "example", str(cpp.COMPILER), linked, *cpp.SANITIZED)
+    parts = [objects["codec"], objects["uigc"], example]
+    program = cpp.link(example.with_suffix(""), str(cpp.COMPILER), parts, *cpp.SANITIZED)
     data = tiny.compress(PIXELS, "edge")
 
     def run(given: bytes) -> subprocess.CompletedProcess[bytes]:
@@ -296,5 +297,4 @@ def test_the_code_of_the_page_compiles(tmp_path: Path) -> None:
     (code,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8"), re.DOTALL)
     source = tmp_path / "page.cpp"
     source.write_text('#include "bundle.hpp"\nuigc::Tokens page(uigc::Bytes bytes) {' + code + "return grid.tokens; }")
-    command = [str(cpp.COMPILER), "-std=c++17", "-fsyntax-only", "-I", str(ROOT / "cpp"), str(source)]
-    subprocess.run(command, check=True)
+    subprocess.run([cpp.COMPILER, "-std=c++17", "-fsyntax-only", "-I", ROOT / "cpp", source], check=True)

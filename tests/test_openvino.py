@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.forking import FORKING
 from tests.support.paths import ROOT
+from tests.support.tiny import tiny_cases
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle, manifest
 from uigc.runtime.bundle.seal import sealed
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import ProviderError, UsageError
-from uigc.runtime.exactness.conformance import Case, make_cases
+from uigc.runtime.exactness.conformance import Case
 from uigc.runtime.exactness.verify import examine, examine_all
 from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.progress import silent
@@ -46,8 +48,7 @@ def bundle(tiny_path: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def cases(bundle: Bundle) -> list[Case]:
-    image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
-    return make_cases(bundle, 40, [image], 0, 2, silent)
+    return tiny_cases(bundle, 40)
 
 
 def stage_of(bundle: Bundle, stage: int = 3, precision: str = "int8") -> Path:
@@ -160,31 +161,13 @@ def test_one_codec_in_eight_threads(tiny_path: Path) -> None:
             assert np.array_equal(grid, plain.decode_tokens(data))
 
 
-FORKING = """
-import os, sys
-import numpy as np
-from uigc.runtime.codec import Codec
-
-codec = Codec(sys.argv[1], provider="openvino", threads=2)
-pixels = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
-data = codec.compress(pixels)
-codec.decompress(data)
-if os.fork() == 0:
-    assert codec.compress(pixels) == data
-    assert codec.decompress(data).shape == pixels.shape
-    sys.exit(7)
-assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
-assert codec.compress(pixels) == data
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 def test_a_forked_child_and_a_home_that_stays_empty(tiny_path: Path, tmp_path: Path) -> None:
     """Nothing is written but compiled models: OpenVINO's telemetry is off."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
-    command = [sys.executable, "-c", FORKING, tiny_path]
+    command = [*FORKING, tiny_path, "openvino", "both"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     kept = home / "cache" / "uigc" / compiled_models.FOLDER

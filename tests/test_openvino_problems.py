@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 from uigc.runtime.providers import openvino
@@ -23,5 +25,5 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(openvino, "_core", fail)
     assert "cannot be imported (libopenvino.so.2641: cannot open)" in str(OPENVINO.problem())
-    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "which is not installed; install it with: pip install 'uigc[openvino]'." in str(OPENVINO.problem())

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.forking import FORKING
 from uigc.bench import soak
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import UsageError
@@ -22,25 +23,6 @@ from uigc.runtime.io.samples import SAMPLE
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, and forks")
 PIXELS = np.random.default_rng(8).integers(0, 256, (100, 140, 3), dtype=np.uint8)
 SUPPORT = Path(__file__).parent / "support"
-
-FORKING = """
-import os, sys
-import numpy as np
-from uigc.bench import soak
-from uigc.runtime.codec import Codec
-
-codec = Codec(sys.argv[1], threads=2)
-pixels = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
-data = codec.compress(pixels)
-if sys.argv[2] == "both":
-    codec.decompress(data)
-if os.fork() == 0:
-    assert codec.compress(pixels) == data
-    assert codec.decompress(data).shape == pixels.shape
-    sys.exit(7)
-assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
-assert codec.compress(pixels) == data  # and the parent goes on
-"""
 
 
 def test_a_codec_is_pickled_as_its_arguments(tiny_path: Path) -> None:
@@ -63,7 +45,7 @@ def test_a_closed_codec_says_so(tiny_path: Path) -> None:
 @pytest.mark.parametrize("used", ["one", "both"])
 def test_a_codec_works_in_a_forked_child(tiny_path: Path, used: str) -> None:
     """Before and after the parent has loaded the graphs that the child needs."""
-    done = subprocess.run([sys.executable, "-c", FORKING, tiny_path, used], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*FORKING, tiny_path, "cpu", used], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

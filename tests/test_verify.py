@@ -11,14 +11,14 @@ from PIL import Image
 
 from tests.conftest import Run
 from tests.support import inexact_bundles
+from tests.support.tiny import tiny_cases
 from uigc.export.proof import ProofError, prove_file, token_domain
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import EngineError, ExitCode, ProviderError, UigcError
 from uigc.runtime.exactness import verify
-from uigc.runtime.exactness.conformance import BATCHES, Case, make_cases, random_grids
+from uigc.runtime.exactness.conformance import BATCHES, Case, random_grids
 from uigc.runtime.exactness.verify import compare, examine, matrix
-from uigc.runtime.progress import silent
 from uigc.runtime.providers import OPTIMIZATIONS, ProviderOptions
 
 
@@ -29,8 +29,7 @@ def bundle(tiny_path: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def cases(bundle: Bundle) -> list[Case]:
-    image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
-    return make_cases(bundle, 60, [image], 0, 2, silent)
+    return tiny_cases(bundle, 60)
 
 
 def test_cases_are_of_all_kinds(bundle: Bundle, cases: list[Case]) -> None:

@@ -63,6 +63,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_entry(path: Path) -> dict[str, Any]:
+    """Return what a manifest states about a file beside it."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
 def read(folder: Path) -> dict[str, Any]:
     """Read the manifest of a bundle of a version that this runtime reads."""
     path = folder / MANIFEST

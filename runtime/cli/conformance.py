@@ -137,9 +137,9 @@ def _computed(codec: Codec, rest: str) -> NDArray[np.int32]:
     """Return the logits that a request asks for: STAGE BATCH ROWS COLUMNS FILE."""
     prior = codec.token_codec.prior
     try:
-        stage, batch, rows, columns = map(int, rest.split(" ", 4)[:4])
-        name = rest.split(" ", 4)[4]
-    except (ValueError, IndexError):
+        *numbers, name = rest.split(" ", 4)
+        stage, batch, rows, columns = map(int, numbers)
+    except ValueError:
         raise UsageError(f"The request 'logits {rest}' is not 'logits STAGE BATCH ROWS COLUMNS FILE'.") from None
     if (
         not 0 <= stage < len(prior.schedule)

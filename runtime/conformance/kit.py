@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
@@ -25,6 +23,7 @@ from uigc.runtime.conformance.faults import faulty_files
 from uigc.runtime.errors import InputError, OutputError
 from uigc.runtime.exactness.reference import ReferencePrior
 from uigc.runtime.format import bitstream
+from uigc.runtime.io import folder
 from uigc.runtime.progress import Progress
 from uigc.runtime.token_codec import TokenCodec
 
@@ -119,17 +118,8 @@ def write(codec: TokenCodec, out: Path, force: bool, progress: Progress) -> int:
         raise OutputError(f"{out} exists; name another folder, or let it be replaced (--force).")
     if out.exists() and not (out / LISTING).is_file():
         raise OutputError(f"{out} is not a conformance kit, so it is not replaced; remove it, or give another name.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with folder.complete(out) as working:
         _fill(_Writer(working, codec), progress)
-        working.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        working.rename(out)
-    except BaseException:
-        shutil.rmtree(working, ignore_errors=True)
-        raise
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
 
 

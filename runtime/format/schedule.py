@@ -17,7 +17,6 @@ from uigc.runtime.errors import BundleError
 MAX_TILE = 64  # tokens each way
 Position = tuple[int, int]
 Int = TypeVar("Int", np.int32, np.int64)
-Number = TypeVar("Number", np.int32, np.float64)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Schedule:
         tiles = grid.reshape(grid.shape[0] // tile, tile, grid.shape[1] // tile, tile)
         return np.ascontiguousarray(tiles[:, list(rows), :, list(columns)].transpose(1, 2, 0)).reshape(-1)
 
-    def scatter(self, grid: NDArray[Number], stage: int, values: NDArray[Number]) -> None:
+    def scatter(self, grid: NDArray[np.int32], stage: int, values: NDArray[np.int32]) -> None:
         """Write ``values`` (n,) into ``grid`` in place; the inverse of :meth:`gather`."""
         tile = self.tile
         tall, wide = grid.shape[0] // tile, grid.shape[1] // tile

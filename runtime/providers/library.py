@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from threading import Lock
 from typing import Any
 
 _IMPORTING = Lock()
+
+
+def missing(provider: str, extra: str, package: str) -> str | None:
+    """Return the sentence on a package that a provider needs and that is not installed; None if it is."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return (
+        f"The provider {provider!r} needs {package}, which is not installed; "
+        f"install it with: pip install 'uigc[{extra}]'."
+    )
+
+
+def broken(provider: str, extra: str, package: str, error: Exception) -> str:
+    """Return the sentence on a package that a provider needs and that cannot be imported."""
+    return (
+        f"The installed {package} cannot be imported ({' '.join(str(error).split())}), which the provider "
+        f"{provider!r} needs; repair it with: pip install --force-reinstall 'uigc[{extra}]'."
+    )
 
 
 def import_onnxruntime() -> Any:

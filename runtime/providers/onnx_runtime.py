@@ -5,7 +5,6 @@ The package ``onnxruntime`` is imported when a graph is loaded, not before.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,7 +21,7 @@ from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.guarded import Guarded
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
-from uigc.runtime.providers.library import import_onnxruntime
+from uigc.runtime.providers.library import broken, import_onnxruntime, missing
 from uigc.runtime.providers.worker import Worker, WorkerGraph
 
 _LEVELS = {
@@ -62,7 +61,7 @@ def _run_options(value: NDArray[Any]) -> Any:
     """Return options that make the arena give back its memory after a large input, None for a small one.
 
     The regions that a large stage leaves are too small for the next. ``value``: tokens (batch, h, w), or images (batch,
-    3, H, W).
+    H, W, 3), of earlier bundles (batch, 3, H, W).
     """
     positions = value.size if value.ndim == 3 else value.size // (3 * PATCH**2)
     if positions < _LARGE:
@@ -125,18 +124,12 @@ class OnnxRuntime(Provider):
         return tuple(dict.fromkeys([ProviderOptions(), *levels]))
 
     def problem(self) -> str | None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            return (
-                f"The provider {self.name!r} needs onnxruntime, which is not installed; "
-                f"install it with: pip install 'uigc[{self.extra}]'."
-            )
+        if sentence := missing(self.name, self.extra, "onnxruntime"):
+            return sentence
         try:
             onnxruntime = import_onnxruntime()
         except ImportError as error:
-            return (
-                f"The installed onnxruntime cannot be imported ({' '.join(str(error).split())}), which the provider "
-                f"{self.name!r} needs; repair it with: pip install --force-reinstall 'uigc[{self.extra}]'."
-            )
+            return broken(self.name, self.extra, "onnxruntime", error)
         if self.execution_provider not in onnxruntime.get_available_providers():
             return (
                 f"The installed onnxruntime {onnxruntime.__version__} has no {self.execution_provider}; remove "

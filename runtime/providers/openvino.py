@@ -6,7 +6,6 @@ The package ``openvino`` is imported when a graph is loaded, not before.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
 from functools import cache
@@ -23,7 +22,7 @@ from uigc.runtime.errors import ProviderError, UigcError, UsageError
 from uigc.runtime.providers import compiled_models
 from uigc.runtime.providers.base import Graph, Provider, ProviderOptions
 from uigc.runtime.providers.guarded import Guarded
-from uigc.runtime.providers.library import import_openvino
+from uigc.runtime.providers.library import broken, import_openvino, missing
 
 OLDEST = 2026, 2
 DEVICE = "CPU"
@@ -95,20 +94,14 @@ class OpenVino(Provider):
     settings = (ProviderOptions(), ProviderOptions(threads=1), ProviderOptions(threads=2))
 
     def problem(self) -> str | None:
-        if importlib.util.find_spec("openvino") is None:
-            return (
-                f"The provider {self.name!r} needs openvino, which is not installed; "
-                f"install it with: pip install 'uigc[{self.extra}]'."
-            )
+        if sentence := missing(self.name, self.extra, "openvino"):
+            return sentence
         try:
             version = import_openvino().__version__
             outdated = tuple(map(int, version.split("-")[0].split(".")[:2])) < OLDEST
             devices = [] if outdated else _core().available_devices
         except Exception as error:  # of the import, or of a library that it loads
-            return (
-                f"The installed openvino cannot be imported ({' '.join(str(error).split())}), which the provider "
-                f"{self.name!r} needs; repair it with: pip install --force-reinstall 'uigc[{self.extra}]'."
-            )
+            return broken(self.name, self.extra, "openvino", error)
         if outdated:
             return (
                 f"The installed openvino is {version}, and the provider {self.name!r} needs "
@@ -133,14 +126,11 @@ class OpenVino(Provider):
     def model(self, path: Path, settings: dict[str, Any]) -> Any:
         """Return OpenVINO's compiled model of a graph: the one that was kept, or a new one, which is then kept."""
         key = key_of(path, settings)
-        model = _kept(key, settings)
-        if model is None:
-            model = _compile(path, settings)
-            _expect_float32(model)
-            if graph_entry(path).lies_in(path.parent):  # else the key stands for other files
-                compiled_models.write(key, model.export_model().getvalue())
-        else:
-            _expect_float32(model)
+        kept = _kept(key, settings)
+        model = _compile(path, settings) if kept is None else kept
+        _expect_float32(model)
+        if kept is None and graph_entry(path).lies_in(path.parent):  # else the key stands for other files
+            compiled_models.write(key, model.export_model().getvalue())
         return model
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from uigc.runtime.bundle.seal import sealed
 
@@ -81,40 +81,3 @@ def with_one(name: str, number: float) -> Edit:
     output = helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
     constants = {"flat": np.array([-1]), "place": np.array([[7]]), "number": np.array([number], dtype=dtype)}
     return ending_in(nodes, output, **{f"added.{key}": value for key, value in constants.items()})
-
-
-def in_bytes(model: onnx.ModelProto) -> None:
-    """An edit of a decoder: its image becomes uint8 (batch, rows, columns, 3), as in bundles of version 3."""
-    nodes = [
-        helper.make_node("Clip", [INNER, "added.low", "added.high"], ["added.clipped"]),
-        helper.make_node("Mul", ["added.clipped", "added.scale"], ["added.scaled"]),
-        helper.make_node("Round", ["added.scaled"], ["added.rounded"]),
-        helper.make_node("Cast", ["added.rounded"], ["added.bytes"], to=TensorProto.UINT8),
-        helper.make_node("Transpose", ["added.bytes"], ["image"], perm=[0, 2, 3, 1]),
-    ]
-    numbers = {"added.low": 0, "added.high": 1, "added.scale": 255}
-    constants = {name: np.array(number, dtype=np.float32) for name, number in numbers.items()}
-    ending_in(nodes, helper.make_tensor_value_info("image", TensorProto.UINT8, None), **constants)(model)
-
-
-def in_planes(model: onnx.ModelProto) -> None:
-    """The opposite of :func:`in_bytes`, as in bundles of version 2."""
-    nodes = [
-        helper.make_node("Transpose", [INNER], ["added.rows"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["added.rows"], ["added.numbers"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["added.numbers", "added.scale"], ["image"]),
-    ]
-    output = helper.make_tensor_value_info("image", TensorProto.FLOAT, None)
-    ending_in(nodes, output, **{"added.scale": np.array(255, dtype=np.float32)})(model)
-
-
-def of_version(folder: Path, version: int) -> Path:
-    """Make a bundle one of version 2 or 3 in place, and return its folder."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    if manifest["version"] != version:
-        image = {"name": "image", "dtype": "uint8" if version == 3 else "float32", "shape": ["batch", 1, 1, 3]}
-        edited(folder, "decoder", in_bytes if version == 3 else in_planes, outputs=[image])
-        manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["graphs"]["encoder"]["inputs"], manifest["version"] = [image], version
-        (folder / "manifest.json").write_bytes(sealed(manifest))
-    return folder

@@ -9,9 +9,12 @@ from tests.support.reference_decoder import Model, decode
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
+from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.codec import Codec
+from uigc.runtime.exactness.conformance import Case, make_cases
 from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.progress import silent
 
 TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 8, 16), (1, 1, 1, 1))
 QUARTER_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 16), (1, 1, 1))
@@ -31,6 +34,12 @@ def tiny_modules(seed: int, config: TokenizerConfig = TINY_TOKENIZER) -> tuple[T
         torch.nn.init.normal_(block.up.bias.weight, std=0.2)
     table = torch.from_numpy(np.random.default_rng(seed).integers(64, 65472, 1024)).int()
     return tokenizer, TrainedPrior(prior, table)
+
+
+def tiny_cases(bundle: Bundle, windows: int) -> list[Case]:
+    """Inputs of all stages with their logits: random windows, and an image of another size."""
+    image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
+    return make_cases(bundle, windows, [image], 0, 2, silent)
 
 
 def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:

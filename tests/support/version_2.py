@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from uigc.export.byte_images import IMAGE, LEVELS, PLANES
-from uigc.runtime.bundle.manifest import sha256
+from uigc.runtime.bundle.manifest import file_entry
 from uigc.runtime.bundle.seal import sealed
 
 ENDS = (PLANES, f"{IMAGE}.float", f"{IMAGE}.scaled", f"{IMAGE}.rounded", IMAGE)
@@ -32,7 +32,7 @@ def as_version_2(path: Path, out: Path) -> Path:
             graph = onnx.load(file, load_external_data=False)
             _take_ends_off(graph.graph, name)
             onnx.save(graph, file)
-            variant |= {"bytes": file.stat().st_size, "sha256": sha256(file), "nodes": len(graph.graph.node)}
+            variant |= {**file_entry(file), "nodes": len(graph.graph.node)}
     (out / "manifest.json").write_bytes(sealed(manifest))
     return out
 
