@@ -27,10 +27,10 @@ class LossWeights:
     """Weights beside that of the mean absolute error, 1."""
 
     lpips_vgg: float = 1.0
-    lpips_alex: float = 0.3
+    lpips_alex: float = 0.6
     dists: float = 1.0
     colour: float = 2.0
-    pattern: float = 2.0
+    pattern: float = 3.0
     adversary_features: float = 0.05
     adversary_pixels: float = 0.05
 

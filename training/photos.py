@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from tqdm import tqdm
 from uigc.runtime.errors import InputError, UigcError
 from uigc.runtime.io import image as image_file
 from uigc.runtime.io.image_sources import is_held_out, sources
+
+PURE_COLOURS = [*itertools.product((0.0, 1.0), repeat=3), (0.5, 0.5, 0.5)]
+"""Black, white, the six saturated colours, and middle grey."""
 
 
 def _decode(data: bytes) -> Tensor | None:
@@ -64,14 +69,16 @@ def crops(images: list[Tensor], count: int, size: int, rng: random.Random) -> Te
 
 
 def flat(count: int, size: int, rng: random.Random, device: torch.device) -> Tensor:
-    """(count, 3, size, size) in [0, 1]: images of one colour, a third of them grey, many saturated, black or white.
+    """(count, 3, size, size) in [0, 1]: images of one colour, half of them of a pure one, a sixth of another grey.
 
-    Skies and walls are nearly flat, and a decoder that has not seen what is flat weaves patterns into them.
+    Skies and walls are nearly flat, and a decoder that has not seen what is flat weaves patterns into them. Many
+    colours share a token; a field of it is most likely, in people's images, the pure colour among them.
     """
-    colours = []
+    colours: list[Sequence[float]] = []
     for _ in range(count):
-        channels = [min(1.0, max(0.0, rng.uniform(-0.5, 1.5))) for _ in range(3)]
-        colours.append(channels[:1] * 3 if rng.random() < 1 / 3 else channels)
+        channels = [rng.random() for _ in range(3)]
+        grey = channels[:1] * 3 if rng.random() < 1 / 3 else channels
+        colours.append(rng.choice(PURE_COLOURS) if rng.random() < 1 / 2 else grey)
     return torch.tensor(colours, device=device).view(count, 3, 1, 1).expand(count, 3, size, size)
 
 
