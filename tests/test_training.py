@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import shutil
 import subprocess
 import sys
-import tarfile
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.paths import outside
+from tests.support.recipes import smooth_images, train
 from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
@@ -28,7 +26,6 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.image_sources import is_held_out
-from uigc.training.__main__ import main
 from uigc.training.adversary import ADVERSARIES
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos
@@ -37,31 +34,7 @@ from uigc.training.prior import augmented, prior_for, stage_loss
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tar of smooth images; the tests are about the machinery."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    with tarfile.open(folder / "photos.tar", "w") as archive:
-        for index in range(60):
-            small = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-            path = folder / f"{index:03}.png"
-            small.resize((288, 272), Image.Resampling.BICUBIC).save(path)
-            archive.add(path, path.name)
-            path.unlink()
-    return folder
-
-
-def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
-    """What a recipe prints. On one thread: with several, sums may be taken in another order, and then no two runs are
-    alike to the last bit."""
-    tiny = [] if recipe == "decoder" else ["--tiny"]
-    printed, threads = io.StringIO(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with redirect_stdout(printed), redirect_stderr(printed):
-            main([recipe, "--images", str(photos), "--output", str(out), *tiny, "--steps", str(steps), *more])
-    finally:
-        torch.set_num_threads(threads)
-    return printed.getvalue()
+    return smooth_images(tmp_path_factory.mktemp("photos"))
 
 
 def log(out: Path, name: str) -> list[dict[str, float]]:
