@@ -27,21 +27,26 @@ onnxruntime = import_onnxruntime()
 SCHEMA = 1
 
 
+def optimized(path: Path, shape: tuple[int, int, int] | None, out: Path) -> onnx.ModelProto:
+    """Return a graph after ONNX Runtime's basic optimizations: for any shape, or for ``shape`` (batch, rows, columns)
+    as a constant. ``out``: where ONNX Runtime may write it; weights are left out."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath = str(out)
+    if shape is not None:
+        (entry,) = onnx.load(path, load_external_data=False).graph.input
+        for dimension, length in zip(entry.type.tensor_type.shape.dim, shape, strict=True):
+            if dimension.dim_param:
+                settings.add_free_dimension_override_by_name(dimension.dim_param, length)
+    onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    return onnx.load(out, load_external_data=False)
+
+
 def left(path: Path, shape: tuple[int, int, int] | None) -> int:
     """Count the nodes that run for every input: of any shape, or of ``shape`` (batch, rows, columns)."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        optimized = Path(folder) / "optimized.onnx"
-        settings.optimized_model_filepath = str(optimized)
-        if shape is not None:
-            (entry,) = onnx.load(path, load_external_data=False).graph.input
-            for dimension, length in zip(entry.type.tensor_type.shape.dim, shape, strict=True):
-                if dimension.dim_param:
-                    settings.add_free_dimension_override_by_name(dimension.dim_param, length)
-        onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-        return len(onnx.load(optimized, load_external_data=False).graph.node)
+        return len(optimized(path, shape, Path(folder) / "optimized.onnx").graph.node)
 
 
 def counted(folder: Path, shape: tuple[int, int, int]) -> list[dict[str, Any]]:

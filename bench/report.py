@@ -7,7 +7,7 @@ from typing import Any
 
 from uigc.bench.compressai_peer import MODELS
 
-BEGIN, END = "<!-- latency -->", "<!-- /latency -->"
+MARK = "latency"
 HEADS = ("size", "batch", "what", "device", "time, ours = 1", "p95 / p50", "p50", "megapixels/s")
 
 
@@ -50,16 +50,27 @@ def _name(row: dict[str, Any]) -> str:
     return {"torch eager": "PyTorch eager", "torch compile": "`torch.compile`"}[row["runtime"]]
 
 
-def block(page: str) -> str:
+def block(page: str, mark: str = MARK) -> str:
     """Return the text between the marks of a page."""
-    return page.partition(BEGIN)[2].partition(END)[0].strip()
+    begin, end = _marks(mark)
+    return page.partition(begin)[2].partition(end)[0].strip()
 
 
 def fill(path: Path, result: dict[str, Any]) -> None:
-    """Put the table between the marks of a page."""
+    """Put the table of latencies between the marks of a page."""
+    put(path, MARK, table(result))
+
+
+def put(path: Path, mark: str, text: str) -> None:
+    """Put a text between the marks ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
+    begin, end = _marks(mark)
     page = path.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{path} has no {BEGIN} and {END}; write them where the table belongs.")
-    path.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}", encoding="utf-8")
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{path} has no {begin} and {end}; write them where the table belongs.")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _marks(mark: str) -> tuple[str, str]:
+    return f"<!-- {mark} -->", f"<!-- /{mark} -->"

@@ -44,7 +44,7 @@ def test_pytorch_decodes_the_same_tokens(tiny: Codec, tiny_path: Path) -> None:
 
 def test_a_run(tiny_path: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    page.write_text("before\n<!-- latency -->\nold\n<!-- /latency -->\nafter\n")
     options = ["--bundle", str(tiny_path), "--threads", "1", "--repeats", "2", "--no-compile", "--batch", "1", "2"]
     latency.main([*options, "--size", "40x30", "--json", str(tmp_path / "l.json"), "--readme", str(page)])
     result = json.loads((tmp_path / "l.json").read_text())

@@ -69,16 +69,29 @@ def test_the_search_never_passes_the_budget_and_ends_near_it(curve: tuple[list[i
 
 
 @PROPERTY
-@given(curves(), st.floats(0, 100), st.floats(0, 100))
-def test_the_size_rises_with_the_quality(curve: tuple[list[int], np.ndarray], one: float, other: float) -> None:
+@given(curves(), st.floats(0, 100), st.floats(0, 100), st.floats(0.7, 1.3))
+def test_the_size_rises_with_the_quality(
+    curve: tuple[list[int], np.ndarray], one: float, other: float, wrong: float
+) -> None:
     sizes, _ = curve
+    edge_bits = np.append(np.full(len(sizes) - 1, 30.0), 0.0)
+    tokens = np.array(sizes) - edge_bits
+    estimate = tokens[0] + (tokens - tokens[0]) * wrong + edge_bits
     found = []
     for quality in sorted((one, other)):
-        search = QualitySearch(np.array(sizes, float), sizes[0], quality)
+        search = QualitySearch(estimate, sizes[0], quality, edge_bits)
         run(search, sizes)
         assert search.best is not None
         found.append((sizes[search.best], search.best))
     assert found == sorted(found)
+
+
+def test_a_quality_far_from_all_blocks_needs_one_file() -> None:
+    edge_bits = np.append(np.full(1000, 30.0), 0.0)
+    sizes = (400 + 0.5 * np.arange(1001) + edge_bits).astype(int)
+    searches = {quality: QualitySearch(sizes.astype(float), 430, quality, edge_bits) for quality in (70, 90)}
+    asked = {quality: run(search, sizes.tolist()) for quality, search in searches.items()}
+    assert asked == {70: 1, 90: 2}
 
 
 @pytest.mark.parametrize("size", ODD)

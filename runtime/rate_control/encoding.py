@@ -148,15 +148,16 @@ class _Encoding:
         return observe
 
     def _search(self, image: _Image) -> Search:
-        estimate, smallest = self._estimate(image), len(image.files[0].data)
+        tokens, edge_bits = self._estimate(image)
+        estimate, smallest = tokens + edge_bits, len(image.files[0].data)
         if self.rate.quality is not None:
-            return QualitySearch(estimate, smallest, self.rate.quality)
+            return QualitySearch(estimate, smallest, self.rate.quality, edge_bits)
         budget = self.rate.budget(*image.size)
         assert budget is not None
         return BudgetSearch(estimate, smallest, budget)
 
-    def _estimate(self, image: _Image) -> NDArray[np.float64]:
-        """Return the modelled sizes in bytes (n + 1,) of the files with 0..n blocks; that of n has no edge bits."""
+    def _estimate(self, image: _Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the modelled bytes (n + 1,) of files with 0..n blocks, in two parts: edge bits last; n has none."""
         stages = self.prior.schedule.stage_of(*self.shape)
         gained = np.where(stages == self.first, 1.0, CONTEXT_GAIN) * np.where(stages < self.first, 0.0, image.costs)
         rows = np.add.reduceat(gained, np.arange(0, self.shape[0], BLOCK), axis=0)
@@ -169,7 +170,7 @@ class _Encoding:
             [_mask_bits(image.edges(count), probabilities) for count in tried],
         )
         bits[-1] = 0.0
-        return len(image.files[0].data) + (np.concatenate([[0.0], np.cumsum(blocks)]) + bits - bits[0]) / 8
+        return len(image.files[0].data) + (np.concatenate([[0.0], np.cumsum(blocks)]) - bits[0]) / 8, bits / 8
 
     def _try(self, tries: Sequence[tuple[_Image, int]]) -> None:
         """Make the files of images with numbers of blocks, in one batch."""

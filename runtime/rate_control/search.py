@@ -14,7 +14,9 @@ from uigc.runtime.rate_control.rate import BEST, TOLERANCE
 
 AIM = 0.988  # of the budget: the estimate's error is as likely above as below, and above is a file in vain
 UNSURE = 0.12  # share by which the estimate of a file with all blocks may be wrong
+AT_LEAST = 0.5  # of their estimate, that the tokens of the last blocks take for certain
 GUESSES = 4  # files that are chosen by the estimate; after these, intervals are halved
+WORD = 4  # bytes, in which the coder writes
 FEW = 64  # blocks of an image so small that its largest file is always tried
 
 
@@ -34,10 +36,6 @@ class Search:
         """The number of blocks to keep; None if every file is too large."""
         raise NotImplementedError
 
-    def _reaches(self, size: float) -> bool:
-        """Return whether the file of all blocks may be as small as ``size``."""
-        return self.blocks <= FEW or float(self.estimate[-1]) * (1 - UNSURE) <= size
-
 
 class BudgetSearch(Search):
     """Finds the most blocks whose file has at most ``budget`` bytes, up to the tolerance."""
@@ -52,7 +50,7 @@ class BudgetSearch(Search):
 
     def propose(self) -> int | None:
         every = self.blocks
-        if every not in self.sizes and self._reaches(self.budget):
+        if every not in self.sizes and self._reaches_budget():
             return every
         low = self.best
         if low is None or low == every or self.sizes[low] >= (1 - TOLERANCE) * self.budget:
@@ -66,6 +64,10 @@ class BudgetSearch(Search):
         fitting = np.flatnonzero(inside <= AIM * self.budget)
         return low + 1 + (int(fitting[-1]) if len(fitting) else 0)
 
+    def _reaches_budget(self) -> bool:
+        """Return whether the file of all blocks may be as small as the budget."""
+        return self.blocks <= FEW or float(self.estimate[-1]) * (1 - UNSURE) <= self.budget
+
     def _corrected(self, low: int, high: int) -> NDArray[np.float64]:
         """Return the estimate, made to pass through the exact sizes on both sides."""
         end = high if high in self.sizes else 0
@@ -75,19 +77,30 @@ class BudgetSearch(Search):
 
 
 class QualitySearch(Search):
-    """Takes a share of the blocks, or all of them if that takes fewer bytes, so that size rises with quality."""
+    """Takes a share of the blocks, or all of them if that takes fewer bytes, so that size rises with quality.
 
-    def __init__(self, estimate: NDArray[np.float64], smallest: int, quality: float) -> None:
+    ``edge_bits``: the bytes (n + 1,) that edge bits take in each file of the estimate; none in that of all blocks.
+    """
+
+    def __init__(
+        self, estimate: NDArray[np.float64], smallest: int, quality: float, edge_bits: NDArray[np.float64]
+    ) -> None:
         super().__init__(estimate, smallest)
         self.count = round(quality / BEST * self.blocks)
+        self.tokens, self.edge_bits = estimate - edge_bits, edge_bits
 
     def propose(self) -> int | None:
         if self.count not in self.sizes:
             return self.count
-        if self.blocks not in self.sizes and self._reaches(self.sizes[self.count]):
+        if self.blocks not in self.sizes and self._may_be_smaller():
             return self.blocks
         return None
 
     @property
     def best(self) -> int | None:
         return min((self.blocks, self.count), key=lambda count: self.sizes.get(count, np.inf))
+
+    def _may_be_smaller(self) -> bool:
+        """Return whether all blocks may take fewer bytes: edge bits are saved, and the other blocks' tokens added."""
+        added = float(self.tokens[-1] - self.tokens[self.count])
+        return self.blocks <= FEW or AT_LEAST * added <= float(self.edge_bits[self.count]) + WORD
