@@ -37,6 +37,7 @@ if not shutil.which("g++") or not shutil.which("nm"):
 
 BUNDLE = Bundle.load(recompute=False)
 GRAPHS = measure.graphs(BUNDLE)
+ROWS_OF_ANOTHER = 16  # of a smaller image, in tokens
 RESULTS = ROOT / "bench" / "results" / "launches.json"
 
 
@@ -135,6 +136,26 @@ def test_nothing_illegal_happens_in_a_capture_while_four_threads_work(precision:
     assert log.count("CAPTURE") == 6 * 3  # a graph and a size are captured once, whoever calls
     for graph in loaded:
         graph.close()
+
+
+def test_both_providers_work_in_one_process_in_turns() -> None:
+    """Each captures, replays or launches what is its own; docs/CLI.md says why they are not to work at once."""
+    plain, captured = (runner.load(BUNDLE.graph("stage5", "int8"), ProviderOptions()) for runner in (CUDA, CUDA_GRAPHS))
+    value, wider = measure.example("stage5"), np.zeros((1, ROWS_OF_ANOTHER, 32), np.int32)
+    logs: dict[str, list[str]] = {"plain": [], "captured": []}
+    for tokens in (value, wider, value, wider):
+        for name, graph in (("plain", plain), ("captured", captured)):
+            measure.take_log()
+            graph(tokens)
+            logs[name] += measure.take_log()
+    captured.close()
+    measure.take_log()
+    plain(value)  # what the other one freed was not its own
+    logs["plain"] += measure.take_log()
+    assert not [line for line in logs["plain"] + logs["captured"] if "ILLEGAL" in line]
+    assert logs["captured"].count("CAPTURE") == 2
+    assert measure.counts(logs["captured"])["GRAPH"] >= 2
+    assert not {"CAPTURE", "GRAPH"} & set(measure.counts(logs["plain"]))
 
 
 @pytest.mark.parametrize("library", ["libcuda.so.1", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"])
