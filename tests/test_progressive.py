@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import uigc
 from tests.support.paths import ROOT
+from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import CorruptFileError, PriorMismatchError, UnrecognizedFileError, UnsupportedVersionError
+from uigc.runtime.errors import (
+    CorruptFileError,
+    ExitCode,
+    PriorMismatchError,
+    UigcError,
+    UnrecognizedFileError,
+    UnsupportedVersionError,
+)
 from uigc.runtime.format import bitstream
+from uigc.runtime.io import image
 from uigc.runtime.progressive import PartialImage, ProgressiveDecoder, decompress_partial
 from uigc.runtime.progressive.tokens import ProgressiveTokens
 
@@ -88,9 +100,9 @@ def test_one_byte_less_than_the_whole(codec: Codec) -> None:
 def fed(codec: Codec, data: bytes, block: int) -> list[tuple[int, PartialImage]]:
     decoder, found = ProgressiveDecoder(codec), []
     for begin in range(0, len(data), block):
-        image = decoder.feed(data[begin : begin + block])
-        if image is not None:
-            found.append((min(begin + block, len(data)), image))
+        seen = decoder.feed(data[begin : begin + block])
+        if seen is not None:
+            found.append((min(begin + block, len(data)), seen))
     return found
 
 
@@ -100,15 +112,15 @@ def test_images_as_bytes_arrive(tiny: Codec, block: int) -> None:
     data = tiny.compress(pixels, "edge+draw3")
     found = fed(tiny, data, block)
     assert len(found) >= 2
-    assert [image.stages for _, image in found] == sorted({image.stages for _, image in found[:-1]} | {6}) or (
-        found[-2][1].stages == 6
-    )
-    for there, image in found[:-1]:
+    stages = [each.stages for _, each in found]
+    assert stages == sorted(stages)
+    assert stages[-1] == 6
+    for there, each in found[:-1]:
         alone = decompress_partial(data[:there], tiny)
-        assert np.array_equal(image.grid, alone.grid)
-        assert np.array_equal(image.received, alone.received)
-        assert np.array_equal(image.image, alone.image)
-        assert not image.is_whole
+        assert np.array_equal(each.grid, alone.grid)
+        assert np.array_equal(each.received, alone.received)
+        assert np.array_equal(each.image, alone.image)
+        assert not each.is_whole
     last = found[-1][1]
     assert last.is_whole
     assert (last.received == last.sent).all()
@@ -178,3 +190,70 @@ def test_in_one_call() -> None:
     seen = decoder.feed(data)
     assert seen is not None
     assert np.array_equal(seen.image, found.image)
+
+
+@pytest.fixture(scope="module")
+def small(tiny: Codec) -> Codec:
+    """The tiny codec, for images of which a test has time for hundreds."""
+    return Codec(tiny.bundle, threads=1, max_pixels=1 << 16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_hostile_beginnings(small: Codec, data: st.DataObject) -> None:
+    """Bytes altered and cut anywhere, in blocks of any size: an image with what it states, or an error of ours."""
+    shape = data.draw(st.sampled_from([(5, 9, 3), (40, 90, 3), (130, 64, 3)]))
+    file = bytearray(small.compress(np.full(shape, 99, np.uint8), data.draw(st.sampled_from(LABELS))))
+    for place in data.draw(st.lists(st.integers(0, len(file) - 1), max_size=4)):
+        file[place] = data.draw(st.integers(0, 255))
+    there = bytes(file[: data.draw(st.integers(0, len(file)))]) + data.draw(st.binary(max_size=12))
+    decoder, begin = ProgressiveDecoder(small), 0
+    try:
+        while begin < len(there):
+            block = data.draw(st.integers(1, 60))
+            decoder.feed(there[begin : begin + block])
+            begin += block
+        found = decoder.picture()
+    except UigcError as error:
+        assert type(error) is not UigcError
+        assert str(error).isprintable()
+        return
+    beginning = bitstream.unpack_beginning(there)
+    assert beginning is not None
+    assert found.image.dtype == np.uint8
+    assert found.image.shape == (beginning.header.height, beginning.header.width, 3)
+    assert not (found.received & ~found.sent).any()
+    assert 0 <= found.grid.min() <= found.grid.max() < small.bundle.codebook
+    if found.is_whole:
+        assert np.array_equal(found.image, small.decompress(there))
+
+
+def test_the_command(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file and many: the cut one gives its image and a warning with --partial, and is refused without."""
+    data = tiny.compress(np.random.default_rng(4).integers(0, 256, (300, 420, 3), np.uint8))
+    files = {"cut": data[: len(data) * 2 // 3], "whole": data, "header": data[:15]}
+    names = {name: tmp_path / f"{name}.uigc" for name in files}
+    for name, content in files.items():
+        names[name].write_bytes(content)
+    common = ["--bundle", str(tiny_path), "--threads", "1"]
+    out = tmp_path / "out.png"
+    assert main(["decompress", str(names["cut"]), str(out), *common]) == ExitCode.CORRUPT_FILE
+    refusal = capsys.readouterr().err
+    with pytest.raises(CorruptFileError) as raised:
+        tiny.decompress(files["cut"])
+    assert str(raised.value) in refusal
+    assert main(["decompress", "--partial", str(names["cut"]), str(out), *common]) == 0
+    found = decompress_partial(files["cut"], tiny)
+    said = f"{names['cut']}: The file was cut: {found.received.sum()} of {found.sent.sum()} sent tokens are there; the rest"
+    assert f"uigc: warning: {said}" in capsys.readouterr().err
+    assert np.array_equal(image.read(out.read_bytes()), found.image)
+    assert main(["decompress", "--partial", str(names["whole"]), str(out), "--force", *common]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert np.array_equal(image.read(out.read_bytes()), tiny.decompress(data))
+    many = ["decompress", "--partial", *map(str, names.values()), "-o", f"{tmp_path}/many/", *common]
+    assert main(many) == ExitCode.CORRUPT_FILE
+    err = capsys.readouterr().err
+    assert said in err
+    assert f"{names['header']}: The file is truncated: it ends after 15 bytes and its header goes on" in err
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["cut.png", "whole.png"]
+    assert np.array_equal(image.read((tmp_path / "many" / "cut.png").read_bytes()), found.image)
