@@ -1,8 +1,8 @@
 """The exact half: the token grid of one file, as far as the bytes go that have arrived.
 
 Stages are coded in their order, so the first bytes of a file hold its coarse grid. Of the bytes, those symbols are read
-that are certain whatever follows (``format/prefix_reader.py``). A token that was sent and is not there is regenerated as
-a lost one is, and like it never fed back, so that what follows it is guessed from what is certain alone.
+that are certain whatever follows (``format/prefix_reader.py``). A token that was sent and is not there is regenerated
+as a lost one is, and like it never fed back, so that what follows it is guessed from what is certain alone.
 """
 
 from __future__ import annotations
