@@ -24,7 +24,8 @@ INTRODUCTION = """# Python interface
 This page is the reference of the public names, made from their docstrings by `python docs/api.py`. Those that
 `uigc` itself has (`compress`, `decompress`, `decompress_partial`, `ProgressiveDecoder`, `PartialImage`, `info`,
 `read_header`, `Codec`, `Bundle`, `Mask`, `ExitCode`, `UigcError`, `__version__`) are loaded on first use; the
-others are imported from the modules that are stated with them. Arrays are numpy arrays; their names are those of `runtime/arrays.py`.
+others are imported from the modules that are stated with them. Arrays are numpy arrays; their names are those of
+`runtime/arrays.py`.
 """
 SECTIONS: dict[str, list[Any]] = {
     "In one call": [shortcuts.compress, shortcuts.decompress, shortcuts.info, bitstream.read_header, bitstream.Header],
