@@ -108,7 +108,7 @@ def fed(codec: Codec, data: bytes, block: int) -> list[tuple[int, PartialImage]]
     return found
 
 
-@pytest.mark.parametrize("block", [23, 200])
+@pytest.mark.parametrize("block", [23, 60])
 def test_images_as_bytes_arrive(tiny: Codec, block: int) -> None:
     pixels = np.random.default_rng(4).integers(0, 256, (300, 420, 3), np.uint8)
     data = tiny.compress(pixels, "edge+draw3")
