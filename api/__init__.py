@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from uigc.runtime.errors import ExitCode, UigcError
     from uigc.runtime.format.bitstream import read_header
     from uigc.runtime.format.mask import Mask
+    from uigc.runtime.progressive import PartialImage, ProgressiveDecoder, decompress_partial
     from uigc.runtime.shortcuts import compress, decompress, info
 
     __version__: str
 
 __all__ = [
-    "Bundle", "Codec", "ExitCode", "Mask", "UigcError", "__version__", "compress", "decompress", "info", "read_header",
+    "Bundle", "Codec", "ExitCode", "Mask", "PartialImage", "ProgressiveDecoder", "UigcError", "__version__", "compress",
+    "decompress", "decompress_partial", "info", "read_header",
 ]  # fmt: skip
 
 _HOMES = {
@@ -33,9 +35,12 @@ _HOMES = {
     "Codec": "uigc.runtime.codec",
     "ExitCode": "uigc.runtime.errors",
     "Mask": "uigc.runtime.format.mask",
+    "PartialImage": "uigc.runtime.progressive",
+    "ProgressiveDecoder": "uigc.runtime.progressive",
     "UigcError": "uigc.runtime.errors",
     "compress": "uigc.runtime.shortcuts",
     "decompress": "uigc.runtime.shortcuts",
+    "decompress_partial": "uigc.runtime.progressive",
     "info": "uigc.runtime.shortcuts",
     "read_header": "uigc.runtime.format.bitstream",
 }

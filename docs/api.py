@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uigc import pillow
-from uigc.runtime import errors, providers, shortcuts, spans
+from uigc.runtime import errors, progressive, providers, shortcuts, spans
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
 from uigc.runtime.format import bitstream
@@ -22,13 +22,19 @@ PAGE = Path(__file__).parent / "API.md"
 INTRODUCTION = """# Python interface
 
 This page is the reference of the public names, made from their docstrings by `python docs/api.py`. Those that
-`uigc` itself has (`compress`, `decompress`, `info`, `read_header`, `Codec`, `Bundle`, `Mask`, `ExitCode`, `UigcError`,
-`__version__`) are loaded on first use; the others are imported from the modules that are stated with them. Arrays are
-numpy arrays; their names are those of `runtime/arrays.py`.
+`uigc` itself has (`compress`, `decompress`, `decompress_partial`, `ProgressiveDecoder`, `PartialImage`, `info`,
+`read_header`, `Codec`, `Bundle`, `Mask`, `ExitCode`, `UigcError`, `__version__`) are loaded on first use; the
+others are imported from the modules that are stated with them. Arrays are numpy arrays; their names are those of
+`runtime/arrays.py`.
 """
 SECTIONS: dict[str, list[Any]] = {
     "In one call": [shortcuts.compress, shortcuts.decompress, shortcuts.info, bitstream.read_header, bitstream.Header],
     "The codec": [Codec, Encoded],
+    "Files that were cut": [
+        progressive.decompress_partial,
+        progressive.ProgressiveDecoder,
+        progressive.PartialImage,
+    ],
     "Bundles and masks": [Bundle, Mask, MaskMode],
     "Providers": [providers.Provider, providers.Graph, providers.ProviderOptions, providers.find, providers.available],
     "Pillow": [pillow.configure, pillow.UigcImageFile],

@@ -131,14 +131,18 @@ class TokenCodec:
         """Return header and payload of a file; raises a :class:`UigcError` unless this codec can decode it."""
         with span("header"):
             header, payload = bitstream.unpack(data)
-            own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
-            if header.prior_id != own:
-                raise PriorMismatchError(
-                    f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
-                    "use the bundle that wrote it (--bundle)."
-                )
-            self.limits.check(header.width, header.height)
+            self.accept(header)
         return header, payload
+
+    def accept(self, header: Header) -> None:
+        """Raise a :class:`UigcError` for the header of a file of another prior, or of too large an image."""
+        own = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+        if header.prior_id != own:
+            raise PriorMismatchError(
+                f"The file was written with the prior {header.prior_id.hex()} and this bundle holds {own.hex()}; "
+                "use the bundle that wrote it (--bundle)."
+            )
+        self.limits.check(header.width, header.height)
 
     def decode(self, files: Sequence[File], progress: Progress) -> list[Tokens | UigcError]:
         """Return the token grid int32 (h, w) of each parsed file, or the error that it fails with.
@@ -175,13 +179,16 @@ class TokenCodec:
             except UigcError as error:
                 decoding.failure = error
 
-    def _read_mask(self, decoding: _Decoding) -> None:
-        header = decoding.header
+    def read_mask(self, header: Header, reader: SymbolReader) -> Bits:
+        """Read the edge bits of a file, and return which of its tokens are sent."""
         shape = grid_shape(header.height, header.width, self.bundle.patch)
         edges = np.zeros(mask.block_shape(*shape), dtype=bool)
         if header.mode is not MaskMode.ENTIRE:
-            edges = mask_coding.read_bits(decoding.reader, edges.shape, self._mask_models)
-        decoding.sent = mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+            edges = mask_coding.read_bits(reader, edges.shape, self._mask_models)
+        return mask.sent_tokens(header.mode, edges, self.bundle.schedule, *shape)
+
+    def _read_mask(self, decoding: _Decoding) -> None:
+        decoding.sent = self.read_mask(decoding.header, decoding.reader)
 
     def _read_tokens(self, decodings: Sequence[_Decoding], progress: Progress) -> None:
         """Take all decodings through the stages in one batch."""
@@ -200,7 +207,7 @@ class TokenCodec:
     @staticmethod
     def _expect_check(decoding: _Decoding) -> None:
         assert decoding.grid is not None
-        decoding.reader.expect_check(_check(decoding.grid))
+        decoding.reader.expect_check(check_of(decoding.grid))
 
     def _edges(self, grids: Sequence[Tokens], choice: Mask) -> list[Bits]:
         """Choose the blocks of each grid that are sent whole: those that the decoder would regenerate worst."""
@@ -232,12 +239,12 @@ class TokenCodec:
 
     def pack(self, writer: SymbolWriter, size: tuple[int, int], grid: Tokens, choice: Mask) -> bytes:
         """Write the check of the decoder's grid, and return the bytes of the file."""
-        writer.write_check(_check(grid))
+        writer.write_check(check_of(grid))
         height, width = size
         prior_id = self.bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
         return bitstream.pack(Header(width, height, choice.mode, prior_id, seed=choice.seed), writer.finish())
 
 
-def _check(grid: Tokens) -> int:
+def check_of(grid: Tokens) -> int:
     """Return 16 bits of the CRC-32 of the grid's tokens as big-endian int32."""
     return zlib.crc32(grid.astype(">i4").tobytes()) & 0xFFFF

@@ -54,13 +54,14 @@ ROOMS: dict[str, set[str]] = {
         "providers", "rate_control", "spans", "token_codec", "tuning_cache",
     },
     "shared_codec": {"bundle", "codec", "errors"},
+    "progressive": {"arrays", "codec", "errors", "format", "io", "networks", "shared_codec", "token_codec"},
     "shortcuts": {"arrays", "format", "io", "shared_codec"},
     "conformance": {
         "arrays", "bundle", "errors", "exactness", "format", "io", "outcomes", "progress", "token_codec",
     },
     "cli": {
         "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format",
-        "io", "networks", "outcomes", "progress", "providers", "rate_control", "tuning_cache",
+        "io", "networks", "outcomes", "progress", "progressive", "providers", "rate_control", "tuning_cache",
     },
 }  # fmt: skip
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "openvino", "argcomplete"}

@@ -15,6 +15,7 @@ from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.logs import LOG, about
 from uigc.runtime.cli.output_format import OutputFormat
+from uigc.runtime.cli.partial import each_whole_or_part
 from uigc.runtime.cli.places import Place, Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
@@ -61,7 +62,11 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
     codec = make_codec(arguments)
     work = Work(
         lambda name: files.read(name, MAX_FILE),
-        lambda data: codec.decompress_many(data, batch=arguments.batch, jobs=jobs),
+        lambda data: (
+            each_whole_or_part(codec, data)
+            if arguments.partial
+            else codec.decompress_many(data, batch=arguments.batch, jobs=jobs)
+        ),
         lambda pixels: image_outputs.encode(pixels, suffix, output.quality),
     )
     _each(arguments, plan, places, work)

@@ -56,6 +56,8 @@ def _configure_decompress(parser: argparse.ArgumentParser) -> None:
     text = "format of images that are not named: png (default), jpg, webp, avif, tif, bmp, ppm; a name's suffix decides"
     parser.add_argument("--format", metavar="FORMAT", help=text)
     parser.add_argument("--suffix", dest="format", help=argparse.SUPPRESS)  # the same, by its first name
+    text = "decode the beginning of a file that was cut, and regenerate the rest (default: refuse such a file)"
+    parser.add_argument("--partial", action="store_true", help=text)
     text = "quality of jpg, webp and avif, 1 to 100 (default: the least loss that each is capable of)"
     parser.add_argument("--quality", metavar="N", type=percent, help=text)
     add_codec_arguments(parser)

@@ -10,6 +10,7 @@ from typing import Any
 from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.logs import about
 from uigc.runtime.cli.output_format import OutputFormat
+from uigc.runtime.cli.partial import whole_or_part
 from uigc.runtime.cli.places import Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.format.bitstream import MAX_FILE
@@ -45,8 +46,9 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
         return
     plan.make_folder()
     data = files.read(place.source, MAX_FILE)
-    with ProgressLine(arguments.quiet) as progress:
-        pixels = make_codec(arguments).decompress(data, progress=progress)
+    with ProgressLine(arguments.quiet) as progress, about(place.source):
+        codec = make_codec(arguments)
+        pixels = whole_or_part(codec, data) if arguments.partial else codec.decompress(data, progress=progress)
     files.write(target, image_outputs.encode(pixels, suffix, output.quality), arguments.force)
     _report(arguments, target, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from uigc.runtime.errors import CorruptFileError, TooLargeError, UnrecognizedFileError, UnsupportedVersionError
@@ -44,14 +45,14 @@ def _varint(value: int) -> bytes:
 
 
 class _Cursor:
-    """Reads bytes and numbers one after another, and reports where the data ends too early."""
+    """Reads bytes and numbers one after another; raises an EOFError where the data ends too early."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
 
     def byte(self) -> int:
         if self.position >= len(self.data):
-            raise _truncated(len(self.data))
+            raise EOFError
         self.position += 1
         return self.data[self.position - 1]
 
@@ -104,18 +105,78 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     """Return header and payload of a file; foreign, newer, truncated and damaged files raise an error of their own."""
     if len(data) == 0:
         raise UnrecognizedFileError("The file is empty, and a .uigc file was expected; check how it was written.")
+    try:
+        fields = _fields(data, _checksum_holds)
+    except EOFError:
+        raise _truncated(len(data)) from None
+    if len(data) < fields.end:
+        raise _truncated(len(data), fields.end)
+    if len(data) > fields.end:
+        raise CorruptFileError(
+            f"The file has {len(data) - fields.end} bytes behind its end at {fields.end}; fetch it again."
+        )
+    if not _checksum_holds(data):
+        raise CorruptFileError("The file is damaged: its checksum does not match its contents; fetch it again.")
+    return fields.header(data), data[fields.begin :]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first bytes of a file, from its whole header on; nothing of it is verified.
+
+    ``payload``: the bytes of the payload that are there; ``length``: how many it has in all.
+    """
+
+    header: Header
+    payload: bytes
+    length: int
+
+
+def unpack_beginning(data: bytes) -> Beginning | None:
+    """Return what the first bytes of a file hold; None as long as its header is not there.
+
+    Raises the errors of :func:`unpack`, but for what only the missing bytes could show.
+    """
+    try:
+        fields = _fields(data, lambda _: True)
+    except EOFError:
+        return None
+    return Beginning(fields.header(data), data[fields.begin : fields.end], fields.end - fields.begin)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """What a header says; the payload lies from ``begin`` up to, not including, ``end``."""
+
+    width: int
+    height: int
+    seed: int | None
+    begin: int
+    end: int
+
+    def header(self, data: bytes) -> Header:
+        """Return the header, of a file whose version and mask mode are known."""
+        prior_id = data[len(MAGIC) + 2 : len(MAGIC) + 2 + PRIOR_ID_BYTES]
+        return Header(self.width, self.height, MaskMode(data[4] & ~SAMPLED), prior_id, data[3], self.seed)
+
+
+def _fields(data: bytes, is_whole: Callable[[bytes], bool]) -> _Fields:
+    """Read a header; an unknown version or mask mode is one only if the file ``is_whole``, or else it is damage.
+
+    Raises an EOFError if the data ends before its header does.
+    """
     if not data.startswith(MAGIC[: len(data)]):
         raise UnrecognizedFileError(
             "The file does not begin with 'UIG', so it is not a .uigc file; give one that uigc wrote."
         )
     if len(data) < _FIXED:
-        raise _truncated(len(data))
+        raise EOFError
     version, setting = data[3:5]
-    if version != VERSION and _checksum_holds(data):
+    if version != VERSION and is_whole(data):
         raise UnsupportedVersionError(
             f"The file has format version {version} and this decoder reads version {VERSION}; update uigc."
         )
-    if setting not in SETTINGS and _checksum_holds(data):
+    if setting not in SETTINGS and is_whole(data):
         raise UnsupportedVersionError(
             f"The file uses setting {setting}, which this decoder does not know; update uigc."
         )
@@ -123,15 +184,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     width, height = cursor.varint(2) + 1, cursor.varint(2) + 1
     seed = cursor.byte() if setting & SAMPLED else None
     length = cursor.varint(3)
-    end = cursor.position + length
-    if len(data) < end:
-        raise _truncated(len(data), end)
-    if len(data) > end:
-        raise CorruptFileError(f"The file has {len(data) - end} bytes behind its end at {end}; fetch it again.")
-    if not _checksum_holds(data):
-        raise CorruptFileError("The file is damaged: its checksum does not match its contents; fetch it again.")
-    prior_id = data[5 : 5 + PRIOR_ID_BYTES]
-    return Header(width, height, MaskMode(setting & ~SAMPLED), prior_id, version, seed), data[cursor.position :]
+    return _Fields(width, height, seed, cursor.position, cursor.position + length)
 
 
 def read_header(data: bytes | bytearray | memoryview) -> Header:

@@ -37,7 +37,7 @@ Symbols = NDArray[np.int32]
 Rows = NDArray[np.intp]
 
 # perfect=False is the documented, reproducible quantizer; the library's default is a different one, 1000 times slower.
-_FAMILY = constriction.stream.model.Categorical(perfect=False)
+FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 def weight_table() -> NDArray[np.int32]:
@@ -133,7 +133,10 @@ class TokenEntropyModel:
             writer.write(low, low_rows)
 
     def decode(self, reader: SymbolReader, logits: Logits, rows: Rows | None = None) -> Symbols:
-        """Read tokens int32 (n,) under logits (n, codebook); the inverse of :meth:`encode`."""
+        """Read tokens int32 (n,) under logits (n, codebook); the inverse of :meth:`encode`.
+
+        Of a payload that was cut, they are the first ones, up to the last of which both digits are certain.
+        """
         if len(logits if rows is None else rows) == 0:
             return np.empty(0, dtype=np.int32)
         with span("tables"):
@@ -141,11 +144,13 @@ class TokenEntropyModel:
             tables = frequencies(weights)
         with span("range coding"):
             high = reader.read(tables)
+        if len(high) < len(tables):
+            return np.empty(0, dtype=np.int32)
         with span("tables"):
             tables = frequencies(self._low(logits, rows, best, high))
         with span("range coding"):
             low = reader.read(tables)
-        return high * np.int32(self.low) + low
+        return high[: len(low)] * np.int32(self.low) + low
 
     def cost(self, logits: Logits, tokens: Symbols, rows: Rows | None = None) -> float:
         """Return the bits that coding tokens (n,) takes, without the rounding of the tables; for statistics."""
@@ -173,7 +178,7 @@ class SymbolWriter:
 
     def write(self, symbols: Symbols, rows: NDArray[np.float32]) -> None:
         """Append symbols int32 (n,) under rows (n, k) of :func:`frequencies`."""
-        self._encoder.encode(np.ascontiguousarray(symbols, dtype=np.int32), _FAMILY, rows)
+        self._encoder.encode(np.ascontiguousarray(symbols, dtype=np.int32), FAMILY, rows)
 
     def write_check(self, value: int) -> None:
         """Append a 16-bit check as two uniform symbols of 8 bits."""
@@ -225,7 +230,7 @@ class SymbolReader:
     def read(self, rows: NDArray[np.float32]) -> Symbols:
         """Read one symbol under each row of ``rows`` (n, k): int32 (n,)."""
         with _guarded():
-            symbols: Symbols = self._decoder.decode(_FAMILY, rows)
+            symbols: Symbols = self._decoder.decode(FAMILY, rows)
             return symbols
 
     @contextmanager

@@ -8,7 +8,7 @@ back, so later stages see it as unknown on both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,14 @@ from uigc.runtime.spans import span
 
 Exchange = Callable[[Logits, Rows | None, Cells], Tokens]
 """Called for each stage with its logits (asked, codebook), with the rows of its sent tokens, None for all, and with
-their cells; writes or reads these tokens, and returns them."""
+their cells; writes or reads these tokens, and returns them. If a file was cut, it returns the first of them."""
 Observer = Callable[[Logits, Rows | None, Cells], None]
 """Called for each stage with its logits (asked, codebook), with the rows of its tokens, None for all, and with their
 cells."""
 
 
 @dataclass
-class _Walk:
+class Walk:
     """One image on its way through the stages; all grids are padded to whole windows, and flat but for ``context``.
 
     ``sent``: which tokens are in the file. ``exchange``: writes or reads them.
@@ -54,6 +54,16 @@ class _Walk:
     numbers: RandomNumbers | None = None
     observe: Observer | None = None
     failure: UigcError | None = None
+
+    def copy(self, exchange: Exchange) -> Walk:
+        """Return another walk from here on, which leaves this one as it is."""
+        context, result = self.context.copy(), self.result.copy()
+        return replace(self, sent=self.sent.copy(), exchange=exchange, context=context, result=result)
+
+    def inside(self, grid: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
+        """Return the part (h, w) of one of the flat grids that lies in the image."""
+        height, width = shape
+        return np.ascontiguousarray(grid.reshape(self.context.shape)[:height, :width])
 
     def receive(self, cells: Cells, tokens: Tokens) -> None:
         """Take in tokens that are sent, which are known to every later stage."""
@@ -97,9 +107,9 @@ class StagedPrior:
         with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for each
         grid, which sees the logits.
         """
-        known = self._cells(grids[0].shape)[:first]
+        known = self.cells(grids[0].shape)[:first]
 
-        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter, observe: Observer | None) -> _Walk:
+        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter, observe: Observer | None) -> Walk:
             padded = self._padded(tokens, self.pad)
 
             def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
@@ -107,7 +117,7 @@ class StagedPrior:
                 self.model.encode(writer, logits, chosen, rows)
                 return chosen
 
-            walk = self._begin(bits, exchange, seed, observe)
+            walk = self.begin(bits, exchange, seed, observe)
             self._show(walk, padded, known)
             return walk
 
@@ -127,8 +137,8 @@ class StagedPrior:
         A grid that does not decode is replaced by its error and stops no other. ``seeds``: see :meth:`encode_many`.
         """
 
-        def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> _Walk:
-            return self._begin(bits, lambda logits, rows, _: self.model.decode(reader, logits, rows), seed)
+        def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> Walk:
+            return self.begin(bits, lambda logits, rows, _: self.model.decode(reader, logits, rows), seed)
 
         seeds = [None] * len(sent) if seeds is None else seeds
         walks = [reading(*image) for image in zip(sent, readers, seeds, strict=True)]
@@ -137,12 +147,12 @@ class StagedPrior:
     def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits], seed: int | None = None) -> list[Tokens]:
         """Return the grids (h, w) that decoders would end with if the ``sent`` tokens of ``grids`` were sent."""
         shape = grids[0].shape
-        stages = self._cells(shape)
+        stages = self.cells(shape)
         first = self._first_lost(sent)
 
-        def showing(tokens: Tokens, bits: Bits) -> _Walk:
+        def showing(tokens: Tokens, bits: Bits) -> Walk:
             padded = self._padded(tokens, self.pad)
-            walk = self._begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
+            walk = self.begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
             self._show(walk, padded, stages[:first])
             return walk
 
@@ -151,7 +161,7 @@ class StagedPrior:
 
     def _first_lost(self, sent: Sequence[Bits]) -> int:
         """Return the first stage with a lost token: the tokens of earlier stages are known without a prediction."""
-        flags, stages = [self._padded(bits, False) for bits in sent], self._cells(sent[0].shape)
+        flags, stages = [self._padded(bits, False) for bits in sent], self.cells(sent[0].shape)
         lost = (k for k, stage in enumerate(stages) if not all(each.take(stage.cells).all() for each in flags))
         return next(lost, len(stages))
 
@@ -164,10 +174,10 @@ class StagedPrior:
             costs.append((len(chosen), self.model.cost(logits, chosen, rows)))
             return chosen
 
-        self._walk([self._begin(sent, exchange, None)], tokens.shape, silent)
+        self._walk([self.begin(sent, exchange, None)], tokens.shape, silent)
         return costs
 
-    def _cells(self, shape: tuple[int, ...]) -> tuple[StageCells, ...]:
+    def cells(self, shape: tuple[int, ...]) -> tuple[StageCells, ...]:
         """Return where the tokens of every stage lie in grids of a shape (h, w)."""
         return stage_cells(self.schedule, *shape, self.window)
 
@@ -176,23 +186,28 @@ class StagedPrior:
         return pad_to_windows(grid, self.window, value).reshape(-1)
 
     @staticmethod
-    def _show(walk: _Walk, tokens: Tokens, stages: Sequence[StageCells]) -> None:
+    def _show(walk: Walk, tokens: Tokens, stages: Sequence[StageCells]) -> None:
         """Let the decoder know the ``tokens`` of some stages, from a grid that is padded and flat."""
         for stage in stages:
             walk.receive(stage.cells, tokens.take(stage.cells))
 
-    def _begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> _Walk:
+    def look(self, stage: int, walk: Walk) -> Logits:
+        """Return the logits (asked, codebook) of a stage for one image, as far as it is known."""
+        logits: Logits = self._logits(self.load(stage), walk.context[None], stage)[0]
+        return logits
+
+    def begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
         chances = None if seed is None else self._padded(random_numbers(seed, *sent.shape), 0)
-        return _Walk(self._padded(sent, False), exchange, context, context.flatten(), chances, observe)
+        return Walk(self._padded(sent, False), exchange, context, context.flatten(), chances, observe)
 
     def _walk(
-        self, walks: list[_Walk], shape: tuple[int, ...], progress: Progress, first: int = 0
+        self, walks: list[Walk], shape: tuple[int, ...], progress: Progress, first: int = 0
     ) -> list[Tokens | UigcError]:
         """Take images with grids of a shape (h, w) through the stages from ``first`` on; return each one's grid, or its
         error."""
-        stages = self._cells(shape)
+        stages = self.cells(shape)
         for stage in range(first, len(stages)):
             progress("prior", stage, len(stages))
             going = [walk for walk in walks if walk.failure is None]
@@ -200,13 +215,9 @@ class StagedPrior:
                 with span("stage", stage):
                     self._stage(stage, stages[stage], going)
         progress("prior", len(stages), len(stages))
-        height, width = shape
-        return [
-            walk.failure or np.ascontiguousarray(walk.result.reshape(walk.context.shape)[:height, :width])
-            for walk in walks
-        ]
+        return [walk.failure or walk.inside(walk.result, shape) for walk in walks]
 
-    def _stage(self, stage: int, places: StageCells, walks: list[_Walk]) -> None:
+    def _stage(self, stage: int, places: StageCells, walks: list[Walk]) -> None:
         """Take all images through one stage: one call of the network, then each image by itself."""
         graph = self.load(stage)
         with span("tokens in") as step:
@@ -217,7 +228,7 @@ class StagedPrior:
             step.moved(tokens.nbytes + batch.nbytes)
         for walk, logits in zip(walks, batch, strict=True):
             try:
-                self._step(places, walk, logits)
+                self.step(places, walk, logits)
             except UigcError as error:
                 walk.failure = error
 
@@ -245,7 +256,7 @@ class StagedPrior:
         asked = tokens[0].size // self.schedule.tile**2 * len(self.schedule.stages[stage])
         return logits_of(f"stage{stage}", graph(tokens), (len(tokens), asked, self.model.codebook))
 
-    def _step(self, places: StageCells, walk: _Walk, logits: Logits) -> None:
+    def step(self, places: StageCells, walk: Walk, logits: Logits) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
         if walk.observe is not None:
             walk.observe(logits, places.rows, places.cells)
@@ -253,6 +264,9 @@ class StagedPrior:
             sent, lost = places.divide(walk.sent)
             rows, cells = places.rows_of(sent), places.cells.take(sent)
         tokens = walk.exchange(logits, rows if len(rows) < len(logits) else None, cells)
+        if len(tokens) < len(cells):  # the file was cut: the others are lost
+            walk.sent[cells[len(tokens) :]] = False
+            lost, cells = np.concatenate([lost, sent[len(tokens) :]]), cells[: len(tokens)]
         with span("tokens out"):
             walk.receive(cells, tokens)
         # Lost tokens are written into the result alone.
@@ -261,7 +275,7 @@ class StagedPrior:
                 cells = places.cells.take(lost)
                 walk.result[cells] = self._regenerated(walk, logits.take(places.rows_of(lost), axis=0), cells)
 
-    def _regenerated(self, walk: _Walk, logits: Logits, cells: Cells) -> Tokens:
+    def _regenerated(self, walk: Walk, logits: Logits, cells: Cells) -> Tokens:
         """Return the tokens that take the place of lost ones, given their logits."""
         if walk.numbers is None:
             return most_likely(logits)
