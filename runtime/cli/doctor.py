@@ -150,9 +150,8 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
     if bundle:
         findings["proof"], problem = _proof(bundle, prove)
     findings["providers"], refused = _providers(bundle)
-    if bundle and refused:
-        findings["bundle"]["state"] = str(refused)
-        problem = problem if problem and not isinstance(problem, DependencyError) else refused
+    if refused and (problem is None or isinstance(problem, DependencyError)):
+        findings["bundle"]["state"], problem = str(refused), refused
     if bundle:
         findings["nodes"] = _nodes(bundle)
         running = [name for name, state in findings["providers"].items() if state == RUNS]
