@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle import Bundle, manifest
 from uigc.runtime.bundle.manifest import MANIFEST, WEIGHTS
 from uigc.runtime.errors import OutputError
 from uigc.runtime.io import folder
@@ -65,7 +65,7 @@ def _write_codec(bundle: Bundle, folder: Path) -> Path:
     version = folder / "1"
     kept = version / "bundle"
     kept.mkdir(parents=True)
-    for name in (MANIFEST, *_files(bundle)):
+    for name in _files(bundle):
         shutil.copyfile(bundle.path / name, kept / name)
     (version / "model.py").write_text(files("uigc.export").joinpath("triton_model.py").read_text(encoding="utf-8"))
     (folder / "config.pbtxt").write_text(_CODEC.format(name=MODEL, pixels=PIXELS))
@@ -73,10 +73,10 @@ def _write_codec(bundle: Bundle, folder: Path) -> Path:
 
 
 def _files(bundle: Bundle) -> Iterator[str]:
-    for graph in bundle.manifest["graphs"].values():
-        for variant in graph["precisions"].values():
-            yield str(variant["file"])
-    yield WEIGHTS
+    """Yield the names of all files of a bundle: its manifest, graphs, weights and the reports on its calibration."""
+    yield MANIFEST
+    yield from (path.name for path in manifest.files(bundle.path, bundle.manifest))
+    yield from (entry["file"] for entry in bundle.manifest.get("calibration", {}).values())
 
 
 def _write_graph(bundle: Bundle, name: str, kept: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import Run
 from tests.support import cpp
 from tests.support.tiny import reference_grid
+from tests.support.web import with_runtime
 from uigc.runtime.codec import Codec
 from uigc.runtime.conformance import answers
 from uigc.runtime.conformance.answers import grid_answer, raw, read
@@ -27,6 +28,8 @@ from uigc.runtime.errors import ExitCode, InputError, OutputError
 from uigc.runtime.progress import silent
 
 ANSWER = shlex.join([sys.executable, "-m", "uigc.runtime.cli", "conformance", "--answer", "--threads", "1"])
+OLDEST_WEB = "1.19.2"
+"""The oldest onnxruntime-web whose logits docs/CONFORMANCE.md states."""
 REFUSALS = {
     "UnrecognizedFileError", "UnsupportedVersionError", "PriorMismatchError", "CorruptFileError", "TooLargeError",
     "InexactError",
@@ -83,9 +86,9 @@ def test_the_command_passes_in_one_process(kit: Kit, tiny_path: Path, tmp_path: 
     run = "--run", f"{command} --max-pixels {{max_pixels}}", "--logits", command
     done = uigc("conformance", kit.path, *run, "--json", "verdicts.json")
     assert done.returncode == 0, done.stderr
-    verdicts = json.loads((tmp_path / "verdicts.json").read_text())
-    assert len(verdicts) == len(kit.listing["files"]) + len(kit.listing["stages"]) == len(done.stdout.splitlines())
-    assert all(verdict["passed"] for verdict in verdicts)
+    found = json.loads((tmp_path / "verdicts.json").read_text())
+    assert len(found) == len(kit.listing["files"]) + len(kit.listing["stages"]) == len(done.stdout.splitlines())
+    assert all(verdict["passed"] for verdict in found)
 
 
 def test_the_command_answers_for_one_file(kit: Kit, tiny_path: Path, uigc: Run) -> None:
@@ -107,6 +110,46 @@ def test_the_decoder_in_cpp_passes(kit: Kit, tiny_path: Path, tmp_path: Path) ->
     assert [str(verdict) for verdict in verdicts if verdict.passed is False] == []
     skipped = [verdict.name for verdict in verdicts if verdict.passed is None]
     assert skipped == ["altered/row-side-16384.uigc", "altered/windows-side-16384.uigc"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_openvino_computes_the_logits(kit: Kit, tiny_path: Path, uigc: Run, precision: str) -> None:
+    pytest.importorskip("openvino", reason="openvino (uigc[openvino]) is not installed")
+    command = f"{ANSWER} --bundle {tiny_path} --provider openvino --precision {precision}"
+    done = uigc("conformance", kit.path, "--logits", command)
+    assert (done.returncode, verdicts(done)) == (0, {"pass": len(kit.listing["stages"])}), done.stdout
+
+
+def test_the_oldest_onnxruntime_web_computes_the_logits(kit: Kit, tiny_path: Path, tmp_path: Path, uigc: Run) -> None:
+    """In both precisions; of the pinned version, tests/test_web.py shows it."""
+    script = with_runtime(OLDEST_WEB, tmp_path / "web")
+    for precision in ("int8", "fp32"):
+        command = shlex.join(["env", f"UIGC_PRECISION={precision}", "node", str(script), str(tiny_path)])
+        done = uigc("conformance", kit.path, "--logits", command)
+        assert (done.returncode, verdicts(done)) == (0, {"pass": len(kit.listing["stages"])}), done.stdout
+
+
+def verdicts(done: subprocess.CompletedProcess[bytes]) -> dict[str, int]:
+    return Counter(line.split(" ")[0] for line in done.stdout.decode().splitlines())
+
+
+STRANGERS = {
+    "-o": ["--seconds 9", "--json verdicts"],
+    "--run": ["--bundle x", "--provider cpu", "--precision int8", "--threads 1", "--max-pixels 9", "--device 0"],
+    "--answer": ["--seconds 9", "--json verdicts", "--force", "--quiet"],
+}
+
+
+@pytest.mark.parametrize("part", STRANGERS)
+def test_options_of_another_part_are_refused(kit: Kit, tmp_path: Path, uigc: Run, part: str) -> None:
+    asked = {"-o": ["-o", "kit"], "--run": [kit.path, "--run", "cat"], "--answer": ["--answer"]}[part]
+    for option in [*STRANGERS[part], "--pixel-precision fp32"]:
+        done = uigc("conformance", *asked, *option.split())
+        assert done.returncode == ExitCode.USAGE
+        assert done.stdout == b""
+        assert done.stderr.decode().startswith(f"uigc: {option.split()[0]} would change nothing of {part}")
+        assert done.stderr.count(b"\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 WRONG = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import WEIGHTS
+from uigc.runtime.cli import doctor
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import BundleError, ProviderError
+from uigc.runtime.providers import ProviderOptions, compiled_models
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
@@ -79,6 +83,25 @@ def test_weights_that_alone_are_a_link(tiny_path: Path, tmp_path: Path) -> None:
     sentence = str(caught.value)
     assert f"{folder / WEIGHTS} is a link to {tiny_path}, and ONNX Runtime reads weights only beside" in sentence
     assert "\n" not in sentence
+    findings, problem = doctor.examine(folder)  # wherever another provider runs it, from what it compiled before
+    assert (str(problem), findings["bundle"]["state"], findings["providers"]["cpu"]) == (
+        sentence,
+        sentence,
+        f"cannot be loaded: {sentence}",
+    )
+    assert doctor.verdict(findings, problem).endswith(f" does not work here: {sentence}")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino (uigc[openvino]) is not installed")
+def test_openvino_says_the_same(tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It also refuses links of graph and weights to the same folder, which the verdict for ``cpu`` does not mind."""
+    monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path / "cache")
+    folder = linked_files(tiny_path, tmp_path)
+    with pytest.raises(ProviderError, match=r"and OpenVINO reads weights only beside the graph; .*\(cp -rL\)"):
+        providers.find("openvino").load(folder / "stage0.int8.onnx", ProviderOptions())
+    findings, problem = doctor.examine(folder)
+    assert (problem, findings["bundle"]["state"], findings["providers"]["cpu"]) == (None, "valid", "runs")
+    assert "and OpenVINO reads" in findings["providers"]["openvino"]
 
 
 def test_a_link_that_leads_nowhere(tiny_path: Path, tmp_path: Path) -> None:

@@ -221,7 +221,12 @@ def test_the_load_is_measured(port: int, tmp_path: Path) -> None:
     (tmp_path / "image.png").write_bytes(encoded(6))
     command = [sys.executable, SERVER / "load.py", f"http://127.0.0.1:{port}", "image.png"]
     options = ["--clients", "1", "4", "--requests", "5", "--json", "load.json"]
-    subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True)
+    done = subprocess.run([*command, *options], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert [line.split(" | ")[:3] for line in done.stdout.splitlines()[2:]] == [
+        [f"| {route}", clients, requests]
+        for route in ("compress", "decompress")
+        for clients, requests in (("1", "5"), ("4", "20"))
+    ]
     routes = json.loads((tmp_path / "load.json").read_text())["routes"]
     for route in ("compress", "decompress"):
         assert [found["requests"] for found in routes[route]] == [5, 20]
@@ -229,3 +234,17 @@ def test_the_load_is_measured(port: int, tmp_path: Path) -> None:
             assert sum(found["statuses"].values()) == found["requests"]
             assert set(found["statuses"]) <= {"200", "503"}
             assert 0 < found["p50_ms"] <= found["p99_ms"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+def test_a_server_is_started_to_be_measured(tmp_path: Path) -> None:
+    """Of its own, with the default bundle, and ended afterwards; the memory that it holds is stated."""
+    (tmp_path / "image.png").write_bytes(encoded(6))
+    command = [sys.executable, SERVER / "load.py", "serve", "image.png", "--clients", "1", "--requests", "2"]
+    done = subprocess.run([*command, "--json", "load.json"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    routes = json.loads((tmp_path / "load.json").read_text())["routes"]
+    for route, line in zip(("compress", "decompress"), done.stdout.splitlines()[2:], strict=True):
+        (found,) = routes[route]
+        assert found["statuses"] == {"200": 2}
+        assert line.endswith(f"| 200: 2 | {found['resident_mb']} |")
+        assert found["resident_mb"] > 50

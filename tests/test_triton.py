@@ -72,6 +72,14 @@ def test_weights_are_there_once(repository: Path) -> None:
     assert not any(path.is_symlink() for path in repository.rglob("*"))
 
 
+def test_a_bundle_with_calibrated_graphs_is_whole_beside_the_model(tmp_path: Path) -> None:
+    """The default one is: its manifest also names the reports of the calibration."""
+    write_repository(Bundle.load(), tmp_path / "models")
+    kept = Bundle.load(tmp_path / "models" / "uigc" / "1" / "bundle")
+    assert kept.manifest == Bundle.load().manifest
+    assert "calibration" in kept.manifest
+
+
 @dataclass
 class _Tensor:
     name: str

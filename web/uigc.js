@@ -36,15 +36,16 @@ export class Decoder {
    * @param {string | URL | import("./uigc/bundle.js").Source} options.bundle the address of its folder, or a source
    * @param {"wasm" | "webgpu"} options.pixels the provider of the pixel decoder; `webgpu` needs the module
    *   `onnxruntime-web/webgpu`, and falls back to `wasm` where it fails, which `decoder.pixels` states
+   * @param {"int8" | "fp32" | "fp16"} options.precision of the stages; speed only, never a token (default: the fastest)
    * @param {(progress: {step: string, done: number, total: number}) => void} options.onProgress steps are `download`
    *   (in bytes) and `load` (in graphs)
    * @returns {Promise<Decoder>}
    * @throws {BundleError | ProviderError}
    */
-  static async open({ ort, bundle, pixels = "wasm", onProgress = () => {} }) {
+  static async open({ ort, bundle, pixels = "wasm", precision = null, onProgress = () => {} }) {
     const source = typeof bundle.read === "function" ? bundle : fromUrl(bundle);
     const opened = await Bundle.open(source, onProgress);
-    const networks = await Networks.open(ort, opened, pixels, onProgress);
+    const networks = await Networks.open(ort, opened, pixels, precision, onProgress);
     const model = await opened.model();
     opened.release();
     return new Decoder(opened, model, networks);

@@ -189,9 +189,10 @@ def _configure_conformance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logits", metavar="COMMAND", help=text)
     text = "be such a decoder: print the hash of each file's grid, or the refusal"
     parser.add_argument("--answer", action="store_true", help=text)
-    parser.add_argument("--seconds", type=float, default=60, metavar="S", help="time for each answer (default: 60)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="time for each answer (default: 60)")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
     add_codec_arguments(parser)
+    parser.set_defaults(provider=None, device=None)  # so that those that are given where none is used are refused
 
 
 def _conformance(arguments: argparse.Namespace) -> None:

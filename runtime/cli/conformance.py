@@ -28,27 +28,51 @@ from uigc.runtime.io import files
 from uigc.runtime.io.streams import flush, note, show
 from uigc.runtime.outcomes import capture
 
+_CODEC = frozenset({"bundle", "provider", "engines", "device", "precision", "threads", "max_pixels", "max_memory"})
+_PARTS = {
+    "-o": _CODEC | {"force", "quiet"},
+    "--run and --logits": frozenset({"seconds", "json", "force", "quiet"}),
+    "--answer": _CODEC,
+}
+"""The options that belong to each part of the command. None takes ``--pixel-precision``, as no pixels are computed."""
+_OPTIONS = frozenset({"pixel_precision"}).union(*_PARTS.values())
+SECONDS = 60.0
+
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do the one of the three that is asked for."""
-    runs = bool(arguments.decoder or arguments.logits)
-    if (arguments.output is not None) + runs + arguments.answer != 1:
+    """Do the one of the three that is asked for, and refuse what belongs to another."""
+    runs = arguments.decoder is not None or arguments.logits is not None
+    asked = {"-o": arguments.output is not None, "--run and --logits": runs, "--answer": arguments.answer}
+    if sum(asked.values()) != 1:
         raise UsageError(
             "Exactly one is needed: -o to write a kit, --run or --logits to use one, or --answer; give it."
         )
-    if arguments.answer:
-        _answer(arguments)
-    elif runs:
-        _judge(arguments)
-    else:
-        _write(arguments)
+    (part,) = (part for part, given in asked.items() if given)
+    _expect_options(arguments, part)
+    {"-o": _write, "--run and --logits": _judge, "--answer": _answer}[part](arguments)
+
+
+def _expect_options(arguments: argparse.Namespace, part: str) -> None:
+    """Refuse options that do not belong to a part; their defaults are None, or False for those without a value."""
+    given = {name for name in _OPTIONS if all(getattr(arguments, name) is not absent for absent in (None, False))}
+    strangers = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given - _PARTS[part]))
+    if strangers:
+        known = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(_PARTS[part]))
+        raise UsageError(f"{strangers} would change nothing of {part}, whose options are {known}; leave it out.")
+
+
+def _make_codec(arguments: argparse.Namespace) -> Codec:
+    """Create the codec with the options' usual defaults, which the parser of this command does not set."""
+    arguments.provider = "cpu" if arguments.provider is None else arguments.provider
+    arguments.device = arguments.device or 0
+    return make_codec(arguments)
 
 
 def _write(arguments: argparse.Namespace) -> None:
     if arguments.names:
         raise UsageError(f"-o takes one folder, and {arguments.names[0]} was given besides; leave it out.")
     arguments.max_pixels = arguments.max_pixels or kits.MAX_PIXELS
-    with make_codec(arguments) as codec, ProgressLine(arguments.quiet) as line:
+    with _make_codec(arguments) as codec, ProgressLine(arguments.quiet) as line:
         size = kits.write(codec.token_codec, arguments.output, arguments.force, line)
     if not arguments.quiet:
         note(f"{arguments.output}: {size / 1e6:.1f} MB, prior {codec.bundle.prior_id.hex()[:8]}")
@@ -59,6 +83,8 @@ def _judge(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--run and --logits take one kit, and {len(arguments.names)} were given; give its folder.")
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
+    if arguments.seconds is None:
+        arguments.seconds = SECONDS
     kit = Kit.load(Path(arguments.names[0]))
     verdicts = []
     for verdict in _verdicts(kit, arguments):
@@ -80,7 +106,7 @@ def _judge(arguments: argparse.Namespace) -> None:
 def _verdicts(kit: Kit, arguments: argparse.Namespace) -> Iterator[Verdict]:
     """Yield a verdict for each input of the parts that are asked for."""
     values = {"max_pixels": kit.max_pixels}
-    if arguments.decoder:
+    if arguments.decoder is not None:
         decoder = Decoder(arguments.decoder, "file", arguments.seconds, values)
 
         def decode(entry: dict[str, Any]) -> str:
@@ -91,7 +117,7 @@ def _verdicts(kit: Kit, arguments: argparse.Namespace) -> Iterator[Verdict]:
             yield from judge_files(kit, decode, "{max_pixels}" in arguments.decoder)
         finally:
             decoder.close()
-    if arguments.logits:
+    if arguments.logits is not None:
         stages = Decoder(arguments.logits, "tokens", arguments.seconds, values)
 
         def compute(entry: dict[str, Any]) -> str:
@@ -107,7 +133,7 @@ def _verdicts(kit: Kit, arguments: argparse.Namespace) -> Iterator[Verdict]:
 
 def _answer(arguments: argparse.Namespace) -> None:
     """Answer for the files that are named, or requests on standard input, a line for each."""
-    with make_codec(arguments) as codec:
+    with _make_codec(arguments) as codec:
         if arguments.names:
             for name in arguments.names:
                 show(_decode(codec, name))

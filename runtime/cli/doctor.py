@@ -23,22 +23,34 @@ RUNS, NOT_INSTALLED = "runs", "not installed"
 CHECKS = "uigc.checks"  # entry points: functions of a bundle that return one line, or raise a UigcError
 
 
-def _providers(bundle: Bundle | None) -> dict[str, str]:
-    """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded and run."""
-    states = {}
+def _providers(bundle: Bundle | None) -> tuple[dict[str, str], UigcError | None]:
+    """Return "runs" for each provider, or the reason why it does not; with a bundle, one graph is loaded and run.
+
+    Also return the error if the default provider is there and refuses the graph: what another one makes of the bundle
+    is then no comfort, all the less as it may have run what it kept of the same graph elsewhere.
+    """
+    states: dict[str, str] = {}
+    refused: UigcError | None = None
     for entry in sorted(installed(providers.GROUP).values(), key=lambda entry: entry.name):
         try:
             provider: Provider = entry.load()
             states[entry.name] = provider.problem() or RUNS
             if states[entry.name] == RUNS and bundle:
-                precision = bundle.choose(("stage0",), None, provider.precisions)
-                graph = provider.load(bundle.graph("stage0", precision), ProviderOptions())
-                if not provider.takes_engines:  # which may be for other sizes; the others may load when they are called
-                    graph(np.full((1, bundle.window, bundle.window), bundle.unknown, np.int32))
-                graph.close()
+                _run(provider, bundle)
         except (ImportError, UigcError) as error:
+            if states.get(entry.name) == RUNS and entry.name == providers.DEFAULT and isinstance(error, UigcError):
+                refused = error
             states[entry.name] = f"cannot be loaded: {error}"
-    return states
+    return states, refused
+
+
+def _run(provider: Provider, bundle: Bundle) -> None:
+    """Load the graph of a stage and run it."""
+    precision = bundle.choose(("stage0",), None, provider.precisions)
+    graph = provider.load(bundle.graph("stage0", precision), ProviderOptions())
+    if not provider.takes_engines:  # which may be for other sizes; the others may load when they are called
+        graph(np.full((1, bundle.window, bundle.window), bundle.unknown, np.int32))
+    graph.close()
 
 
 def _proof(bundle: Bundle, prove: bool) -> tuple[dict[str, Any], UigcError | None]:
@@ -137,7 +149,9 @@ def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[s
         problem = error
     if bundle:
         findings["proof"], problem = _proof(bundle, prove)
-    findings["providers"] = _providers(bundle)
+    findings["providers"], refused = _providers(bundle)
+    if refused and (problem is None or isinstance(problem, DependencyError)):
+        findings["bundle"]["state"], problem = str(refused), refused
     if bundle:
         findings["nodes"] = _nodes(bundle)
         running = [name for name, state in findings["providers"].items() if state == RUNS]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from uigc.runtime.bundle.manifest import WEIGHTS
+from uigc.runtime.errors import ProviderError
 
 _IMPORTING = Lock()
 
@@ -58,3 +62,16 @@ def import_openvino() -> Any:
             if hidden:
                 del sys.modules[telemetry]
     return openvino
+
+
+def expect_weights_beside(path: Path, library: str, word: str, error: Exception) -> None:
+    """Raise a :class:`ProviderError` if a graph was refused because its weights are a link to another folder.
+
+    ``path``: the graph; ``library``: what refused it; ``word``: what ``error`` says if that was the reason.
+    """
+    weights = path.parent / WEIGHTS
+    if word in str(error) and weights.is_symlink():
+        raise ProviderError(
+            f"{weights} is a link to {weights.resolve().parent}, and {library} reads weights only beside the graph; "
+            "copy the bundle with its links followed (cp -rL), and use the copy."
+        ) from error

@@ -14,14 +14,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.bundle.manifest import WEIGHTS
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import cuda
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.guarded import Guarded
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
-from uigc.runtime.providers.library import broken, import_onnxruntime, missing
+from uigc.runtime.providers.library import broken, expect_weights_beside, import_onnxruntime, missing
 from uigc.runtime.providers.worker import Worker, WorkerGraph
 
 _LEVELS = {
@@ -69,16 +68,6 @@ def _run_options(value: NDArray[Any]) -> Any:
     options = import_onnxruntime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
-
-
-def _expect_weights_beside(path: Path, error: Exception) -> None:
-    """Raise a :class:`ProviderError` if a graph was refused because its weights are a link to another folder."""
-    weights = path.parent / WEIGHTS
-    if "escapes" in str(error) and weights.is_symlink():
-        raise ProviderError(
-            f"{weights} is a link to {weights.resolve().parent}, and ONNX Runtime reads weights only beside the graph; "
-            "copy the weights to the graphs, or link the graphs to that folder, too."
-        ) from error
 
 
 class _PlainSession(Graph):
@@ -171,7 +160,7 @@ class OnnxRuntime(Provider):
             # ONNX Runtime's own fallback would print to standard output and try another provider.
             session = onnxruntime.InferenceSession(str(path), settings, providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises a dozen unrelated types
-            _expect_weights_beside(path, error)
+            expect_weights_beside(path, "ONNX Runtime", "escapes", error)
             raise ProviderError(
                 f"The provider {self.name!r} could not load {path.name}: {str(error).splitlines()[0]}; "
                 "check the bundle with 'uigc doctor'."

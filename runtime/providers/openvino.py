@@ -22,7 +22,7 @@ from uigc.runtime.errors import ProviderError, UigcError, UsageError
 from uigc.runtime.providers import compiled_models
 from uigc.runtime.providers.base import Graph, Provider, ProviderOptions
 from uigc.runtime.providers.guarded import Guarded
-from uigc.runtime.providers.library import broken, import_openvino, missing
+from uigc.runtime.providers.library import broken, expect_weights_beside, import_openvino, missing
 
 OLDEST = 2026, 2
 DEVICE = "CPU"
@@ -117,6 +117,7 @@ class OpenVino(Provider):
         except UigcError:
             raise
         except Exception as error:  # it says RuntimeError, of which it has no kinds
+            expect_weights_beside(path, "OpenVINO", "outside the base directory", error)
             raise ProviderError(
                 f"The provider {self.name!r} could not load {path.name}: {_told(error)}; "
                 "check the bundle with 'uigc doctor'."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -19,11 +20,16 @@ PACKAGES = WEB / "node_modules"
 INSTALL = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--prefer-offline")
 
 
+def expect_npm() -> None:
+    """Skip the test where Node.js is missing."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs Node.js and npm")
+
+
 @functools.cache
 def web() -> Path:
     """Return the folder ``web/`` after ``npm install``, or skip; once for all processes of pytest-xdist."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node.js and npm")
+    expect_npm()
     done_with = PACKAGES / ".package-lock.json"  # npm writes it at the end
     if done_with.exists():
         return WEB
@@ -35,6 +41,27 @@ def web() -> Path:
                 shutil.rmtree(PACKAGES, ignore_errors=True)
                 pytest.skip(f"the npm packages cannot be had here: {(done.stderr.splitlines() or ['no reason'])[0]}")
     return WEB
+
+
+def with_runtime(version: str, folder: Path) -> Path:
+    """Install a version of onnxruntime-web in a folder, with the decoder; return ``answer.js`` there, or skip."""
+    expect_npm()
+    for name in ("uigc", "node"):
+        shutil.copytree(WEB / name, folder / name)
+    shutil.copy(WEB / "uigc.js", folder)
+    package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
+    package |= {"dependencies": {"onnxruntime-web": version}, "devDependencies": {}}
+    (folder / "package.json").write_text(json.dumps(package), encoding="utf-8")
+    try:
+        done = subprocess.run(INSTALL, cwd=folder, capture_output=True, text=True, timeout=600)
+        reason = (done.stderr.splitlines() or ["no reason"])[0] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = "the download took more than 10 minutes"
+    if reason:
+        pytest.skip(f"onnxruntime-web {version} cannot be had here: {reason}")
+    installed = json.loads((folder / "node_modules" / "onnxruntime-web" / "package.json").read_text(encoding="utf-8"))
+    assert installed["version"] == version
+    return folder / "node" / "answer.js"
 
 
 def chromium() -> str:

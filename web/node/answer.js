@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // node answer.js BUNDLE [MAX_PIXELS]: answers requests on standard input, a line each, as docs/WEB.md says. It is how
-// the tests and the conformance kit talk to the decoder in JavaScript.
+// the tests and the conformance kit talk to the decoder in JavaScript. UIGC_THREADS and UIGC_PRECISION say how the stages
+// are computed.
 
 import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
@@ -56,6 +57,7 @@ async function answer(decoder, line) {
   }
 }
 
-const decoder = await Decoder.open({ ort, bundle: fromFolder(bundle) });
+const precision = process.env.UIGC_PRECISION ?? null;
+const decoder = await Decoder.open({ ort, bundle: fromFolder(bundle), precision });
 for await (const line of createInterface({ input: process.stdin })) console.log(await answer(decoder, line));
 await decoder.close();
