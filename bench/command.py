@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, count
+from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count
 from uigc.runtime.cli.command import Command
 
-_CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
+_CODECS = ("uigc", "avif", "heic", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
 
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -51,3 +51,26 @@ def _profile(arguments: argparse.Namespace) -> None:
 
 
 profile = Command("profile encoding and decoding step by step", _configure_profile, _profile)
+
+
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    text = "files that 'uigc evaluate --json' wrote, one for each codec or setup, of one folder of images"
+    parser.add_argument("figures", metavar="FIGURES", type=Path, nargs="+", help=text)
+    parser.add_argument("-o", "--output", metavar="PAGE", default="report.html", help="page (default: report.html)")
+    text = "folder of images to show, each beside ours and the peer at equal bytes (default: plots alone)"
+    parser.add_argument("--images", metavar="DIR", type=Path, help=text)
+    text = "codec beside ours (default: avif)"
+    parser.add_argument("--peer", choices=_CODECS[1:], default="avif", help=text)
+    text = "safetensors of the networks behind LPIPS and DISTS, to measure the images that are shown"
+    parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
+    add_rate(parser)
+    add_codec_arguments(parser)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from uigc.bench import report
+
+    report.run(arguments)
+
+
+report = Command("make a page that shows rate, quality and images", _configure_report, _report)

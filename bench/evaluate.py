@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uigc.bench import codecs
-from uigc.bench.codecs import BaselineCodec, Coded, Uigc
+from uigc.bench.codecs import Uigc
+from uigc.bench.figures import SCHEMA
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.patterns import PERIODS, woven
+from uigc.bench.peers import BaselineCodec, Coded
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.failures import Failures
@@ -33,7 +35,6 @@ from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
 from uigc.runtime.io.streams import show
 
-SCHEMA = 1
 BEST_PSNR = 100.0  # dB; of equal images, whose true figure JSON cannot hold
 FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "lpips_vgg", "dists")
 

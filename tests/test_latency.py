@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from uigc.bench import compressai_peer, latency, report, scaling, throughput
+from uigc.bench import compressai_peer, latency, latency_table, scaling, throughput
 from uigc.bench.interleaved import Times, time_interleaved
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime.bundle import Bundle
@@ -44,7 +44,7 @@ def test_pytorch_decodes_the_same_tokens(tiny: Codec, tiny_path: Path) -> None:
 
 def test_a_run(tiny_path: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    page.write_text(f"before\n{latency_table.BEGIN}\nold\n{latency_table.END}\nafter\n")
     options = ["--bundle", str(tiny_path), "--threads", "1", "--repeats", "2", "--no-compile", "--batch", "1", "2"]
     latency.main([*options, "--size", "40x30", "--json", str(tmp_path / "l.json"), "--readme", str(page)])
     result = json.loads((tmp_path / "l.json").read_text())
@@ -58,16 +58,16 @@ def test_a_run(tiny_path: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert report.block(text) == report.table(result)
+    assert latency_table.block(text) == latency_table.table(result)
     assert "| 40x30 | 2 | PyTorch eager | cpu |" in text
     with pytest.raises(SystemExit, match="write them"):
-        report.fill(tmp_path / "l.json", result)
+        latency_table.fill(tmp_path / "l.json", result)
 
 
 def test_the_page_says_what_was_measured() -> None:
     """The table in the README is that of the committed figures; without figures there is no table."""
-    block = report.block((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert block == (report.table(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.exists() else "")
+    block = latency_table.block((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block == (latency_table.table(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.exists() else "")
     assert (ROOT / "docs" / "scaling.png").exists() == SCALING.exists()
 
 
