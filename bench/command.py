@@ -7,25 +7,38 @@ from pathlib import Path
 
 from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count
 from uigc.runtime.cli.command import Command
+from uigc.runtime.errors import UsageError
 
 _CODECS = ("uigc", "avif", "heic", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
 
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images")
+    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", help="folder of images")
+    text = "instead of measuring: compare two files of figures, BD-rate and wins of A against B"
+    parser.add_argument("--compare", metavar=("A.json", "B.json"), type=Path, nargs=2, help=text)
     parser.add_argument("--codec", choices=_CODECS, default="uigc", help="codec to measure (default: uigc)")
-    text = "masks of uigc, qualities of another codec; may be given several times (default: all masks)"
+    text = (
+        "masks of uigc, qualities of another codec, such as 10, or 1/3:10 of an image scaled to a third and back, or "
+        "rates of either, such as 0.02bpp; may be given several times (default: all masks, or nine qualities)"
+    )
     parser.add_argument("--setting", "--mask", metavar="S", action="append", help=text)
-    text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR alone"
+    text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR and MS-SSIM"
     parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     add_codec_arguments(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from uigc.bench import evaluate
+    if (arguments.folder is None) == (arguments.compare is None):
+        raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
+    if arguments.compare:
+        from uigc.bench import compare
 
-    evaluate.run(arguments)
+        compare.run(arguments)
+    else:
+        from uigc.bench import evaluate
+
+        evaluate.run(arguments)
 
 
 evaluate = Command("measure rate and quality on a folder of images", _configure_evaluate, _evaluate)
