@@ -66,6 +66,8 @@ def test_the_page_is_complete(page: Path) -> None:
     assert "a&b" not in text
     assert text.count("data:image/webp;base64,") == 3
     assert "1/2:20" in text
+    assert "uigc against the others" in text
+    assert re.search(r"WebP, wins</th><td>1, 0\.\d+ bpp</td><td>1 of 1</td>", text)
     assert all(anchor["source"] in text for anchor in anchors())
 
 

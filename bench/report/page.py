@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from uigc.bench.compare import compare, said
 from uigc.bench.figures import QUALITY, Evaluation, Figure, Point
 from uigc.bench.report.pictures import Comparison, Version
 from uigc.bench.report.plots import COLOURS, Series, mark, plot
@@ -28,6 +29,7 @@ def page(
         "legend": _legend(evaluations, anchors),
         "plots": "\n".join(filter(None, plots)),
         "table": _table(evaluations),
+        "against": _against(evaluations),
         "pictures": _pictures(comparisons, peer),
     }
     return Template(_fixed("page.html")).substitute(parts)
@@ -81,6 +83,30 @@ def _table(evaluations: Sequence[Evaluation]) -> str:
             cells += [figure.show(means.get(figure.name)) for figure in QUALITY]
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+
+
+def _against(evaluations: Sequence[Evaluation]) -> str:
+    """Return the comparison of the first evaluation with each other one; nothing if it stands alone."""
+    first, *others = evaluations
+    if not others:
+        return ""
+    rows = []
+    for pair in (compare(first, other) for other in others):
+        least = pair.wins[0]
+        names = [figure.name for figure in QUALITY]
+        cells = [f"{least.setting}, {least.bpp:.4f} bpp", f"{least.small} of {pair.pictures}"]
+        cells += ["-" if least.wins[name] is None else f"{least.wins[name]} of {pair.pictures}" for name in names]
+        rows.append((f"{pair.b}, wins", cells))
+        savings = [said(pair.bd_rate[figure.name], figure) for figure in QUALITY]
+        rows.append((f"{pair.b}, BD-rate", ["", "", *savings]))
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        for name, cells in rows
+    )
+    shown = "".join(f'<th scope="col">{escape(figure.label)}</th>' for figure in QUALITY)
+    head = f'<th></th><th scope="col">its smallest files</th><th scope="col">no larger</th>{shown}'
+    table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return Template(_fixed("against.html")).substitute(first=escape(first.label), table=table)
 
 
 def _pictures(comparisons: Sequence[Comparison], peer: str) -> str:
