@@ -75,7 +75,7 @@ def pair(tmp_path: Path) -> list[Path]:
         "1": [(15, 0.4, 0.3), (10, 0.4, 0.3), (9, 0.4, 0.3)],
         "9": [(30, 0.3, 0.3), (20, 0.1, 0.3), (25, 0.3, None)],
     }
-    return [write(tmp_path / "a.json", "uigc", ours), write(tmp_path / "b.json", "avif", peer)]  # fmt: skip
+    return [write(tmp_path / "a.json", "uigc", ours), write(tmp_path / "b.json", "avif", peer)]
 
 
 def test_wins(pair: list[Path]) -> None:
