@@ -20,7 +20,7 @@ from uigc.runtime.errors import DependencyError, InputError, UsageError
 from uigc.runtime.rate_control import Rate
 
 BEST = 100  # the largest quality
-DIVISORS = (1, 2, 3, 4)  # of width and height, that are tried for a file of a certain size
+DIVISORS = (1, 2, 3, 4, 6)  # of width and height, that are tried for a file of a certain size
 DEFAULTS = ("1", "10", "25", "1/2:1", "1/2:10", "1/2:25", "1/3:1", "1/3:10", "1/3:25")
 
 
