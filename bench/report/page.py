@@ -97,8 +97,10 @@ def _against(evaluations: Sequence[Evaluation]) -> str:
         cells = [f"{least.setting}, {least.bpp:.4f} bpp", f"{least.small} of {pair.pictures}"]
         cells += ["-" if least.wins[name] is None else f"{least.wins[name]} of {pair.pictures}" for name in names]
         rows.append((f"{pair.b}, wins", cells))
-        savings = [said(pair.bd_rate[figure.name], figure) for figure in QUALITY]
-        rows.append((f"{pair.b}, BD-rate", ["", "", *savings]))
+        if any(pair.bd_rate.values()):
+            savings = [(pair.bd_rate[figure.name], figure) for figure in QUALITY]
+            words = ["-" if saving is None else said(saving, figure) for saving, figure in savings]
+            rows.append((f"{pair.b}, BD-rate", ["", "", *words]))
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
         for name, cells in rows

@@ -50,7 +50,7 @@ class Maker:
         self._codec, self._choice = codec, rate_control.choose(default=DEFAULT_MASK, **options)
         self._peer, self._yardstick = Pillow(peer, []), Yardstick(networks)
         ((name, value),) = [each for each in options.items() if each[1] is not None] or [("mask", DEFAULT_MASK)]
-        self._ours = str(value), f"{name} {value}"
+        self._ours = str(value), f"{name} {value}, prior {codec.bundle.prior_id.hex()[:8]}"
 
     def compare(self, path: Path) -> Comparison:
         """Return the comparison of one image."""

@@ -16,7 +16,7 @@ try {
   const [complaints, requests] = [[], []];
   page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", ({ url }) => requests.push(url()));
+  page.on("request", (request) => requests.push(request.url()));
   await page.goto(address);
   await page.waitForFunction(() => /^(done|error)/.test(document.body.dataset.state ?? ""), null, { timeout: 240_000 });
   await page.screenshot({ path: join(folder, "light.png"), fullPage: true });
