@@ -88,7 +88,7 @@ def test_ms_ssim_of_flat_images_has_a_closed_form() -> None:
     first, second = (np.full((176, 176, 3), value, np.uint8) for value in (100, 150))
     a, b = 100 / 255, 150 / 255
     wanted = ((2 * a * b + 1e-4) / (a * a + b * b + 1e-4)) ** 0.1333
-    assert ms_ssim(to_tensor(first), to_tensor(second)) == pytest.approx(wanted, abs=2e-5)
+    assert ms_ssim(to_tensor(first), to_tensor(second)) == pytest.approx(wanted, abs=5e-5)
 
 
 def test_ms_ssim_falls_with_the_quality(sample: np.ndarray) -> None:
