@@ -5,27 +5,40 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, count
+from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count
 from uigc.runtime.cli.command import Command
+from uigc.runtime.errors import UsageError
 
-_CODECS = ("uigc", "avif", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
+_CODECS = ("uigc", "avif", "heic", "jpeg", "jxl", "webp")  # the names in codecs.py, which is too heavy for --help
 
 
 def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of images")
+    parser.add_argument("folder", metavar="DIR", type=Path, nargs="?", help="folder of images")
+    text = "instead of measuring: compare two files of figures, BD-rate and wins of A against B"
+    parser.add_argument("--compare", metavar=("A.json", "B.json"), type=Path, nargs=2, help=text)
     parser.add_argument("--codec", choices=_CODECS, default="uigc", help="codec to measure (default: uigc)")
-    text = "masks of uigc, qualities of another codec; may be given several times (default: all masks)"
+    text = (
+        "masks of uigc, qualities of another codec, such as 10, or 1/3:10 of an image scaled to a third and back, or "
+        "rates of either, such as 0.02bpp; may be given several times (default: all masks, or nine qualities)"
+    )
     parser.add_argument("--setting", "--mask", metavar="S", action="append", help=text)
-    text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR alone"
+    text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR and MS-SSIM"
     parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     add_codec_arguments(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from uigc.bench import evaluate
+    if (arguments.folder is None) == (arguments.compare is None):
+        raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
+    if arguments.compare:
+        from uigc.bench import compare
 
-    evaluate.run(arguments)
+        compare.run(arguments)
+    else:
+        from uigc.bench import evaluate
+
+        evaluate.run(arguments)
 
 
 evaluate = Command("measure rate and quality on a folder of images", _configure_evaluate, _evaluate)
@@ -51,3 +64,26 @@ def _profile(arguments: argparse.Namespace) -> None:
 
 
 profile = Command("profile encoding and decoding step by step", _configure_profile, _profile)
+
+
+def _configure_report(parser: argparse.ArgumentParser) -> None:
+    text = "files that 'uigc evaluate --json' wrote, one for each codec or setup, of one folder of images"
+    parser.add_argument("figures", metavar="FIGURES", type=Path, nargs="+", help=text)
+    parser.add_argument("-o", "--output", metavar="PAGE", default="report.html", help="page (default: report.html)")
+    text = "folder of images to show, each beside ours and the peer at equal bytes (default: plots alone)"
+    parser.add_argument("--images", metavar="DIR", type=Path, help=text)
+    text = "codec beside ours (default: avif)"
+    parser.add_argument("--peer", choices=_CODECS[1:], default="avif", help=text)
+    text = "safetensors of the networks behind LPIPS and DISTS, to measure the images that are shown"
+    parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
+    add_rate(parser)
+    add_codec_arguments(parser)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from uigc.bench import report
+
+    report.run(arguments)
+
+
+report = Command("make a page that shows rate, quality and images", _configure_report, _report)

@@ -22,8 +22,8 @@ from typing import Any
 
 import onnx
 
+from uigc.bench.latency_table import put
 from uigc.bench.nodes import optimized
-from uigc.bench.report import put
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.grid import grid_shape, padded_shape

@@ -1,7 +1,7 @@
 """``uigc evaluate``: rate and quality of codecs on a folder of images, one schema for all.
 
-Rates are those of the bytes of the files. PSNR is always given; LPIPS and DISTS need ``--networks``, the safetensors
-file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
+Rates are those of the bytes of the files. PSNR and MS-SSIM are always given; LPIPS and DISTS need ``--networks``, the
+safetensors file that :mod:`uigc.bench.metrics` describes. ``docs/EVALUATION.md`` describes the JSON.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uigc.bench import codecs
-from uigc.bench.codecs import BaselineCodec, Coded, Uigc
+from uigc.bench.codecs import Uigc
+from uigc.bench.figures import SCHEMA
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.patterns import PERIODS, woven
+from uigc.bench.peers import BaselineCodec, Coded
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.failures import Failures
@@ -33,14 +35,14 @@ from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
 from uigc.runtime.io.streams import show
 
-SCHEMA = 1
+SHORTEST_SIDE = 161  # pixels; windows of 11 have to fit into an image that was halved four times
 BEST_PSNR = 100.0  # dB; of equal images, whose true figure JSON cannot hold
-FIGURES = ("bpp", "bytes", "psnr", "lpips_alex", "lpips_vgg", "dists")
+FIGURES = ("bpp", "bytes", "psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
 
 @dataclass(frozen=True)
 class Record:
-    """Figures of one image; ``bytes`` of the whole file; ``patterns`` by period, None if the image is too small."""
+    """Figures of one image; ``bytes`` of the whole file; ``ms_ssim`` and ``patterns`` are None if it is too small."""
 
     picture: str
     width: int
@@ -48,6 +50,7 @@ class Record:
     bytes: int
     bpp: float
     psnr: float
+    ms_ssim: float | None
     lpips_alex: float | None
     lpips_vgg: float | None
     dists: float | None
@@ -83,6 +86,7 @@ class Yardstick:
             len(coded.data),
             round(8 * len(coded.data) / (width * height), 6),
             round(min(float(psnr(back, reference)), BEST_PSNR), 4),
+            ms_ssim(back, reference),
             distances.get("lpips_alex"),
             distances.get("lpips_vgg"),
             distances.get("dists"),
@@ -98,6 +102,18 @@ class Yardstick:
             name: round(float(metric.distance(metric.features(back), self._features[name])), 5)
             for name, metric in self._metrics.items()
         }
+
+
+def ms_ssim(image: Tensor, reference: Tensor) -> float | None:
+    """Return the MS-SSIM (Wang et al., Asilomar 2003) of images (1, 3, H, W) in [0, 1], as the mean of that of each
+    channel; None if a side is too short for its five scales.
+    """
+    import pytorch_msssim
+
+    if min(image.shape[2:]) < SHORTEST_SIDE:
+        return None
+    # In single precision, variances of flat areas are off by enough to change the fourth digit.
+    return round(float(pytorch_msssim.ms_ssim(image.double(), reference.double(), data_range=1.0)), 5)
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -159,7 +175,9 @@ def median_patterns(records: list[Record]) -> dict[str, float] | None:
 
 def table(entries: list[dict[str, Any]]) -> str:
     """Return a table for the terminal, one row for each entry."""
-    head = f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'LPIPS':>8}{'VGG':>8}{'DISTS':>8}"
+    head = (
+        f"{'codec':8}{'setting':12}{'bpp':>8}{'bytes':>9}{'PSNR dB':>9}{'MS-SSIM':>8}{'LPIPS':>8}{'VGG':>8}{'DISTS':>8}"
+    )
     lines = [head + "".join(f"{f'weave {period}':>9}" for period in PERIODS)]
     for entry in entries:
         bpp, size, decibel, *distances = (entry["means"][name] for name in FIGURES)

@@ -17,8 +17,8 @@ import torch
 
 from uigc.bench.compressai_peer import MODELS, Peer
 from uigc.bench.interleaved import Times, time_interleaved
+from uigc.bench.latency_table import fill, table
 from uigc.bench.profile import sample
-from uigc.bench.report import fill, table
 from uigc.bench.result import machine, write
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime import providers

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from uigc.bench.codecs import Coded
 from uigc.bench.evaluate import Record, Yardstick, means
 from uigc.bench.interleaved import time_interleaved
+from uigc.bench.peers import Coded
 from uigc.bench.result import machine, write
 from uigc.runtime import providers
 from uigc.runtime.arrays import Pixels

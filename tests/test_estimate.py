@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.support.paths import ROOT
-from uigc.bench import estimate, report
+from uigc.bench import estimate, latency_table
 from uigc.bench.estimate import Gpu, Way, Work
 from uigc.runtime.bundle import Bundle
 
@@ -47,4 +47,4 @@ def test_the_page_has_the_table_of_the_default_bundle() -> None:
     assert sum(each.copied for name, each in works.items() if name != "decoder") == 4 * 1536 * (256 + 6)
     counts = estimate.kernels_of(json.loads(estimate.LAUNCHES.read_text(encoding="utf-8")))
     page = (ROOT / "docs" / "ENGINES.md").read_text(encoding="utf-8")
-    assert report.block(page, estimate.MARK) == estimate.table(works, counts)
+    assert latency_table.block(page, estimate.MARK) == estimate.table(works, counts)

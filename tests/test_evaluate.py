@@ -17,6 +17,7 @@ from tests.support.paths import outside
 from uigc.bench import codecs, command
 from uigc.bench.evaluate import FIGURES, Yardstick, means, measure, table, to_tensor
 from uigc.bench.metrics import LPIPS, Networks
+from uigc.bench.peers import Coded
 from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
@@ -103,13 +104,13 @@ def test_perceptual_figures(folder: Path) -> None:
         assert f"{poor['means'][name]:.4f}" in table([poor])
     assert poor["means"]["lpips_vgg"] == pytest.approx(vgg_distance(networks, folder / "a.png"), abs=1e-4)
     head, row = table([good]).splitlines()
-    assert [head[: row.index(f"{good['means'][name]:.4f}") + 6].split()[-1] for name in FIGURES[3:]] == [
+    assert [head[: row.index(f"{good['means'][name]:.4f}") + 6].split()[-1] for name in FIGURES[4:]] == [
         "LPIPS", "VGG", "DISTS",
     ]  # fmt: skip
 
 
 def test_equal_images_have_a_finite_figure(sample: np.ndarray) -> None:
-    record = Yardstick(None).measure("same", sample, codecs.Coded("all", b"12345678", sample))
+    record = Yardstick(None).measure("same", sample, Coded("all", b"12345678", sample))
     assert record.psnr == 100
     assert record.bytes == 8
     assert record.patterns == {"2": 1.0, "4": 1.0, "8": 1.0, "16": 1.0}

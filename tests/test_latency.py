@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from uigc.bench import compressai_peer, latency, report, scaling, throughput
+from uigc.bench import compressai_peer, latency, latency_table, scaling, throughput
 from uigc.bench.interleaved import Times, time_interleaved
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime.bundle import Bundle
@@ -58,16 +58,16 @@ def test_a_run(tiny_path: Path, tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert report.block(text) == report.table(result)
+    assert latency_table.block(text) == latency_table.table(result)
     assert "| 40x30 | 2 | PyTorch eager | cpu |" in text
     with pytest.raises(SystemExit, match="write them"):
-        report.fill(tmp_path / "l.json", result)
+        latency_table.fill(tmp_path / "l.json", result)
 
 
 def test_the_page_says_what_was_measured() -> None:
     """The table in the README is that of the committed figures; without figures there is no table."""
-    block = report.block((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert block == (report.table(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.exists() else "")
+    block = latency_table.block((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert block == (latency_table.table(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.exists() else "")
     assert (ROOT / "docs" / "scaling.png").exists() == SCALING.exists()
 
 

@@ -25,7 +25,7 @@ GROUP = "uigc.commands"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 _ORDER = (
     "compress", "decompress", "info", "doctor", "verify", "conformance", "demo",
-    "import-vqgan", "export", "calibrate", "build", "evaluate", "profile",
+    "import-vqgan", "export", "calibrate", "build", "evaluate", "report", "profile",
 )  # fmt: skip
 
 
