@@ -45,7 +45,7 @@ export class Decoder {
   static async open({ ort, bundle, pixels = "wasm", precision = null, onProgress = () => {} }) {
     const source = typeof bundle.read === "function" ? bundle : fromUrl(bundle);
     const opened = await Bundle.open(source, onProgress);
-    const networks = await Networks.open(ort, opened, pixels, precision, onProgress);
+    const networks = await Networks.open(ort, opened, pixels, onProgress, precision);
     const model = await opened.model();
     opened.release();
     return new Decoder(opened, model, networks);

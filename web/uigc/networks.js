@@ -24,11 +24,11 @@ export class Networks {
    * @param {object} ort the module `onnxruntime-web`
    * @param {import("./bundle.js").Bundle} bundle
    * @param {"wasm" | "webgpu"} provider of the pixel decoder; stages run on wasm, which is exact
-   * @param {"int8" | "fp32" | "fp16" | null} stages the precision of the stages; null: the fastest that the bundle has
    * @param {(progress: {step: "load", done: number, total: number}) => void} onProgress in graphs
+   * @param {"int8" | "fp32" | "fp16" | null} stages the precision of the stages; null: the fastest that the bundle has
    * @throws {BundleError | ProviderError}
    */
-  static async open(ort, bundle, provider, stages, onProgress) {
+  static async open(ort, bundle, provider, onProgress, stages = null) {
     const names = Array.from({ length: bundle.stages }, (_, stage) => `stage${stage}`);
     const chosen = names.map((name) => [name, bundle.precision(name, stages ? [stages] : STAGE_PRECISIONS)]);
     const precision = bundle.precision("decoder", PIXEL_PRECISIONS[provider]);
