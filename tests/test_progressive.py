@@ -171,6 +171,37 @@ def test_a_whole_file_is_verified_as_ever(tiny: Codec) -> None:
         assert str(raised.value) == str(wanted.value)
 
 
+def test_a_failure_stays(tiny: Codec) -> None:
+    data = tiny.compress(np.random.default_rng(4).integers(0, 256, (300, 420, 3), np.uint8))
+    for bad in (data[:-1] + bytes([data[-1] ^ 1]), data + b"0"):
+        decoder = ProgressiveDecoder(tiny)
+        with pytest.raises(UigcError) as first:
+            decoder.feed(bad)
+        with pytest.raises(UigcError) as later:
+            decoder.feed(b"0")
+        assert later.value is first.value
+        with pytest.raises(UigcError) as later:
+            decoder.picture()
+        assert later.value is first.value
+
+
+def test_a_stage_that_fails_is_not_received(tiny: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny.compress(np.random.default_rng(4).integers(0, 256, (300, 420, 3), np.uint8))
+    tokens, kind = ProgressiveTokens(tiny.token_codec), type(tiny.token_codec.prior)
+
+    def fails(*given: object) -> None:
+        raise MemoryError
+
+    tokens.feed(data[: len(data) // 2])
+    complete, before = tokens.complete, tokens.received()
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "step", fails)
+        with pytest.raises(MemoryError):
+            tokens.feed(data[len(data) // 2 :])
+    assert tokens.complete == complete
+    assert np.array_equal(tokens.received(), before)
+
+
 def test_what_can_never_become_a_file_of_this_codec_is_refused_at_once(tiny: Codec) -> None:
     data = tiny.compress(np.zeros((40, 40, 3), np.uint8))
     for start, error in (

@@ -58,7 +58,7 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
     suffix = output.of("")
     plan.make_folder()
     places = _unfinished(arguments, plan)
-    jobs = _share_cores(arguments, len(places))
+    jobs = _share_cores(arguments, 1 if arguments.partial else len(places))  # parts are decoded one after the other
     codec = make_codec(arguments)
     work = Work(
         lambda name: files.read(name, MAX_FILE),

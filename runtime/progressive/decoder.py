@@ -47,7 +47,7 @@ class ProgressiveDecoder:
     Each stage of the prior refines the grid of tokens before it. Stages that are complete are kept, so that further
     bytes cost only what they add, and each image the rest of the prior's stages and the pixel decoder.
 
-    ``codec``: the codec to decode with; None for a default codec.
+    ``codec``: the codec to decode with; None for a default codec. The decoder is for one thread at a time.
     """
 
     def __init__(self, codec: Codec | None = None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uigc.runtime.arrays import Bits, Logits, Tokens
-from uigc.runtime.errors import CorruptFileError
+from uigc.runtime.errors import CorruptFileError, UigcError
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.bitstream import Beginning, Header
 from uigc.runtime.format.entropy_coder import Rows
@@ -49,6 +49,7 @@ class ProgressiveTokens:
         self._data = bytearray()
         self._place: Place | None = None
         self._stages: _Stages | None = None
+        self._failure: UigcError | None = None
         self.header: Header | None = None
         self.is_whole = False
 
@@ -56,18 +57,27 @@ class ProgressiveTokens:
         """Take in the next bytes of the file, and read what is certain by them.
 
         Raises a :class:`UigcError` if they cannot be the beginning of a file that this codec decodes, and for a file
-        that is whole but damaged.
+        that is whole but damaged; from then on, everything raises it.
         """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._take(data)
+        except UigcError as error:
+            self._failure, self._data = error, bytearray()
+            raise
+
+    def _take(self, data: bytes) -> None:
         self._data += data
         beginning = bitstream.unpack_beginning(bytes(self._data))
         if beginning is None:
             return
-        if self.header is None:
-            self._codec.accept(beginning.header)
-            self.header = beginning.header
         whole = len(beginning.payload) == beginning.length
         if whole:
             self._codec.parse(bytes(self._data))  # which verifies it
+        if self.header is None:
+            self._codec.accept(beginning.header)
+            self.header = beginning.header
         self._read(beginning)
         if whole and not self.is_whole:
             self._verify(beginning)
@@ -105,6 +115,8 @@ class ProgressiveTokens:
         return walk.inside(walk.result, stages.sent.shape)
 
     def _begun(self) -> _Stages:
+        if self._failure is not None:
+            raise self._failure
         if self._stages is not None:
             return self._stages
         if self.header is None:
@@ -127,12 +139,13 @@ class ProgressiveTokens:
         while stages.complete < len(stages.places):
             if stages.logits is None:
                 stages.logits = self._prior.look(stages.complete, stages.walk)
-            stages.begun = stages.walk.copy(lambda logits, rows, _: self._prior.model.decode(reader, logits, rows))
-            self._prior.step(stages.places[stages.complete], stages.begun, stages.logits)
+            begun = stages.walk.copy(lambda logits, rows, _: self._prior.model.decode(reader, logits, rows))
+            self._prior.step(stages.places[stages.complete], begun, stages.logits)
+            stages.begun = begun  # not before it is filled: a step may fail, and what is begun counts as received
             if reader.cut:
                 return
             self._place = reader.place()
-            stages.walk, stages.begun, stages.logits = stages.begun, None, None
+            stages.walk, stages.begun, stages.logits = begun, None, None
             stages.complete += 1
 
     def _verify(self, beginning: Beginning) -> None:
