@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench.peers import DEFAULTS, WRITERS, BaselineCodec, Coded, Pillow, parse_rate
+from uigc.bench.peers import DEFAULTS, WRITERS, BaselineCodec, Coded, Pillow, read_settings
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.codec import Codec
 from uigc.runtime.environment import package_version
@@ -28,15 +28,15 @@ class Uigc(BaselineCodec):
 
     def __init__(self, codec: Codec, settings: list[str]) -> None:
         self.codec, self.version = codec, package_version("uigc") or "not installed"
-        self._asked = [parse_rate(setting) or Mask.parse(setting) for setting in settings]
-        self.settings = [each.label if isinstance(each, Mask) else f"{each.bpp:g}bpp" for each in self._asked]
+        self._asked = read_settings(settings, Mask.parse)
+        self.settings = [setting for setting, _ in self._asked]
         self.tokens: list[NDArray[np.int32]] = []
         self.costs: list[list[tuple[int, float]]] = []
 
     def code(self, pixels: Pixels) -> Iterator[Coded]:
         tokens = self.codec.tokenize(pixels)
         costs = self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool))
-        for setting, asked in zip(self.settings, self._asked, strict=True):
+        for setting, asked in self._asked:
             if isinstance(asked, Mask):
                 data = self.codec.encode_tokens(tokens, pixels, asked).data
             else:

@@ -54,15 +54,20 @@ class Way:
     name: str
     kernel: Range
     call: Range
-    pixels: str  # precision of the pixel decoder
     counts: str | None = None  # in launches.json
     plan: tuple[int, int] = (0, 0)  # kernels of a stage and of the pixel decoder, in plans of TensorRT for RTX 1.7.1
 
+    def kernels(self, graph: str, launches: dict[str, dict[str, Any]]) -> int:
+        """Return how many kernels a graph has."""
+        if self.counts:
+            return int(launches[graph][self.counts]["KERNEL"])
+        return self.plan[0 if graph.startswith("stage") else 1]
+
 
 WAYS = [
-    Way("`cuda`", (2.0, 2.5), (300.0, 500.0), "fp16", "cuda"),
-    Way("`cuda-graphs`", (1.5, 2.2), (15.0, 40.0), "fp16", "captured"),
-    Way("TensorRT", (1.5, 2.5), (15.0, 40.0), "fp16", None, (69, 52)),
+    Way("`cuda`", (2.0, 2.5), (300.0, 500.0), "cuda"),
+    Way("`cuda-graphs`", (1.5, 2.2), (15.0, 40.0), "captured"),
+    Way("TensorRT", (1.5, 2.5), (15.0, 40.0), None, (69, 52)),
 ]
 SHARE = (0.4, 0.15)  # of the peak, in products as small as these
 
@@ -112,9 +117,8 @@ def milliseconds(gpu: Gpu, way: Way, works: dict[str, Work], counts: dict[str, d
     """Return the best and the worst estimate of all graphs of one image."""
     best = worst = 0.0
     for name, each in works.items():
-        stage = name.startswith("stage")
-        kernels = counts[name][way.counts]["KERNEL"] if way.counts else way.plan[0 if stage else 1]
-        peak = (gpu.tf32 if stage or way.pixels != "fp16" else gpu.fp16) * 1e6  # operations a microsecond
+        kernels = way.kernels(name, counts)
+        peak = (gpu.tf32 if name.startswith("stage") else gpu.fp16) * 1e6  # operations a microsecond
         bus = each.copied / (gpu.bus * 1e3)
         times = [
             kernels * way.kernel[end] + 2 * each.products / (peak * SHARE[end]) + bus + way.call[end] for end in (0, 1)
@@ -125,7 +129,7 @@ def milliseconds(gpu: Gpu, way: Way, works: dict[str, Work], counts: dict[str, d
 
 def kernels_of(launches: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the counts of each graph: stages in fp32 (with TF32 where the proof allows it), pixel decoder in fp16."""
-    wanted = {"encoder": "fp16", "decoder": "fp16"}
+    wanted = {"decoder": "fp16"}
     return {
         each["graph"]: each for each in launches["graphs"] if each["precision"] == wanted.get(each["graph"], "fp32")
     }
@@ -135,10 +139,7 @@ def table(works: dict[str, Work], counts: dict[str, dict[str, Any]]) -> str:
     """Return the table in Markdown: kernels of a decode, and milliseconds on each GPU as ranges."""
     lines = [f"| **estimated** | kernels | {' | '.join(gpu.name for gpu in GPUS)} |", "|---" * (2 + len(GPUS)) + "|"]
     for way in WAYS:
-        stages = sum(name.startswith("stage") for name in works)
-        kernels = way.plan[0] * stages + way.plan[1]
-        if way.counts:
-            kernels = sum(counts[name][way.counts]["KERNEL"] for name in works)
+        kernels = sum(way.kernels(name, counts) for name in works)
         ranges = [milliseconds(gpu, way, works, counts) for gpu in GPUS]
         lines.append(
             f"| {way.name} | {kernels} | {' | '.join(f'{low:.1f} to {high:.1f} ms' for low, high in ranges)} |"

@@ -7,9 +7,9 @@ import io
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, features
@@ -86,6 +86,20 @@ def parse_rate(text: str) -> Rate | None:
         raise UsageError(f"{text!r} is no rate; one is written as 0.02bpp.") from None
 
 
+class Labelled(Protocol):
+    @property
+    def label(self) -> str: ...
+
+
+Choice = TypeVar("Choice", bound=Labelled)
+
+
+def read_settings(texts: list[str], parse: Callable[[str], Choice]) -> list[tuple[str, Choice | Rate]]:
+    """Return what settings ask for, each with its label: a rate, or what ``parse`` makes of the text."""
+    asked = [parse_rate(text) or parse(text) for text in texts]
+    return [(f"{each.bpp:g}bpp" if isinstance(each, Rate) else each.label, each) for each in asked]
+
+
 @dataclass(frozen=True)
 class Writer:
     """How Pillow writes a format: its name there, the options besides the quality, and the plug-in that brings it."""
@@ -111,8 +125,8 @@ class Pillow(BaselineCodec):
 
     def __init__(self, name: str, settings: list[str]) -> None:
         self.name, self._writer = name, WRITERS[name]
-        self._asked = [parse_rate(setting) or Quality.parse(setting) for setting in settings]
-        self.settings = [each.label if isinstance(each, Quality) else f"{each.bpp:g}bpp" for each in self._asked]
+        self._asked = read_settings(settings, Quality.parse)
+        self.settings = [setting for setting, _ in self._asked]
         self.version = f"{self._writer.module or 'pillow'} {package_version(self._writer.package)}"
         if self._writer.module:
             self._load_plugin(self._writer.module)
@@ -130,7 +144,7 @@ class Pillow(BaselineCodec):
             getattr(plugin, self._writer.register)()
 
     def code(self, pixels: Pixels) -> Iterator[Coded]:
-        for setting, asked in zip(self.settings, self._asked, strict=True):
+        for setting, asked in self._asked:
             if isinstance(asked, Quality):
                 yield self.at(pixels, asked)
                 continue

@@ -2,7 +2,7 @@
 
 Each run holds a prior that ``python -m uigc.training prior`` trained on the same tokens. Its bits a token are those of
 the run's last report; the time is that of its six stages on one image, as int8 graphs on ONNX Runtime, all runs taking
-turns. ``docs/TRAINING.md`` describes the result.
+turns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def learned(run: Path) -> dict[str, float]:
 
 
 class Stages:
-    """The int8 graphs of a run's prior, in sessions of ``threads`` threads; call it to run all of them on a grid."""
+    """The int8 graphs of a run's prior, in sessions of ``threads`` threads."""
 
     def __init__(self, run: Path, threads: int) -> None:
         prior = load_prior(run).prior.freeze()

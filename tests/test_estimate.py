@@ -33,7 +33,7 @@ def test_products_of_a_graph() -> None:
 
 
 def test_the_arithmetic() -> None:
-    way = Way("made up", (1.0, 2.0), (10.0, 20.0), "fp16", None, (100, 200))
+    way = Way("made up", (1.0, 2.0), (10.0, 20.0), None, (100, 200))
     works = {"stage0": Work(10**9, 4000), "decoder": Work(0, 0)}
     low, high = estimate.milliseconds(Gpu("slow", 1.0, 2.0, 0.004), way, works, {})
     assert low == pytest.approx((100 + 2e9 / 0.4e6 + 1000 + 10 + 200 + 10) / 1e3)

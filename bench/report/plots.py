@@ -1,4 +1,4 @@
-"""Curves of rate against quality as inline SVG, whose colours are the page's (``report.css``)."""
+"""Curves of rate against quality as inline SVG, whose colours are the page's (``page.css``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uigc.bench.figures import Figure, Point, frontier
 WIDTH, HEIGHT = 560, 380
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 40, 48  # margins
 SHAPES = ("circle", "square", "triangle", "diamond", "bar", "down")
-COLOURS = 8  # that report.css defines
+COLOURS = 8  # that page.css defines
 
 
 @dataclass(frozen=True)
