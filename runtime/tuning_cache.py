@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,48 @@ PACKAGES = (
 )  # their versions change times
 
 
-def _path(bundle: Bundle, provider: str) -> Path:
-    """Return the file for this machine, these packages, this provider and this bundle; any other has its own."""
-    subject = [
-        platform.system(), platform.machine(), processor_name(), os.cpu_count(), provider,
-        [package_version(package) for package in PACKAGES], bundle.manifest,
-    ]  # fmt: skip
+LOG = logging.getLogger("uigc")
+
+
+def _versions() -> dict[str, str | None]:
+    return {package: package_version(package) for package in PACKAGES}
+
+
+def _path(kind: str, bundle: Bundle, *more: Any) -> Path:
+    """Return the file for this machine, this bundle and what else tells measurements apart; any other has its own."""
+    subject = [platform.system(), platform.machine(), processor_name(), os.cpu_count(), *more, bundle.manifest]
     digest = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()
-    return cache_folder() / f"tuned-{digest[:24]}.json"
+    return cache_folder() / f"{kind}-{digest[:24]}.json"
+
+
+def _tuned(bundle: Bundle, provider: str) -> Path:
+    return _path("tuned", bundle, provider, _versions())
+
+
+def _read(path: Callable[[], Path]) -> dict[str, Any]:
+    """Return what the file holds; nothing if there is none, if it cannot be read, or if :data:`IGNORE` says so."""
+    if os.environ.get(IGNORE) == "0":
+        return {}
+    try:
+        found = json.loads(path().read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: no home folder
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Callable[[], Path], measured: dict[str, Any] | None) -> None:
+    try:
+        file = path()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if measured is not None:
+            text = json.dumps(measured, indent=1) + "\n"
+            replace_file(file, lambda part: part.write_text(text, encoding="utf-8"))
+        elif not os.access(file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file.parent))
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        raise OutputError(
+            f"The cache of measurements cannot be written ({error}); check the folder, or name one by XDG_CACHE_HOME."
+        ) from None
 
 
 def read(bundle: Bundle, provider: str) -> dict[str, Any]:
@@ -42,13 +77,7 @@ def read(bundle: Bundle, provider: str) -> dict[str, Any]:
 
     Empty if nothing was measured, if it cannot be read, or if :data:`IGNORE` says so.
     """
-    if os.environ.get(IGNORE) == "0":
-        return {}
-    try:
-        found = json.loads(_path(bundle, provider).read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: no home folder
-        return {}
-    return found if isinstance(found, dict) else {}
+    return _read(lambda: _tuned(bundle, provider))
 
 
 def write(bundle: Bundle, provider: str, measured: dict[str, Any] | None) -> None:
@@ -56,18 +85,32 @@ def write(bundle: Bundle, provider: str, measured: dict[str, Any] | None) -> Non
 
     Raises an :class:`OutputError` if the cache cannot be written.
     """
-    try:
-        path = _path(bundle, provider)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if measured is not None:
-            text = json.dumps(measured, indent=1) + "\n"
-            replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
-        elif not os.access(path.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
-        raise OutputError(
-            f"The cache of measurements cannot be written ({error}); check the folder, or name one by XDG_CACHE_HOME."
-        ) from None
+    _write(lambda: _tuned(bundle, provider), measured)
+
+
+def read_provider(bundle: Bundle) -> dict[str, Any]:
+    """Return which ``provider`` decodes fastest, and the ``milliseconds`` of each that was measured.
+
+    Empty as :func:`read`, and if one of :data:`PACKAGES` is another since, of which the logger ``uigc`` warns: the
+    provider may be gone, or the slower one by now.
+    """
+    found = _read(lambda: _path("provider", bundle))
+    if not isinstance(found.get("provider"), str) or not isinstance(found.get("milliseconds"), dict):
+        return {}
+    if found.get("versions") != _versions():
+        LOG.warning(
+            "packages have changed since 'uigc doctor --tune' chose the provider %s, which is not used before another "
+            "measurement: run that command again, or name one by --provider",
+            found["provider"],
+        )
+        return {}
+    return found
+
+
+def write_provider(bundle: Bundle, provider: str, milliseconds: dict[str, float]) -> None:
+    """Store which provider decodes fastest; see :func:`read_provider`, and :func:`write` for its errors."""
+    measured = {"provider": provider, "milliseconds": milliseconds, "versions": _versions()}
+    _write(lambda: _path("provider", bundle), measured)
 
 
 def preferred(bundle: Bundle, provider: str, key: str, offered: Sequence[str], names: Sequence[str]) -> list[str]:

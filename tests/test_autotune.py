@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from uigc.runtime import environment, tuning_cache
+from uigc.runtime import environment, providers, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli import autotune
 from uigc.runtime.cli.doctor import examine
+from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import InexactError
+from uigc.runtime.errors import InexactError, ProviderError
+from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.progress import silent
-from uigc.runtime.providers import Graph, Provider, ProviderOptions
+from uigc.runtime.providers import Graph, Provider, ProviderOptions, base
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +29,50 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(autotune, "GRID", (8, 8))
     monkeypatch.delenv(tuning_cache.IGNORE, raising=False)
     return tmp_path / "cache"
+
+
+class Shifted(Graph):
+    def __init__(self, graph: Graph, off: int) -> None:
+        self.graph, self.off = graph, off
+
+    def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
+        return np.roll(self.graph(value), self.off, -1)
+
+
+class Other(Provider):
+    """The provider ``cpu`` under another name, which may be slower, wrong, or not there."""
+
+    name = "other"
+    missing: str | None = None
+    off = 0
+
+    def problem(self) -> str | None:
+        return self.missing
+
+    def load(self, path: Path, options: ProviderOptions) -> Graph:
+        graph = providers.find("cpu").load(path, options)
+        return Shifted(graph, self.off) if "stage" in path.name else graph
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> Other:
+    found, load = Other(), base._load
+    monkeypatch.setattr(base, "_load", lambda name: found if name == "other" else load(name))
+    return found
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The providers of the codecs that commands make."""
+    names: list[str] = []
+    make = Codec.__init__
+
+    def note(self: Codec, *arguments: object, **options: object) -> None:
+        names.append(str(options.get("provider", "cpu")))
+        make(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Codec, "__init__", note)
+    return names
 
 
 def rewrite(cache: Path, text: str) -> None:
@@ -66,6 +114,93 @@ def test_another_bundle_or_other_packages_measure_for_themselves(
     assert not tuning_cache.read(other, "cpu")
     monkeypatch.setattr(tuning_cache, "package_version", lambda package: "9.9")
     assert not tuning_cache.read(tiny.bundle, "cpu")
+
+
+def test_the_fastest_provider_of_those_named_becomes_the_default(
+    tiny: Codec, cache: Path, other: Other, used: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = ["--bundle", str(tiny.bundle.path)]
+    compress = ["compress", str(SAMPLE), "-o", str(tmp_path / "one.uigc"), "--force", *bundle]
+    assert main(["doctor", "--tune", *bundle]) == 0
+    assert not tuning_cache.read_provider(tiny.bundle)  # a provider that nobody named is not compared
+    assert main(["doctor", "--tune", "--provider", "cpu", "other", *bundle]) == 0
+    found = tuning_cache.read_provider(tiny.bundle)
+    assert set(found["milliseconds"]) == {"cpu", "other"}
+    assert found["provider"] == min(found["milliseconds"], key=found["milliseconds"].__getitem__)
+    assert f"by default          {found['provider']} (cpu " in capsys.readouterr().out
+
+    tuning_cache.write_provider(tiny.bundle, "other", {"cpu": 2.0, "other": 1.0})
+    used.clear()
+    for command, provider in ((compress, "other"), ([*compress, "--provider", "cpu"], "cpu")):
+        assert main(command) == 0
+        assert used.pop(0) == provider
+        used.clear()
+    assert Codec(tiny.bundle)._provider == "cpu"  # programs get what they ask for
+    assert main(["doctor", "--tune", "--provider", "cpu", *bundle]) == 0
+    used.clear()
+    assert main(compress) == 0
+    assert used == ["cpu"]
+
+
+def test_a_file_on_a_provider_by_default_is_read_back(
+    tiny: Codec, cache: Path, other: Other, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other.off = 1
+    tuning_cache.write_provider(tiny.bundle, "other", {"other": 1.0})
+    output = tmp_path / "one.uigc"
+    assert main(["compress", str(SAMPLE), "-o", str(output), "--bundle", str(tiny.bundle.path)]) != 0
+    assert "other" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("names", [[], ["a second one"]])  # of many, cores are divided before the codec is made
+def test_a_provider_by_default_that_is_gone(
+    tiny: Codec, cache: Path, other: Other, used: list[str], names: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    other.missing = "There is no device."
+    tuning_cache.write_provider(tiny.bundle, "other", {"other": 1.0})
+    inputs = []
+    for name in ["one", *names]:
+        inputs.append(tmp_path / f"{name}.webp")
+        inputs[-1].write_bytes(SAMPLE.read_bytes())
+    bundle = ["--bundle", str(tiny.bundle.path)]
+    assert main(["compress", *map(str, inputs), "-o", f"{tmp_path}/out/", *bundle]) == 0
+    assert used == ["cpu"]
+    error = capsys.readouterr().err
+    assert error.count("other, which 'uigc doctor --tune' chose, is not used: There is no device.") == 1
+    with pytest.raises(ProviderError, match="no device"):
+        Codec(tiny.bundle, provider="other")
+
+
+def test_a_provider_is_not_the_default_after_an_upgrade(
+    tiny: Codec, cache: Path, other: Other, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning_cache.write_provider(tiny.bundle, "other", {"other": 1.0})
+    another = Bundle(tiny.bundle.path, {**tiny.bundle.manifest, "opset": 99}, tiny.bundle.schedule)
+    assert not tuning_cache.read_provider(another)
+    monkeypatch.setattr(tuning_cache, "package_version", lambda package: "9.9")
+    assert not caplog.records
+    assert not tuning_cache.read_provider(tiny.bundle)
+    (record,) = caplog.records
+    assert "packages have changed" in record.getMessage()
+    monkeypatch.setenv(tuning_cache.IGNORE, "0")
+    assert not tuning_cache.read_provider(tiny.bundle)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"provider": 5}', '{"provider": "other"}'])
+def test_a_choice_of_the_provider_may_be_broken(tiny: Codec, cache: Path, text: str) -> None:
+    tuning_cache.write_provider(tiny.bundle, "other", {"other": 1.0})
+    rewrite(cache, text)
+    assert not tuning_cache.read_provider(tiny.bundle)
+
+
+def test_an_inexact_provider_is_not_chosen(tiny: Codec, cache: Path, other: Other) -> None:
+    other.off = 1
+    with pytest.raises(InexactError, match="'other' is not chosen: The "):
+        autotune.choose_provider(tiny.bundle, ["cpu", "other"], silent)
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"precision": "fp8"}', '{"precision": 5}'])

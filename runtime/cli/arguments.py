@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uigc.runtime.errors import DependencyError, UsageError
+from uigc.runtime.errors import DependencyError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from uigc.runtime.codec import Codec
@@ -55,7 +55,8 @@ def reading(arguments: argparse.Namespace) -> Reading:
 def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that compresses or decompresses; see :func:`make_codec`."""
     add_bundle(parser)
-    parser.add_argument("--provider", default="cpu", metavar="NAME", help="provider of the networks (default: cpu)")
+    text = "provider of the networks (default: cpu, unless 'uigc doctor --tune' chose another)"
+    parser.add_argument("--provider", metavar="NAME", help=text)
     add_engines(parser)
     add_device(parser)
     text = "precision of the prior; speed only, never a symbol (default: the provider's fastest)"
@@ -131,6 +132,29 @@ def require(doing: str, packages: Sequence[str], extra: str) -> None:
         )
 
 
+def settle_provider(arguments: argparse.Namespace) -> None:
+    """Set ``arguments.provider``, where none is asked for, to the one that was measured as the fastest on this machine.
+
+    If none was, or if it cannot run any more, of which a warning tells, it is the usual one.
+    """
+    from uigc.runtime import providers, tuning_cache
+    from uigc.runtime.bundle import Bundle
+    from uigc.runtime.cli.logs import LOG
+
+    if arguments.provider is not None:
+        return
+    arguments.provider = providers.DEFAULT
+    if not isinstance(arguments.bundle, Bundle):
+        arguments.bundle = Bundle.load(arguments.bundle, recompute=False)
+    fastest = tuning_cache.read_provider(arguments.bundle).get("provider", providers.DEFAULT)
+    if fastest != providers.DEFAULT:
+        try:
+            providers.find(fastest)
+            arguments.provider = fastest
+        except ProviderError as error:
+            LOG.warning("%s, which 'uigc doctor --tune' chose, is not used: %s", fastest, error)
+
+
 def make_codec(arguments: argparse.Namespace) -> Codec:
     """Create the codec that the options of :func:`add_codec_arguments` describe."""
     from uigc.runtime.cli.logs import LOG
@@ -141,6 +165,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= largest:
             raise UsageError(f"--{name.replace('_', '-')} is {value}, and 1 to {largest} are possible; give another.")
+    settle_provider(arguments)
     codec = Codec(
         arguments.bundle,
         provider=arguments.provider,

@@ -1,13 +1,15 @@
-"""``uigc doctor --tune``: measure which precision is the fastest on this machine, and make it the default.
+"""``uigc doctor --tune``: measure which precisions and which provider are the fastest here, and make them the default.
 
 All precisions of the prior give the same logits, which is checked here once more, so the choice changes only how long a
-file takes. The precisions of the pixel networks give different pixels: only those that the user allows are measured.
+file takes. Precisions of the pixel networks, and providers, give other pixels: only those that the user names are
+measured.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,16 @@ from numpy.typing import NDArray
 
 from uigc.runtime import providers, tuning_cache
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InexactError
 from uigc.runtime.exactness.conformance import context
+from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.networks.byte_images import in_bytes
 from uigc.runtime.progress import Progress
 from uigc.runtime.providers import Graph, ProviderOptions
 
 GRID = (32, 48)  # in tokens: a 768x512 image
-ROUNDS = 7  # measurements of each precision, in turns
+ROUNDS = 7  # measurements of each, in turns
 
 
 def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress, device: int = 0) -> dict[str, Any]:
@@ -50,6 +54,31 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
         result |= {"pixel_precision": min(pixel_times, key=pixel_times.__getitem__), "pixel_milliseconds": pixel_times}
     tuning_cache.write(bundle, kept_as, result)
     return result
+
+
+def choose_provider(bundle: Bundle, names: Sequence[str], progress: Progress, device: int = 0) -> str:
+    """Measure how long providers take to decode the sample photograph; store the fastest as default, and return it."""
+    with ExitStack() as opened:
+        codecs = {name: opened.enter_context(Codec(bundle, provider=name, device=device)) for name in names}
+        with Codec(bundle) as codec:
+            encoded = codec.encode(SAMPLE)
+        for name, codec in codecs.items():
+            try:
+                codec.decompress(encoded.data)  # the warm-up; inexact tokens fail the file's check
+            except InexactError as error:
+                raise InexactError(f"The provider {name!r} is not chosen: {error}") from None
+        taken: dict[str, list[float]] = {name: [] for name in codecs}
+        for done in range(ROUNDS):
+            progress("comparing providers", done, ROUNDS)
+            for name, codec in codecs.items():
+                begun = time.perf_counter()
+                codec.decompress(encoded.data)
+                taken[name].append(1e3 * (time.perf_counter() - begun))
+        progress("comparing providers", ROUNDS, ROUNDS)
+    times = {name: round(float(np.median(each)), 2) for name, each in taken.items()}
+    fastest = min(times, key=times.__getitem__)
+    tuning_cache.write_provider(bundle, fastest, times)
+    return fastest
 
 
 def _times(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from uigc.runtime import providers
-from uigc.runtime.cli.arguments import make_codec, reading
+from uigc.runtime.cli.arguments import make_codec, reading, settle_provider
 from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.logs import LOG, about
 from uigc.runtime.cli.output_format import OutputFormat
@@ -89,6 +89,7 @@ def _share_cores(arguments: argparse.Namespace, count: int) -> int:
 
     On the CPU, several images on few threads each are faster than one image on all threads.
     """
+    settle_provider(arguments)
     if arguments.provider != providers.DEFAULT:
         return arguments.jobs or DEFAULT_JOBS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -115,7 +115,8 @@ def _configure_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prove", action="store_true", help=text)
     text = "measure which precision of the prior is the fastest here, and make it the default (see docs/CLI.md)"
     parser.add_argument("--tune", action="store_true", help=text)
-    parser.add_argument("--provider", default="cpu", metavar="NAME", help="with --tune: provider (default: cpu)")
+    text = "with --tune: measure on these providers, and make the fastest the default (without it: on cpu)"
+    parser.add_argument("--provider", nargs="+", metavar="NAME", help=text)
     add_device(parser)
     text = "with --tune: precisions of encoder and pixel decoder that may become the default, too; they change pixels"
     parser.add_argument("--allow-pixels", choices=PRECISIONS, nargs="+", default=[], help=text)
@@ -126,15 +127,22 @@ def _doctor(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import doctor
 
     if arguments.tune:
-        from uigc.runtime.bundle import Bundle
-        from uigc.runtime.cli import autotune
-
-        with ProgressLine(arguments.json) as line:
-            autotune.tune(
-                Bundle.load(arguments.bundle), arguments.provider, arguments.allow_pixels, line, arguments.device
-            )
+        _tune(arguments)
     asked = [section for section, given in (("proof", arguments.prove), ("tuned", arguments.tune)) if given]
     doctor.report(arguments.bundle, arguments.json, arguments.prove, doctor.SECTIONS if arguments.verbose else asked)
+
+
+def _tune(arguments: argparse.Namespace) -> None:
+    from uigc.runtime.bundle import Bundle
+    from uigc.runtime.cli import autotune
+
+    bundle, device = Bundle.load(arguments.bundle), arguments.device
+    named = list(dict.fromkeys(arguments.provider or ()))
+    with ProgressLine(arguments.json) as line:
+        for provider in named or ["cpu"]:
+            autotune.tune(bundle, provider, arguments.allow_pixels, line, device)
+        if named:
+            autotune.choose_provider(bundle, named, line, device)
 
 
 def _configure_demo(parser: argparse.ArgumentParser) -> None:

@@ -101,15 +101,17 @@ def _nodes(bundle: Bundle) -> dict[str, str]:
 
 
 def _tuned(bundle: Bundle, names: Iterable[str]) -> dict[str, str]:
-    """Return the measurements of ``uigc doctor --tune`` on this machine, for each of these providers."""
+    """Return the measurements of ``uigc doctor --tune`` on this machine, for each of these providers and of all."""
+    chosen = tuning_cache.read_provider(bundle)
+    between = {"by default": f"{chosen['provider']} ({_shown(chosen['milliseconds'])})"} if chosen else {}
     loaded = [installed(providers.GROUP)[name].load() for name in names]
     measured = [
         each.measured_as(device) for each in loaded for device in range(max(1, len(gpu_names())) if each.on_gpu else 1)
     ]
     found = {name: tuning_cache.read(bundle, name) for name in measured}
-    return {
+    return between | {
         name: ", ".join(
-            f"{networks}: {choice[key]} ({', '.join(f'{each} {ms} ms' for each, ms in choice[times].items())})"
+            f"{networks}: {choice[key]} ({_shown(choice[times])})"
             for networks, key, times in (
                 ("prior", "precision", "milliseconds"),
                 ("pixel networks", "pixel_precision", "pixel_milliseconds"),
@@ -119,6 +121,10 @@ def _tuned(bundle: Bundle, names: Iterable[str]) -> dict[str, str]:
         for name, choice in found.items()
         if choice
     }
+
+
+def _shown(milliseconds: dict[str, float]) -> str:
+    return ", ".join(f"{each} {ms} ms" for each, ms in milliseconds.items())
 
 
 def examine(bundle_path: Path | str | None, prove: bool = False) -> tuple[dict[str, Any], UigcError | None]:
