@@ -20,6 +20,7 @@ from tests.support.paths import outside
 from tests.support.recipes import smooth_images, train
 from uigc.export import modules
 from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
+from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
 from uigc.runtime.bundle import Bundle
@@ -27,9 +28,10 @@ from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.image_sources import is_held_out
 from uigc.training.adversary import ADVERSARIES
+from uigc.training.held_out import coded
 from uigc.training.masks import draw_lost
-from uigc.training.photos import Photos
-from uigc.training.prior import augmented, prior_for, stage_loss
+from uigc.training.photos import Photos, centre
+from uigc.training.prior import augmented, evaluate, prior_for, stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,26 @@ def test_the_prior_learns_and_teaches_the_decoder(photos: Path, run: Path) -> No
     assert not torch.equal(
         before["decoder.layers.0.weight"], load_tokenizer(run).state_dict()["decoder.layers.0.weight"]
     )
+
+
+def test_the_encoder_learns_cheaper_tokens_and_leaves_the_rest_alone(photos: Path, run: Path) -> None:
+    train("prior", photos, run, 40, "--batch", "4")
+    before = load_tokenizer(run)
+    text = train("encoder", photos, run, 30, "--crop", "64", "--batch", "8", "--rate", "10")
+    assert "bits=" in text
+    lines = log(run, "encoder")
+    assert lines[-1]["held_out_bits_per_token"] < 0.9 * prior_bits(before, run, photos)
+    after = load_tokenizer(run).state_dict()
+    for name, value in before.state_dict().items():
+        if not name.startswith("encoder."):
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before.state_dict()["encoder.layers.1.weight"], after["encoder.layers.1.weight"])
+
+
+def prior_bits(tokenizer: VQTokenizer, run: Path, photos: Path) -> float:
+    """Bits a token of the held-out crops under the prior of the run."""
+    pictures = torch.cat([centre(image, 64) for image in Photos(photos, torch.device("cpu"), 96).held_out])
+    return evaluate(load_prior(run).prior, list(coded(tokenizer, pictures)[1]))["held_out_bits_per_token"]
 
 
 def test_the_twin_is_one_of_float_blocks(photos: Path, run: Path) -> None:

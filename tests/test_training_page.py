@@ -23,7 +23,7 @@ def commands() -> list[list[str]]:
 
 def test_every_command_is_understood() -> None:
     recipes = [_parser().parse_args(command).recipe for command in commands()]
-    assert {*recipes} == {"tokenizer", "prior", "decoder"}
+    assert {*recipes} == {"tokenizer", "prior", "decoder", "encoder"}
     assert len(recipes) >= 6
 
 

@@ -1,4 +1,4 @@
-"""``python -m uigc.training tokenizer|decoder|prior --images DIR_OR_TARS --output DIR``; see ``docs/TRAINING.md``."""
+"""``python -m uigc.training tokenizer|prior|decoder|encoder --images IMAGES --output RUN``: ``docs/TRAINING.md``."""
 
 from __future__ import annotations
 
@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     lossy = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
     decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
 
+    encoder = recipes.add_parser("encoder", help="fine-tune the encoder alone, for tokens that cost fewer bits")
+    _add_common(encoder, batch=16)
+    _add_pixels(encoder)
+    text = "weight of a bit a token, at the cost of the prior in RUN, beside the losses of the image (default: 0.03)"
+    encoder.add_argument("--rate", type=float, default=0.03, metavar="WEIGHT", help=text)
+
     prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of RUN/tokenizer.safetensors")
     _add_common(prior, batch=12)
     prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
@@ -163,11 +169,13 @@ def _run(arguments: argparse.Namespace) -> None:
         prior.train(options, _prior_config(arguments), arguments.twin, arguments.start, arguments.variants)
         return
     from uigc.bench.metrics import Networks
-    from uigc.training import decoder, tokenizer
+    from uigc.training import decoder, encoder, tokenizer
 
     networks = Networks(arguments.networks) if arguments.networks else None
     if arguments.recipe == "decoder":
         decoder.train(options, arguments.crop, networks, arguments.regenerated)
+    elif arguments.recipe == "encoder":
+        encoder.train(options, arguments.crop, networks, arguments.rate)
     else:
         shape = TINY_TOKENIZER if arguments.tiny else TokenizerConfig()
         tokenizer.train(options, shape, arguments.crop, networks, arguments.start, arguments.codebook)

@@ -27,7 +27,7 @@ class LossWeights:
     """Weights beside that of the mean absolute error, 1."""
 
     lpips_vgg: float = 1.0
-    lpips_alex: float = 0.6
+    lpips_alex: float = 0.9
     dists: float = 1.0
     colour: float = 2.0
     pattern: float = 3.0
