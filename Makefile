@@ -32,7 +32,7 @@ test-gpu: .venv/gpu
 
 # Known vulnerabilities of what the tests install; needs the network.
 audit: .venv/test
-	.venv/test/bin/python $(PIP) pip-audit
+	.venv/test/bin/python $(PIP) --upgrade pip pip-audit
 	.venv/test/bin/python -m pip_audit --skip-editable
 
 # VERSION=0.1.0; docs/VERSIONING.md says what a version promises. FLAGS=--dry-run makes everything but the tag.
