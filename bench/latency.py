@@ -1,7 +1,8 @@
 """Decoding side by side: ``python -m uigc.bench.latency --compressai PYTHON --json FILE --readme README.md``.
 
 Our runtime on every provider that runs here, in every precision, against the same modules in PyTorch, eager and
-compiled, and against CompressAI's models with random weights. All of them take turns in one run.
+compiled, against CompressAI's models with random weights, and with ``--before`` against an earlier version of uigc. All
+of them take turns in one run.
 ``docs/PROFILING.md`` describes the JSON.
 """
 
@@ -10,18 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from uigc.bench.compressai_peer import MODELS, Peer
 from uigc.bench.interleaved import Times, time_interleaved
 from uigc.bench.latency_table import fill, table
+from uigc.bench.peer import MODELS, Peer, compressai, earlier
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime import providers
+from uigc.runtime.arrays import Pixels
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.arguments import size
 from uigc.runtime.codec import Codec
@@ -65,10 +68,42 @@ def decoding(codec: Codec, data: bytes, batch: int) -> Callable[[], object]:
     return lambda: [unwrap(image) for image in codec.decompress_many([data] * batch, batch=batch, jobs=1)]
 
 
+@dataclass(frozen=True)
+class Others:
+    """What decodes in processes of its own, where it was asked for: CompressAI, and another version of uigc."""
+
+    compressai: Peer | None = None
+    before: Peer | None = None
+
+    @classmethod
+    def started(cls, arguments: argparse.Namespace, image: Pixels) -> Others:
+        peer, before, threads = arguments.compressai, arguments.before, arguments.threads
+        return cls(
+            compressai(peer, image, threads) if peer else None,
+            earlier(before, image, threads, arguments.mask) if before else None,
+        )
+
+    def contenders(self) -> dict[str, tuple[Setting, Callable[[], float]]]:
+        found: dict[str, tuple[Setting, Callable[[], float]]] = {}
+        if self.before:
+            setting = {"runtime": "uigc before", "provider": "cpu", "precision": "int8"}
+            found["uigc before"] = setting, self.before.decoding("uigc")
+        for model in MODELS if self.compressai else ():
+            assert self.compressai is not None
+            setting = {"runtime": "compressai", "model": model, "provider": "cpu", "precision": "fp32"}
+            found[f"compressai {model}"] = setting, self.compressai.decoding(model)
+        return found
+
+    def close(self) -> None:
+        for peer in (self.compressai, self.before):
+            if peer:
+                peer.close()
+
+
 def measure(
-    codecs: dict[str, tuple[Setting, Codec]], peer: Peer | None, data: bytes, pixels: int, batch: int, repeats: int
+    codecs: dict[str, tuple[Setting, Codec]], others: Others, data: bytes, pixels: int, batch: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """Return one row for each contender, with its times."""
+    """Return one row for each contender, with its times; ``others`` decode single images."""
     grids = {name: codec.decode_tokens(data) for name, (_, codec) in codecs.items()}
     first = next(iter(grids))
     for name, grid in grids.items():
@@ -76,9 +111,8 @@ def measure(
             raise InexactError(f"{name} decodes other tokens than {first}; compare them with 'uigc verify'.")
     contenders = {name: decoding(codec, data, batch) for name, (_, codec) in codecs.items()}
     settings = {name: setting for name, (setting, _) in codecs.items()}
-    if peer and batch == 1:
-        contenders |= {f"compressai {name}": peer.decoding(name) for name in MODELS}
-        settings |= {f"compressai {name}": peer.setting(name) for name in MODELS}
+    for name, (setting, contender) in others.contenders().items() if batch == 1 else ():
+        contenders[name], settings[name] = contender, setting
     slow = {name: SLOW for name in contenders if name.startswith("compressai")}
 
     def tell(done: int, total: int) -> None:
@@ -101,6 +135,10 @@ def _row(setting: Setting, batch: int, pixels: int, times: Times, ours: Times) -
     }
 
 
+def facts_of(peer: Peer | None) -> dict[str, Any] | None:
+    return peer.facts if peer else None
+
+
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     bundle = Bundle.load(arguments.bundle)
     torch.set_num_threads(arguments.threads)
@@ -110,20 +148,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not torch.cuda.is_available():
         absent["torch cuda"] = "PyTorch sees no CUDA device."
     codecs |= pytorch(bundle, not arguments.no_compile)
-    sizes, peers = [], None
+    sizes: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {}
     for width, height in arguments.size:
         image = sample(width, height)
         data = next(iter(codecs.values()))[1].compress(image, arguments.mask)
         rows: list[dict[str, Any]] = []
-        peer = Peer(arguments.compressai, image, arguments.threads) if arguments.compressai else None
+        others = Others.started(arguments, image)
         try:
             for batch in arguments.batch:
                 print(f"{width}x{height}, batch {batch}")
-                rows += measure(codecs, peer, data, width * height, batch, arguments.repeats)
+                rows += measure(codecs, others, data, width * height, batch, arguments.repeats)
         finally:
-            if peer:
-                peers = peer.facts
-                peer.close()
+            others.close()
+        facts = {"compressai": facts_of(others.compressai), "before": facts_of(others.before)}
         sizes.append({"width": width, "height": height, "bytes": len(data), "rows": rows})
     if not arguments.compressai:
         absent["compressai"] = "Not asked for; --compressai names the interpreter of an environment that has it."
@@ -133,7 +171,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "prior": bundle.prior_id.hex(),
         "mask": arguments.mask,
         "threads": arguments.threads,
-        "compressai": peers,
+        **facts,
         "absent": absent,
         "sizes": sizes,
     }
@@ -149,6 +187,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out; it needs a C++ compiler")
     parser.add_argument("--compressai", metavar="PYTHON", help="interpreter of an environment with CompressAI")
+    parser.add_argument("--before", metavar="PYTHON", help="interpreter of an environment with another uigc")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--from-json", type=Path, help="measure nothing and take the figures from this file")
     parser.add_argument("--readme", type=Path, help="put the table between the marks of this page")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uigc.bench.compressai_peer import MODELS
+from uigc.bench.peer import MODELS
 
 MARK = "latency"
+ON_CPU = ("cpu", "openvino")
 HEADS = ("size", "batch", "what", "device", "time, ours = 1", "p95 / p50", "p50", "megapixels/s")
 
 
@@ -25,11 +26,13 @@ def table(result: dict[str, Any]) -> str:
     note = f"{result['processor']}, {result['threads']} threads, {result['device'] or 'no GPU'}, {result['date']}."
     if result["compressai"]:
         note += " CompressAI's models have random weights, which does not change their time."
+    if result.get("before"):
+        note += f" uigc as it was before: with the prior {result['before']['prior'][:8]}."
     return "\n".join([*lines, "", note])
 
 
 def _cells(size: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
-    timed = row["provider"] != "cpu"
+    timed = row["provider"] not in ON_CPU
     return (
         f"{size['width']}x{size['height']}",
         str(row["batch"]),
@@ -47,7 +50,8 @@ def _name(row: dict[str, Any]) -> str:
         return f"CompressAI {row['model']} ({MODELS[row['model']]})"
     if row["runtime"] == "uigc":
         return f"uigc {row['precision']}"
-    return {"torch eager": "PyTorch eager", "torch compile": "`torch.compile`"}[row["runtime"]]
+    names = {"torch eager": "PyTorch eager", "torch compile": "`torch.compile`", "uigc before": "uigc as it was before"}
+    return names[row["runtime"]]
 
 
 def block(page: str, mark: str = MARK) -> str:

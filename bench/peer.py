@@ -1,4 +1,5 @@
-"""CompressAI in a process of its own, by an interpreter of its own: it wants other versions of packages than we do."""
+"""Contenders in a process of their own, by an interpreter of their own: CompressAI, which wants other versions of
+packages than we do, and earlier versions of uigc."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench import compressai_worker
+from uigc.bench import compressai_worker, earlier_worker
 from uigc.runtime.errors import DependencyError
 
 # A context model, which decodes latent by latent, and a hyperprior alone; see https://interdigitalinc.github.io/CompressAI.
@@ -21,15 +22,16 @@ MODELS = {"mbt2018": "context model, autoregressive", "bmshj2018-hyperprior": "h
 
 
 class Peer:
-    """A worker process that decodes an image with each of ``MODELS`` on request."""
+    """A worker process that decodes an image on request, as what its line says; ``facts`` is what it says of itself."""
 
-    def __init__(self, python: str, image: NDArray[np.uint8], threads: int) -> None:
-        """``python``: an interpreter that has CompressAI; ``image`` uint8 (H, W, 3)."""
+    def __init__(self, python: str, what: str, worker: str, image: NDArray[np.uint8], threads: int, *more: str) -> None:
+        """``python``: an interpreter that has ``what``, which ``worker``, a file, runs; ``image`` uint8 (H, W, 3)."""
+        self._what = what
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture"
             path.write_bytes(image.tobytes())
-            worker = Path(shutil.copy(compressai_worker.__file__, folder))  # whose folder comes first in its sys.path
-            command = [python, worker, path, *image.shape[:2], threads, *MODELS]
+            alone = Path(shutil.copy(worker, folder))  # whose folder comes first in its sys.path
+            command = [python, alone, path, *image.shape[:2], threads, *more]
             try:
                 self._process = subprocess.Popen(
                     [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -43,24 +45,31 @@ class Peer:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise DependencyError(f"CompressAI ended in {who}, for the reason above; install it there.")
+            raise DependencyError(f"{self._what} ended in {who}, for the reason above; install it there.")
         return line
 
-    def decoding(self, model: str) -> Callable[[], float]:
+    def decoding(self, name: str) -> Callable[[], float]:
         """Return a function that decodes once in the worker and returns the seconds that it took there."""
 
         def decode() -> float:
             assert self._process.stdin is not None
-            self._process.stdin.write(f"{model}\n")
+            self._process.stdin.write(f"{name}\n")
             self._process.stdin.flush()
-            return float(self._answer(model))
+            return float(self._answer(name))
 
         return decode
-
-    def setting(self, model: str) -> dict[str, Any]:
-        return {"runtime": "compressai", "model": model, "provider": "cpu", "precision": "fp32"}
 
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+
+
+def compressai(python: str, image: NDArray[np.uint8], threads: int) -> Peer:
+    """Return a process that decodes with each of ``MODELS``."""
+    return Peer(python, "CompressAI", compressai_worker.__file__, image, threads, *MODELS)
+
+
+def earlier(python: str, image: NDArray[np.uint8], threads: int, mask: str) -> Peer:
+    """Return a process that decodes with another version of uigc and its default bundle, which write the file, too."""
+    return Peer(python, "uigc", earlier_worker.__file__, image, threads, mask)

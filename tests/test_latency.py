@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from uigc.bench import compressai_peer, latency, latency_table, scaling, throughput
+from uigc.bench import latency, latency_table, peer, scaling, throughput
 from uigc.bench.interleaved import Times, time_interleaved
 from uigc.bench.torch_codec import torch_codec
 from uigc.runtime.bundle import Bundle
@@ -79,16 +79,28 @@ def test_a_peer_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "print(json.dumps({'size': len(open(sys.argv[1], 'rb').read()), 'rest': sys.argv[2:]}), flush=True)\n"
         "for line in sys.stdin: print(len(line.strip()) / 4, flush=True)\n"
     )
-    monkeypatch.setattr(compressai_peer.compressai_worker, "__file__", str(worker))
-    other = compressai_peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
-    assert other.facts == {"size": 60, "rest": ["4", "5", "2", *compressai_peer.MODELS]}
+    image = np.zeros((4, 5, 3), np.uint8)
+    monkeypatch.setattr(peer.compressai_worker, "__file__", str(worker))
+    other = peer.compressai(sys.executable, image, 2)
+    assert other.facts == {"size": 60, "rest": ["4", "5", "2", *peer.MODELS]}
     assert other.decoding("mbt2018")() == 1.75
     other.close()
     worker.write_text("raise SystemExit(1)")
     with pytest.raises(DependencyError, match="install it there"):
-        compressai_peer.Peer(sys.executable, np.zeros((4, 5, 3), np.uint8), 2)
+        peer.compressai(sys.executable, image, 2)
     with pytest.raises(DependencyError, match="cannot be run"):
-        compressai_peer.Peer(str(tmp_path / "none"), np.zeros((4, 5, 3), np.uint8), 2)
+        peer.compressai(str(tmp_path / "none"), image, 2)
+
+
+def test_another_version_decodes_in_turns_with_this_one(tiny_path: Path, tmp_path: Path) -> None:
+    options = ["--bundle", str(tiny_path), "--threads", "1", "--repeats", "2", "--no-compile", "--size", "40x30"]
+    latency.main([*options, "--before", sys.executable, "--json", str(tmp_path / "l.json")])
+    result = json.loads((tmp_path / "l.json").read_text())
+    assert result["before"]["prior"] == Bundle.load().prior_id.hex()  # that interpreter's own bundle
+    (row,) = [row for row in result["sizes"][0]["rows"] if row["runtime"] == "uigc before"]
+    assert row["repeats"] == 2
+    assert row["ratio"] > 0
+    assert "uigc as it was before" in latency_table.table(result)
 
 
 def test_scaling(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
