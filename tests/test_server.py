@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -234,6 +235,12 @@ def test_the_load_is_measured(port: int, tmp_path: Path) -> None:
             assert sum(found["statuses"].values()) == found["requests"]
             assert set(found["statuses"]) <= {"200", "503"}
             assert 0 < found["p50_ms"] <= found["p99_ms"]
+
+
+def test_the_page_states_a_load() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "server.json").read_text(encoding="utf-8"))
+    table = runpy.run_path(str(SERVER / "load.py"))["table"](result["routes"])
+    assert table in (ROOT / "docs" / "SERVERS.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")

@@ -15,15 +15,19 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.paths import ROOT
 from tests.support.web import WEB, chromium, web
+from uigc.bench import browser
 from uigc.export.decoder_only import write_decoder
 from uigc.fuzz.corpus import CORPUS
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
+from uigc.runtime.errors import InexactError
 from uigc.runtime.io import image
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.token_codec import Encoded
 
 GOLDEN = ROOT / "tests" / "golden"
 FILE = GOLDEN / "coffee-edge.uigc"
@@ -102,6 +106,38 @@ def test_a_hostile_file_is_refused_before_anything_is_downloaded(tmp_path: Path)
     assert found["kept"] == 0
     assert missing["state"] == "error BundleError"
     assert "manifest.json is not there (HTTP 404)" in missing["error"]
+
+
+def test_the_bench(decoder_bundle: Path, tmp_path: Path) -> None:
+    chromium()
+    Image.fromarray(image.read(SAMPLE.read_bytes())[:64, :96]).save(tmp_path / "one.png")
+    output = tmp_path / "browser.json"
+    browser.main([*map(str, (web(), decoder_bundle, tmp_path)), "--threads", "1", "--json", str(output)])
+    result = json.loads(output.read_text())
+    (row,) = result["runs"]
+    assert row["agreement"]["files"] == len(result["masks"])
+    assert row["agreement"]["largest_difference"] <= 8
+    assert row["threads"] == 1
+    assert min(min(taken.values()) for taken in row["times"].values()) > 0
+
+
+def test_a_browser_with_another_grid_is_reported(tmp_path: Path) -> None:
+    grid, pixels = np.zeros((1, 2), np.int32), np.zeros((16, 32, 3), np.uint8)
+    np.full((16, 32, 4), 2, np.uint8).tofile(tmp_path / "0")
+    encoded = Encoded(b"", grid, np.ones((1, 2), bool))
+    answer = {"hash": hashlib.sha256(grid.tobytes()).hexdigest()}
+    assert browser.compare([answer], [(encoded, pixels)], tmp_path)["largest_difference"] == 2
+    with pytest.raises(InexactError, match="another grid"):
+        browser.compare([{"hash": "0"}], [(encoded, pixels)], tmp_path)
+
+
+def test_the_page_states_its_run() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "browser.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "WEB.md").read_text(encoding="utf-8")
+    assert browser.table(result) in page
+    for row in result["runs"]:
+        assert row["agreement"]["files"] == 96
+        assert f"{row['agreement']['largest_difference']}/255" in page
 
 
 def test_the_server_gives_nothing_else(decoder_bundle: Path) -> None:
