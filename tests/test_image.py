@@ -242,3 +242,12 @@ def test_an_image_that_needs_nothing_is_not_copied(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image.Image, "copy", lambda image: pytest.fail("copied"))
     monkeypatch.setattr(Image.Image, "convert", lambda image, mode: pytest.fail("converted"))
     assert image.to_srgb(made).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_faxes_are_refused_because_damage_in_them_is_not_noticed(compression: str) -> None:
+    """What a damaged one lacks would be whatever the memory held before: another image each time."""
+    output = io.BytesIO()
+    Image.new("1", (40, 30), 1).save(output, "TIFF", compression=compression)
+    with pytest.raises(InputError, match="compressed as a fax"):
+        image.read(output.getvalue())

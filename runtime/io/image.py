@@ -33,6 +33,9 @@ _NEED_PLUGINS = (
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL", "pillow-jxl-plugin"),
 )
 
+_FAX = ("tiff_ccitt", "group3", "group4")
+"""Compressions of TIFF whose decoder passes over damage and leaves the memory for these pixels as it was."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -68,6 +71,11 @@ def read(data: bytes, reading: Reading | None = None, check_size: Callable[[int,
             check_png(data)
             _turn_to(image, reading or Reading())
             check(*image.size)  # a page has a size of its own
+            if image.info.get("compression") in _FAX:
+                raise InputError(
+                    "The TIFF is compressed as a fax, and where one is damaged, readers show whatever the memory held; "
+                    "convert it to PNG with a program that you trust."
+                )
             _load(image)
             if dropped := [name for name, keys in _METADATA.items() if any(key in image.info for key in keys)]:
                 LOG.info("metadata of the image (%s) is not kept", ", ".join(dropped))
