@@ -61,7 +61,7 @@ fuzz: .venv/test
 	rm -rf $@
 	$(PYTHON) -m venv $@
 	$@/bin/python $(PIP) "setuptools>=77" "$(TORCH)" || { rm -rf $@; exit 1; }
-	$@/bin/python $(PIP) --constraint tests/lowest.txt --editable ".[cpu,export,calibrate,train,completion]" \
+	$@/bin/python $(PIP) --constraint tests/lowest.txt --editable ".[cpu,export,calibrate,train,bench,completion]" \
 		pytest pytest-xdist filelock hypothesis || { rm -rf $@; exit 1; }
 	touch $@
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count
+from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count, require
 from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import UsageError
 
@@ -32,10 +32,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.folder is None) == (arguments.compare is None):
         raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
     if arguments.compare:
+        require("Comparing", ("bjontegaard",), "bench")
         from uigc.bench import compare
 
         compare.run(arguments)
     else:
+        require("Evaluating", ("torch", "pytorch_msssim"), "bench")
         from uigc.bench import evaluate
 
         evaluate.run(arguments)
@@ -81,6 +83,7 @@ def _configure_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    require("Reporting", ("torch", "matplotlib"), "bench")
     from uigc.bench import report
 
     report.run(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import shutil
@@ -162,6 +163,16 @@ def test_wrong_folder_and_existing_output(folder: Path, tmp_path: Path, capsys: 
     assert main(["evaluate", str(folder), "--codec", "webp", "--json", str(tmp_path / "out.json")]) == 4
     assert (tmp_path / "out.json").read_text() == "kept"
     assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("evaluate", "."), ("evaluate", "--compare", "a", "b"), ("report", "a")])
+def test_missing_packages_are_named_before_the_work(
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent, find = {"pytorch_msssim", "bjontegaard", "matplotlib"}, importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
+    assert main(options) == ExitCode.DEPENDENCY
+    assert "pip install 'uigc[bench]'" in capsys.readouterr().err
 
 
 def test_a_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

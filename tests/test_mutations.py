@@ -33,7 +33,7 @@ MUTATIONS = {
         "executor",
         f"{DONE}            self.synchronize()\n",
         DONE,
-        f"{POISON} \\(ACTUAL\\)",
+        str(POISON),
     ),
     "the first run is captured": (
         "cuda_graph",

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.support.paths import ROOT
 
 BUNDLE_LIMIT = 48e6
-LOWEST_EXTRAS = ("cpu", "export", "calibrate", "train", "completion")
+LOWEST_EXTRAS = ("cpu", "export", "calibrate", "train", "bench", "completion")
 
 
 release = runpy.run_path(str(ROOT / ".ci" / "release"))
@@ -63,8 +63,8 @@ def test_the_lowest_versions_are_those_that_are_stated() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *(project["optional-dependencies"][name] for name in LOWEST_EXTRAS)]
     stated = {requirement for group in groups for requirement in group}
-    lowest = dict(re.findall(r"(?m)^(\w+)==([\d.]+)$", (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8")))
-    found = dict(re.match(r"(\w+)>=([\d.]+)", requirement).groups() for requirement in stated)  # type: ignore[union-attr]
+    lowest = dict(re.findall(r"(?m)^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "lowest.txt").read_text(encoding="utf-8")))
+    found = dict(re.match(r"([\w-]+)>=([\d.]+)", requirement).groups() for requirement in stated)  # type: ignore[union-attr]
     assert found.pop("torch")
     assert {name: [int(part) for part in version.split(".")] for name, version in lowest.items()} == {
         name: [int(part) for part in (version + ".0.0").split(".")[:3]] for name, version in found.items()
