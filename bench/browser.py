@@ -34,9 +34,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
-def served(web: Path, bundle: Path) -> Iterator[str]:
-    """Serve the page as ``web/serve.py`` does, and give its address."""
-    command = [sys.executable, str(web / "serve.py"), "--port", "0", "--bundle", str(bundle)]
+def served(web: Path, bundle: Path, *options: str) -> Iterator[str]:
+    """Serve the page as ``web/serve.py`` does, with its ``options``, and give its address."""
+    command = [sys.executable, str(web / "serve.py"), "--port", "0", "--bundle", str(bundle), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -45,9 +45,14 @@ def served(web: Path, bundle: Path) -> Iterator[str]:
             server.terminate()
 
 
+def chromium() -> str | None:
+    """Return the path of Chromium, where there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def decoded(web: Path, bundle: Path, threads: int, files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     """Decode files in Chromium; return what ``many.js`` prints, and leave the pixels of each in the folder."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = chromium()
     if browser is None:
         raise DependencyError(f"There is no browser ({', '.join(BROWSERS)}), and one is needed; install Chromium.")
     with served(web, bundle) as address:

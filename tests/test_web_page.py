@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -40,15 +38,8 @@ def decoder_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@contextmanager
-def served(bundle: Path, *options: str) -> Iterator[str]:
-    command = [sys.executable, str(WEB / "serve.py"), "--port", "0", "--bundle", str(bundle), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
+def served(bundle: Path, *options: str) -> AbstractContextManager[str]:
+    return browser.served(WEB, bundle, *options)
 
 
 def visit(address: str, folder: Path, *files: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tests.support.paths import ROOT
+from uigc.bench import browser
 
 WEB = ROOT / "web"
 PACKAGES = WEB / "node_modules"
@@ -66,7 +67,7 @@ def with_runtime(version: str, folder: Path) -> Path:
 
 def chromium() -> str:
     """Return the path of Chromium, or skip."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = browser.chromium()
     if found is None:
         pytest.skip("needs Chromium")
     return found
