@@ -124,7 +124,8 @@ def main(given: Iterable[str] | None = None) -> None:
         return
     result = run(arguments, codec_arguments(argv, ("--size", "--json", "--one"), ("--limits",)))
     worst = max((each["largest"] for each in result["pixels_against_the_last"].values()), default=0)
-    print(f"{result['files']} different files of {len(result['points'])}; max |difference| of pixels: {worst}")
+    files = f"{result['files']} distinct contents of {len(result['points'])} files"
+    print(f"{files}; max |difference| of pixels: {worst}")
     if arguments.json:
         write(arguments.json, result)
     raise SystemExit(0 if result["files"] == 1 else 1)

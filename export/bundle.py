@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from uigc.export import eight_bits
 from uigc.export.byte_images import to_bytes
-from uigc.export.modules.checkpoint import TrainedPrior, token_fingerprint
+from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import TRAINING_STATE, Tokenizer
@@ -57,8 +57,9 @@ def write_bundle(
     ``log`` receives a line for each step.
     """
     _check_free(out, force)
-    prior = trained.prior.freeze()
-    _check_match(tokenizer, prior, trained.tokens)
+    prior = trained.freeze_for(tokenizer)
+    if not tokenizer.quantizer.ready:
+        raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
     _round_as_stored(tokenizer)
     with folder.complete(out) as working:
         identity = _Export(tokenizer, prior, trained.mask_table.numpy(), working, images, log).run()
@@ -70,22 +71,6 @@ def _check_free(out: Path, force: bool) -> None:
         raise OutputError(f"{out} exists; give --force to replace it, or another name.")
     if out.exists() and not (out / layout.MANIFEST).is_file():
         raise OutputError(f"{out} is not a bundle, so it is not replaced; remove it yourself, or give another name.")
-
-
-def _check_match(tokenizer: VQTokenizer, prior: Prior, tokens: str | None) -> None:
-    """Check that the prior predicts the tokenizer's tokens; ``tokens``: the fingerprint of those it was trained on."""
-    if prior.config.codebook != tokenizer.config.codebook:
-        raise InputError(
-            f"The prior predicts {prior.config.codebook} codewords and the tokenizer has {tokenizer.config.codebook}; "
-            "train both in the same folder."
-        )
-    if tokens not in (None, token_fingerprint(tokenizer)):
-        raise InputError(
-            "The prior was trained on the tokens of another tokenizer; train it again on this one, or give the one "
-            "that it was trained on."
-        )
-    if not tokenizer.quantizer.ready:
-        raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
 
 
 def _round_as_stored(tokenizer: VQTokenizer) -> None:

@@ -117,8 +117,8 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="32 codewords"):
         write_bundle(tokenizer, other, tmp_path / "bundle", [], False, lambda text: None)
-    trained = dataclasses.replace(tiny_modules(0)[1], tokens="another fingerprint")
-    with pytest.raises(InputError, match="tokens of another tokenizer"):
+    trained = dataclasses.replace(tiny_modules(0)[1], codebook="another fingerprint")
+    with pytest.raises(InputError, match="tokens of another codebook"):
         write_bundle(tokenizer, trained, tmp_path / "bundle", [], False, lambda text: None)
     tokenizer.quantizer.fitted.fill_(False)
     with pytest.raises(InputError, match="no codebook"):

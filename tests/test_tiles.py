@@ -136,7 +136,7 @@ def test_limits_side_by_side(tiny_path: Path, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         bench.main([*options, "--limits", "2048", "1"])
     assert ended.value.code == 0
-    assert "1 different files of 2" in capsys.readouterr().out
+    assert "1 distinct contents of 2 files" in capsys.readouterr().out
     result = json.loads((tmp_path / "t.json").read_text())
     small, large = result["points"]
     assert (small["megabytes"], large["tiles"]) == (1, {"encoder": 1, "decoder": 1})

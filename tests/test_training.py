@@ -19,7 +19,14 @@ from safetensors.torch import load_file
 from tests.support.paths import outside
 from tests.support.recipes import smooth_images, train
 from uigc.export import modules
-from uigc.export.modules.checkpoint import frozen_prior, load_prior, load_tokenizer, save_prior, save_tokenizer
+from uigc.export.modules.checkpoint import (
+    CODEBOOK,
+    frozen_prior,
+    load_prior,
+    load_tokenizer,
+    save_prior,
+    save_tokenizer,
+)
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig
@@ -108,6 +115,17 @@ def test_the_encoder_learns_cheaper_tokens_and_leaves_the_rest_alone(photos: Pat
         if not name.startswith("encoder."):
             assert torch.equal(value, after[name]), name
     assert not torch.equal(before.state_dict()["encoder.layers.1.weight"], after["encoder.layers.1.weight"])
+    assert load_prior(run).freeze_for(load_tokenizer(run)) is not None  # so they can be exported together
+
+
+def test_a_prior_of_another_codebook_is_refused(photos: Path, run: Path, tmp_path: Path) -> None:
+    train("prior", photos, run, 1, "--batch", "4")
+    other = load_tokenizer(run)
+    save_tokenizer(run, other.state_dict() | {CODEBOOK: other.quantizer.words.flip(0)}, other.config)
+    for recipe, *options in (["encoder"], ["decoder", "--regenerated", "0.5"]):
+        with pytest.raises(SystemExit) as ended:
+            train(recipe, photos, run, 1, "--crop", "64", "--batch", "4", *options)
+        assert "another codebook" in str(ended.value.__context__)
 
 
 def prior_bits(tokenizer: VQTokenizer, run: Path, photos: Path) -> float:

@@ -184,7 +184,7 @@ def test_other_tokens_are_refused(imported: Imported, tmp_path: Path, capsys: py
     torch.save(state, tmp_path / "other.pth")
     arguments = ["--tokenizer", str(tmp_path / "other.pth"), "-o", str(tmp_path / "bundle")]
     assert main(["export", str(imported.run), *arguments]) == ExitCode.INPUT
-    assert "trained on the tokens of another tokenizer" in capsys.readouterr().err
+    assert "trained on the tokens of another codebook" in capsys.readouterr().err
     assert main(["export", str(imported.checkpoint), "-o", str(tmp_path / "bundle")]) == ExitCode.INPUT
     assert f"uigc import-vqgan {imported.checkpoint} -o RUN" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()

@@ -38,7 +38,7 @@ def train(options: RunOptions, size: int, networks: Networks | None, regenerated
     photos = Photos(options.images, device, larger(size), options.photo_limit)
     tokenizer = load_tokenizer(options.output).requires_grad_(False)
     tokenizer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    prior = load_prior(options.output).prior.freeze().to(device) if regenerated else None
+    prior = load_prior(options.output).freeze_for(tokenizer).to(device) if regenerated else None
     made = _regenerated(options, tokenizer, prior, photos) if prior else []
     tokenizer.decoder.requires_grad_(True)
     networks = networks.to(device) if networks else None

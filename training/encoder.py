@@ -126,7 +126,7 @@ def train(options: RunOptions, size: int, networks: Networks | None, rate: float
     photos = Photos(options.images, options.device, larger(size), options.photo_limit)
     tokenizer = _loaded(options.output)
     tokenizer.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    prior = load_prior(options.output).prior.freeze().to(options.device)
+    prior = load_prior(options.output).freeze_for(tokenizer).to(options.device)
     networks = networks.to(options.device) if networks else None
     objective = Objective(networks, options, LossWeights(), 0)
     objective.start_from(options.output)

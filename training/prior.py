@@ -21,7 +21,13 @@ from tqdm import tqdm
 
 from uigc.bench.metrics import order0
 from uigc.export.modules import dyadic, floating
-from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_prior, token_fingerprint
+from uigc.export.modules.checkpoint import (
+    codebook_fingerprint,
+    load_prior,
+    load_tokenizer,
+    save_prior,
+    token_fingerprint,
+)
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.quantized import quantized_once
@@ -237,7 +243,7 @@ def train(
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
             mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
-        save_prior(options.output, run.average.state, prior, mask_table, name, fingerprint)
+        save_prior(options.output, run.average.state, prior, mask_table, name, codebook_fingerprint(tokenizer))
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:

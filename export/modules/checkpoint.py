@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from uigc.runtime.io.atomic import replace as replace_file
 
 TOKENIZER = "tokenizer.safetensors"
 TOKENIZER_PREFIX = "tokenizer."
+CODEBOOK = "quantizer.words"
 
 
 def _save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
@@ -59,14 +60,23 @@ def make_tokenizer(config: Mapping[str, Any]) -> VQTokenizer:
     raise InputError(f"The tokenizer kind {kind!r} is unknown; use {TokenizerConfig.kind} or {VQGANConfig.kind}.")
 
 
-def token_fingerprint(tokenizer: VQTokenizer) -> str:
-    """Return a hexadecimal hash of the encoder and the codebook, which decide the tokens; the decoder does not."""
+def _fingerprint(tokenizer: VQTokenizer, of: Callable[[str], bool]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(tokenizer.state_dict().items()):
-        if name.startswith("encoder.") or name == "quantizer.words":
+        if of(name):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def token_fingerprint(tokenizer: VQTokenizer) -> str:
+    """Return a hexadecimal hash of the encoder and the codebook, which decide the tokens; the decoder does not."""
+    return _fingerprint(tokenizer, lambda name: name.startswith("encoder.") or name == CODEBOOK)
+
+
+def codebook_fingerprint(tokenizer: VQTokenizer) -> str:
+    """Return a hexadecimal hash of the codebook, which decides what tokens mean, whichever encoder chose them."""
+    return _fingerprint(tokenizer, lambda name: name == CODEBOOK)
 
 
 def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: Config) -> None:
@@ -112,26 +122,40 @@ def save_prior(
     prior: Prior,
     mask_table: Tensor,
     name: str = "prior",
-    tokens: str | None = None,
+    codebook: str | None = None,
 ) -> None:
     """Save a prior with the table of the mask.
 
     ``mask_table``: probabilities of the edge bits int32 (1024,), as from ``count_table`` of ``format/mask_coding.py``;
-    ``name``: ``prior``, or ``twin`` for one of float blocks; ``tokens``: the fingerprint of the tokenizer whose tokens
-    it was trained on.
+    ``name``: ``prior``, or ``twin`` for one of float blocks; ``codebook``: the fingerprint of the codebook on
+    whose tokens it was trained.
     """
-    metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "tokens": tokens}
+    metadata = {name: prior.config.to_json(), "schedule": prior.schedule.to_json(), "codebook": codebook}
     _save(folder / f"{name}.safetensors", {**state, MASK_TABLE: mask_table}, metadata)
 
 
 @dataclass(frozen=True)
 class TrainedPrior:
-    """A prior in evaluation mode, not yet frozen, the mask's table int32 (1024,), and the fingerprint of the tokenizer
-    whose tokens it was trained on, if it is known."""
+    """A prior in evaluation mode, not yet frozen, the mask's table int32 (1024,), and the fingerprint of the codebook
+    on whose tokens it was trained, if it is known."""
 
     prior: Prior
     mask_table: Tensor
-    tokens: str | None = None
+    codebook: str | None = None
+
+    def freeze_for(self, tokenizer: VQTokenizer) -> Prior:
+        """Return the prior frozen; raises :class:`InputError` if it does not predict the tokens of ``tokenizer``."""
+        if self.prior.config.codebook != tokenizer.config.codebook:
+            raise InputError(
+                f"The prior predicts {self.prior.config.codebook} codewords and the tokenizer has "
+                f"{tokenizer.config.codebook}; train both in the same folder."
+            )
+        if self.codebook not in (None, codebook_fingerprint(tokenizer)):
+            raise InputError(
+                "The prior was trained on the tokens of another codebook than the tokenizer's; train it again on this "
+                "one, or give the one that it was trained on."
+            )
+        return self.prior.freeze()
 
 
 def _prior_config(stored: Mapping[str, Any], source: Path, any_arithmetic: bool = False) -> PriorConfig:
@@ -172,4 +196,4 @@ def load_prior(folder: Path, twin: bool = False, any_arithmetic: bool = False) -
     table = state.pop(MASK_TABLE)
     prior = Prior(config, schedule, floating if twin else dyadic)
     prior.load_state_dict(state)
-    return TrainedPrior(prior.eval(), table.to(torch.int32), metadata.get("tokens"))
+    return TrainedPrior(prior.eval(), table.to(torch.int32), metadata.get("codebook"))
