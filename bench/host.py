@@ -2,57 +2,34 @@
 
 One thread does everything, and its processor time outside of the graphs is what counts, so other work on the machine
 matters little. ``--before PYTHON`` names the interpreter of an environment with another version of uigc: both decode
-the same file in turns.
+in turns what they made of the same image.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uigc.bench import host_worker
+from uigc.bench.peer import Peer, host
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.runtime.cli.arguments import size
-from uigc.runtime.codec import Codec
 
-SCHEMA = 1
-
-
-class Worker:
-    """A process that decodes a file whenever it is told to."""
-
-    def __init__(self, python: str, file: Path, bundle: list[str]) -> None:
-        command = [python, host_worker.__file__, str(file), *bundle]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def decode(self) -> dict[str, float]:
-        """Return the milliseconds of one decode."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
-        return found
-
-    def close(self) -> None:
-        self._process.communicate()
+SCHEMA = 2
 
 
-def measure(workers: dict[str, Worker], repeats: int, warm_up: int) -> dict[str, dict[str, float]]:
+def measure(workers: dict[str, Peer], repeats: int, warm_up: int) -> dict[str, dict[str, float]]:
     """Return medians and 95th percentiles of every worker; all of them decode in turns."""
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for number in range(warm_up + repeats):
         for name, worker in workers.items():
-            found = worker.decode()
+            found = json.loads(worker.decode(name))
             if number >= warm_up:
                 taken[name].append(found)
     return {name: _figures(each) for name, each in taken.items()}
@@ -69,23 +46,18 @@ def _figures(each: list[dict[str, float]]) -> dict[str, float]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     width, height = arguments.size
-    bundle = [arguments.bundle] if arguments.bundle else []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "file.uigc"
-        with Codec(*bundle) as codec:
-            file.write_bytes(codec.compress(sample(width, height), arguments.mask))
-            prior = codec.bundle.prior_id.hex()
-        workers = {"now": Worker(sys.executable, file, bundle)}
-        if arguments.before:
-            workers["before"] = Worker(arguments.before, file, [])
-        try:
-            found = measure(workers, arguments.repeats, arguments.warm_up)
-        finally:
-            for worker in workers.values():
-                worker.close()
-        count = file.stat().st_size
-    of = {"width": width, "height": height, "mask": arguments.mask, "bytes": count, "prior": prior}
-    return {"schema": SCHEMA, **machine(), **of, "repeats": arguments.repeats, "decode": found}
+    image, bundle = sample(width, height), [arguments.bundle] if arguments.bundle else []
+    workers = {"now": host(sys.executable, image, arguments.mask, *bundle)}
+    if arguments.before:
+        workers["before"] = host(arguments.before, image, arguments.mask)
+    try:
+        found = measure(workers, arguments.repeats, arguments.warm_up)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    decode = {name: {**workers[name].facts, **figures} for name, figures in found.items()}
+    of = {"width": width, "height": height, "mask": arguments.mask, "repeats": arguments.repeats}
+    return {"schema": SCHEMA, **machine(), **of, "decode": decode}
 
 
 def main(given: Iterable[str] | None = None) -> None:
@@ -100,7 +72,7 @@ def main(given: Iterable[str] | None = None) -> None:
     arguments = parser.parse_args(None if given is None else list(given))
     result = run(arguments)
     for name, figures in result["decode"].items():
-        print(f"{name:8}" + "".join(f"{key} {value:8.2f}  " for key, value in figures.items()))
+        print(f"{name:8}" + "".join(f"{key} {value:8.2f}  " for key, value in figures.items() if key.endswith("_ms")))
     if arguments.json:
         write(arguments.json, result)
 

@@ -1,7 +1,8 @@
-"""Decodes a file again and again for ``uigc.bench.host``, which runs it in any environment that has a version of uigc.
+"""Decodes again and again for ``uigc.bench.host``. ``peer.py`` runs this file with any interpreter that has a uigc.
 
-Its arguments are the file and, if it is not the default one, the bundle. For each line on standard input it decodes
-once, and answers with a line of milliseconds: of the processor, in this thread, inside the graphs and outside of them.
+Arguments: a file of raw samples uint8, height, width, threads, mask and, if it is not the default one, the bundle. It
+prints one line of JSON with the prior and the bytes of the file; after that, for every line that it reads, it decodes
+the file and prints milliseconds: of the processor, in this thread, inside the graphs and outside of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from uigc.runtime.codec import Codec
 from uigc.runtime.providers.base import Graph
@@ -33,12 +36,14 @@ class Measured(Graph):
         return output
 
 
-def main(arguments: list[str]) -> None:
+def main(path: str, height: str, width: str, threads: str, mask: str, *bundle: str) -> None:
     global inside
     load = OnnxRuntime.load
     OnnxRuntime.load = lambda self, path, options: Measured(load(self, path, options))  # type: ignore[method-assign]
-    data = Path(arguments[0]).read_bytes()
-    codec = Codec(*arguments[1:], threads=1)
+    pixels = np.frombuffer(Path(path).read_bytes(), np.uint8).reshape(int(height), int(width), 3)
+    codec = Codec(*bundle, threads=int(threads))
+    data = codec.compress(pixels, mask)
+    print(json.dumps({"prior": codec.bundle.prior_id.hex(), "bytes": len(data)}), flush=True)
     for _ in sys.stdin:
         inside, begun = 0, time.thread_time_ns()
         codec.decompress(data)
@@ -47,4 +52,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

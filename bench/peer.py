@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench import compressai_worker, earlier_worker
+from uigc.bench import compressai_worker, earlier_worker, host_worker
 from uigc.runtime.errors import DependencyError
 
 # A context model, which decodes latent by latent, and a hyperprior alone; see https://interdigitalinc.github.io/CompressAI.
@@ -51,13 +51,14 @@ class Peer:
     def decoding(self, name: str) -> Callable[[], float]:
         """Return a function that decodes once in the worker and returns the seconds that it took there."""
 
-        def decode() -> float:
-            assert self._process.stdin is not None
-            self._process.stdin.write(f"{name}\n")
-            self._process.stdin.flush()
-            return float(self._answer(name))
+        return lambda: float(self.decode(name))
 
-        return decode
+    def decode(self, name: str) -> str:
+        """Decode once in the worker and return the line that it answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{name}\n")
+        self._process.stdin.flush()
+        return self._answer(name)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -73,3 +74,8 @@ def compressai(python: str, image: NDArray[np.uint8], threads: int) -> Peer:
 def earlier(python: str, image: NDArray[np.uint8], threads: int, mask: str) -> Peer:
     """Return a process that decodes with another version of uigc and its default bundle, which write the file, too."""
     return Peer(python, "uigc", earlier_worker.__file__, image, threads, mask)
+
+
+def host(python: str, image: NDArray[np.uint8], mask: str, *bundle: str) -> Peer:
+    """Return a process that tells apart graphs and host of a decode, in the uigc of ``python`` and by one thread."""
+    return Peer(python, "uigc", host_worker.__file__, image, 1, mask, *bundle)
