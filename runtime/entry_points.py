@@ -6,7 +6,8 @@ itself brings.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
+from typing import Any, NamedTuple
 
 _COMMANDS = "uigc.runtime.cli.commands"
 _PROVIDERS = "uigc.runtime.providers"
@@ -25,7 +26,38 @@ OWN = {
 """The runtime's own entry points by group and name, as ``pyproject.toml`` states them; a test compares the two."""
 
 
+class EntryPoint(NamedTuple):
+    """An entry point: its name, and the module and the attribute that it stands for."""
+
+    name: str
+    module: str
+    attribute: str
+
+    def load(self) -> Any:
+        """Import the module, and return what the entry point stands for."""
+        return getattr(import_module(self.module), self.attribute)
+
+
+def _own(group: str) -> dict[str, EntryPoint]:
+    return {name: EntryPoint(name, *value.split(":")) for name, value in OWN.get(group, {}).items()}
+
+
 def installed(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name: those of all installed packages, and the runtime's own."""
-    own = {name: EntryPoint(name, value, group) for name, value in OWN.get(group, {}).items()}
-    return own | {entry.name: entry for entry in entry_points(group=group)}
+    """Return the entry points of a group by name: those of all installed packages, and the runtime's own.
+
+    A package that uses one of the runtime's names does not replace what the name stands for.
+    """
+    # Imported here, because the import alone takes as long as reading a bundle's manifest.
+    from importlib.metadata import entry_points
+
+    return {each.name: EntryPoint(each.name, each.module, each.attr) for each in entry_points(group=group)} | _own(
+        group
+    )
+
+
+def named(group: str, name: str) -> EntryPoint | None:
+    """Return the entry point of that name, None if there is none.
+
+    For the runtime's own nothing is searched: that would read the metadata of every installed package.
+    """
+    return _own(group).get(name) or installed(group).get(name)

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
@@ -20,8 +19,11 @@ CUDA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 """The library of NVIDIA's driver."""
 
 
+@cache  # each search reads folders of all packages
 def package_version(package: str) -> str | None:
     """Return the version of an installed package, None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # which takes as long as reading a manifest
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -38,13 +40,26 @@ def machine_name() -> str:
     return f"{platform.system()} {platform.machine()}"
 
 
+@cache
+def _processor() -> dict[str, str]:
+    """Return what Linux tells of the first processor, by its words for it; nothing on other systems."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in told.partition("\n\n")[0].splitlines())
+    return {word.strip(): text.strip() for word, _, text in lines}
+
+
 def processor_name() -> str:
     """Return the model name of the processor; empty if the system does not tell it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return _processor().get("model name", "") if _processor() else platform.processor()
+
+
+def processor_flags() -> str:
+    """Return the instruction sets of the processor in Linux's words; empty where the system does not tell them."""
+    told = _processor()
+    return told.get("flags") or told.get("Features", "")  # of x86 and of ARM
 
 
 def cache_folder() -> Path:

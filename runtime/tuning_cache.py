@@ -46,11 +46,13 @@ def _tuned(bundle: Bundle, provider: str) -> Path:
     return _path("tuned", bundle, provider, _versions())
 
 
-def _read(path: Callable[[], Path]) -> dict[str, Any]:
+def _read(kind: str, path: Callable[[], Path]) -> dict[str, Any]:
     """Return what the file holds; nothing if there is none, if it cannot be read, or if :data:`IGNORE` says so."""
     if os.environ.get(IGNORE) == "0":
         return {}
     try:
+        if next(cache_folder().glob(f"{kind}-*.json"), None) is None:
+            return {}  # without looking up the versions of packages for the name of a file
         found = json.loads(path().read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError):  # RuntimeError: no home folder
         return {}
@@ -77,7 +79,7 @@ def read(bundle: Bundle, provider: str) -> dict[str, Any]:
 
     Empty if nothing was measured, if it cannot be read, or if :data:`IGNORE` says so.
     """
-    return _read(lambda: _tuned(bundle, provider))
+    return _read("tuned", lambda: _tuned(bundle, provider))
 
 
 def write(bundle: Bundle, provider: str, measured: dict[str, Any] | None) -> None:
@@ -94,7 +96,7 @@ def read_provider(bundle: Bundle) -> dict[str, Any]:
     Empty as :func:`read`, and if one of :data:`PACKAGES` is another since, of which the logger ``uigc`` warns: the
     provider may be gone, or the slower one by now.
     """
-    found = _read(lambda: _path("provider", bundle))
+    found = _read("provider", lambda: _path("provider", bundle))
     if not isinstance(found.get("provider"), str) or not isinstance(found.get("milliseconds"), dict):
         return {}
     if found.get("versions") != _versions():

@@ -19,6 +19,7 @@ from uigc.bench import soak
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import UsageError
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.providers import compiled_models
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, and forks")
 PIXELS = np.random.default_rng(8).integers(0, 256, (100, 140, 3), dtype=np.uint8)
@@ -49,15 +50,21 @@ def test_a_codec_works_in_a_forked_child(tiny_path: Path, used: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_nothing_is_written_or_looked_up(tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
-    """ONNX Runtime's telemetry is off: compressing leaves nothing in the home, and needs none that can be written."""
+@pytest.mark.parametrize("keeps", [True, False])
+def test_nothing_is_looked_up_or_written_but_optimized_graphs(
+    tiny: Codec, tiny_path: Path, tmp_path: Path, keeps: bool
+) -> None:
+    """ONNX Runtime's telemetry is off: compressing leaves nothing else in the home, and that only if it may."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    environment |= {} if keeps else {compiled_models.IGNORE: "0"}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     command = [sys.executable, "-m", "uigc.runtime.cli", "compress", SAMPLE, "-", "--bundle", tiny_path]
     done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
-    assert list(home.rglob("*")) == []
+    written = [path.parent for path in home.rglob("*") if path.is_file()]
+    assert written == [home / "cache" / "uigc" / compiled_models.FOLDER] * (len(written) if keeps else 0)
+    assert bool(written) == keeps
     assert tiny.decompress(done.stdout).shape == (400, 600, 3)
 
 

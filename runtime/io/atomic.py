@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -55,7 +54,7 @@ def _put_unnamed(path: Path, data: bytes, force: bool) -> None:
     try:
         folder = os.open(path.parent, os.O_RDONLY)
         _write(handle, data)
-        name = f"{PREFIX}{secrets.token_hex(8)}" if force else path.name
+        name = f"{PREFIX}{os.urandom(8).hex()}" if force else path.name
         os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=folder, follow_symlinks=True)
         if force:
             part = path.parent / name
@@ -94,7 +93,7 @@ def _named_part(folder: Path) -> Iterator[Path]:
     It is locked as long as it is needed, so that others know those that a killed process left behind.
     """
     _remove_left_parts(folder)
-    part = folder / f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+    part = folder / f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}"
     handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         if fcntl is None:  # Windows does not rename a file that is open

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 
 from uigc.runtime.errors import InputError
 
@@ -83,6 +83,8 @@ def _by_gamma(image: Image.Image, gamma: float) -> Image.Image:
 
 def _by_profile(image: Image.Image, profile: bytes, strict: bool) -> Image.Image:
     """Convert to sRGB by an ICC profile, which must fit the samples or, for grey ones, at least their RGB form."""
+    from PIL import ImageCms  # which loads a library that most images do not need
+
     modes = [image.mode] if image.mode in ("L", "RGB", "CMYK", "LAB") else []
     reason: Exception | None = None
     for mode in dict.fromkeys([*modes, *(["RGB"] if image.mode not in ("CMYK", "LAB") else [])]):

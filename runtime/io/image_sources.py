@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +47,8 @@ def sources(place: Path) -> Iterator[Source]:
     for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
         suffix = path.suffix.lower()
         if suffix == ".tar":
+            import tarfile  # which imports several other modules, and is not needed by most programs
+
             try:
                 with tarfile.open(path, "r:") as archive:
                     for member in archive.getmembers():

@@ -7,6 +7,8 @@ and either runs or says why not: nothing ever falls back to another one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.manifest import PRECISIONS
-from uigc.runtime.entry_points import installed
+from uigc.runtime.entry_points import installed, named
 from uigc.runtime.environment import gpu_names
 from uigc.runtime.errors import ProviderError, UsageError
 from uigc.runtime.spans import Timed
@@ -147,6 +149,17 @@ def find(name: str, engines: Path | None = None) -> Provider:
     return provider
 
 
+def finding(name: str, engines: Path | None = None) -> Callable[[], Provider]:
+    """Start :func:`find` in a thread, and return what waits for its provider or its error.
+
+    Importing a library takes about as long as hashing a bundle, which can be done meanwhile.
+    """
+    pool = ThreadPoolExecutor(1, "finding")
+    found = pool.submit(find, name, engines)
+    pool.shutdown(wait=False)
+    return found.result
+
+
 def check_device(provider: Provider, device: int) -> None:
     """Raise a :class:`UsageError` for what is no number of a device, and for a provider that runs on none."""
     if not isinstance(device, int) or device < 0:
@@ -182,7 +195,7 @@ def select(asked: list[str] | None, engines: Path | None = None) -> list[Provide
 
 def _load(name: str) -> Provider:
     """Load the entry point of that name."""
-    entry = installed(GROUP).get(name)
+    entry = named(GROUP, name)
     if entry is None:
         raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names())}.")
     provider: Provider = entry.load()

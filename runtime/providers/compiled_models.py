@@ -1,8 +1,9 @@
 """Compiled models in the cache folder of this machine: the very bytes that were kept, of the very model, or none.
 
-OpenVINO has a cache of its own (``CACHE_DIR``), which notices neither a changed byte nor other weights beside the same
-graph: its logits would then be wrong. Here a file is found by everything that its content follows from, and taken only
-if its digest is right and nobody else could have written it.
+They are what OpenVINO compiles and what ONNX Runtime optimizes. OpenVINO has a cache of its own (``CACHE_DIR``), which
+notices neither a changed byte nor other weights beside the same graph: its logits would then be wrong. Here a file is
+found by everything that its content follows from, and taken only if its digest is right and nobody else could have
+written it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from uigc.runtime.io.atomic import replace as replace_file
 
 FOLDER, SUFFIX = "compiled", ".model"
 LIMIT = 1 << 29  # bytes of all files together; the least recently used go first
+IGNORE = "UIGC_CACHE"
+"""Environment variable: with the value 0, nothing is kept, and nothing that was kept is taken."""
 DIGEST = hashlib.sha256().digest_size
 LOG = logging.getLogger("uigc")
 
@@ -33,8 +36,15 @@ def _digest(key: bytes, model: bytes | memoryview) -> bytes:
     return whole.digest()
 
 
+def kept() -> bool:
+    """Return False if nothing is to be kept, nor taken."""
+    return os.environ.get(IGNORE) != "0"
+
+
 def read(key: bytes) -> bytes | None:
     """Return the model that was kept under a key of 32 bytes; None if there is none, or if it is not as it was kept."""
+    if not kept():
+        return None
     try:
         path = _path(key)
         with path.open("rb") as file:
@@ -54,7 +64,7 @@ def read(key: bytes) -> bytes | None:
 
 def write(key: bytes, model: bytes) -> None:
     """Keep a model under a key of 32 bytes, unless it is too large. A folder that cannot be written is no error."""
-    if len(model) > LIMIT:
+    if len(model) > LIMIT or not kept():
         return
     try:
         path = _path(key)

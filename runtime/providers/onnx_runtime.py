@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from uigc.runtime.bundle.graph_entry import graph_entry
 from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
-from uigc.runtime.providers import cuda
+from uigc.runtime.providers import cuda, optimized_graphs
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
 from uigc.runtime.providers.guarded import Guarded
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
@@ -150,15 +150,20 @@ class OnnxRuntime(Provider):
 
     def _session(self, path: Path, options: ProviderOptions, sizes: Mapping[str, int] | None = None) -> Any:
         """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""
+        if self.device is not None:
+            return self._started(path, str(path), self._settings(options, sizes or {}), options.device)
+        return optimized_graphs.session(path, options, partial(self._settings, sizes={}), partial(self._started, path))
+
+    def _started(self, path: Path, graph: str | bytes, settings: Any, device: int = 0) -> Any:
+        """Start a session of the file of a graph or of its bytes; ``path``: the file that errors name."""
         onnxruntime = import_onnxruntime()
-        settings = self._settings(options, sizes or {})
         chosen: dict[str, str] = {}
         if self.on_gpu:
-            chosen = cuda.session_options(graph_entry(path), options.device, self.captured)
+            chosen = cuda.session_options(graph_entry(path), device, self.captured)
         try:
             provider = self.execution_provider, chosen
             # ONNX Runtime's own fallback would print to standard output and try another provider.
-            session = onnxruntime.InferenceSession(str(path), settings, providers=[provider], enable_fallback=0)
+            session = onnxruntime.InferenceSession(graph, settings, providers=[provider], enable_fallback=0)
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             expect_weights_beside(path, "ONNX Runtime", "escapes", error)
             raise ProviderError(

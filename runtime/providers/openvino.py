@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.environment import package_version, processor_name
+from uigc.runtime.environment import machine_name, package_version, processor_flags, processor_name
 from uigc.runtime.errors import ProviderError, UigcError, UsageError
 from uigc.runtime.providers import compiled_models
 from uigc.runtime.providers.base import Graph, Provider, ProviderOptions
@@ -152,7 +151,7 @@ def key_of(path: Path, settings: dict[str, Any]) -> bytes:
     entry = graph_entry(path)
     subject = [
         entry.sha256, entry.weights_sha256, settings, package_version("openvino"), import_openvino().__version__,
-        platform.system(), platform.machine(), processor_name(), capabilities(),
+        machine_name(), processor_name(), processor_flags(), capabilities(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).digest()
 

@@ -1,0 +1,81 @@
+"""Graphs as ONNX Runtime optimized them before, on this machine.
+
+Most of the time in which a session starts goes into rewriting its graph. What the graph became is kept among the
+compiled models (``compiled_models.py``), and the next session starts from it without a change: it runs the same nodes
+on the same constants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from uigc.runtime.bundle.graph_entry import graph_entry
+from uigc.runtime.environment import machine_name, processor_flags, processor_name
+from uigc.runtime.errors import BundleError, ProviderError
+from uigc.runtime.providers import compiled_models
+from uigc.runtime.providers.base import ProviderOptions
+from uigc.runtime.providers.library import import_onnxruntime
+
+AS_IT_IS = "off"
+"""The optimization under which ONNX Runtime leaves a graph as it is: there is nothing to keep."""
+
+Settings = Callable[[ProviderOptions], Any]
+Start = Callable[[str | bytes, Any], Any]
+
+
+def session(path: Path, options: ProviderOptions, settings: Settings, start: Start) -> Any:
+    """Start a session of a graph: from what it became when it was optimized before, or anew, which is then kept.
+
+    ``settings(options)`` gives new session options; ``start(graph, settings)`` starts a session of a path or of the
+    bytes of a graph, and raises a :class:`ProviderError` if it cannot.
+    """
+    try:
+        key = key_of(path, options.optimization) if compiled_models.kept() else None
+    except BundleError:  # as of a graph that calibration tries, before it becomes part of a bundle
+        key = None
+    if key is None or options.optimization == AS_IT_IS:
+        return start(str(path), settings(options))
+    if (kept := compiled_models.read(key)) is not None:
+        with suppress(ProviderError):  # whatever is wrong with it, the graph can be optimized anew
+            return start(kept, _beside(path, settings(replace(options, optimization=AS_IT_IS))))
+    with suppress(OSError, ProviderError):
+        return _optimized(path, settings(options), start, key)
+    return start(str(path), settings(options))  # which needs no room for files, or has the error that counts
+
+
+def _optimized(path: Path, settings: Any, start: Start, key: bytes) -> Any:
+    """Start a session of a graph, and keep what it became."""
+    from tempfile import TemporaryDirectory  # here, where time is spent anyway: it imports several other modules
+
+    with TemporaryDirectory(prefix="uigc-", ignore_cleanup_errors=True) as folder:
+        written = Path(folder, path.name)
+        settings.optimized_model_filepath = str(written)
+        found = start(str(path), settings)
+        if graph_entry(path).lies_in(path.parent):  # else the key stands for other files
+            compiled_models.write(key, written.read_bytes())
+        return found
+
+
+def key_of(path: Path, optimization: str) -> bytes:
+    """Return a digest (32 bytes) of everything that the optimized graph follows from.
+
+    The instructions of the processor are part of it: they decide in which blocks the weights of a convolution lie.
+    """
+    onnxruntime, entry = import_onnxruntime(), graph_entry(path)
+    subject = [
+        "onnxruntime", onnxruntime.__version__, onnxruntime.get_build_info(), optimization,
+        entry.sha256, entry.weights_sha256, machine_name(), processor_name(), processor_flags(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(subject).encode()).digest()
+
+
+def _beside(path: Path, settings: Any) -> Any:
+    """Return the settings with which a graph of bytes finds the weights that lie beside ``path``."""
+    settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return settings
