@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -102,10 +102,14 @@ def read_settings(texts: list[str], parse: Callable[[str], Choice]) -> list[tupl
 
 @dataclass(frozen=True)
 class Writer:
-    """How Pillow writes a format: its name there, the options besides the quality, and the plug-in that brings it."""
+    """How Pillow writes a format: its name there, the options besides the quality, and the plug-in that brings it.
+
+    ``best``: options that the largest quality needs besides.
+    """
 
     format: str
     options: dict[str, Any]
+    best: dict[str, Any] = field(default_factory=dict)
     module: str | None = None
     package: str = "pillow"
     register: str | None = None
@@ -113,9 +117,9 @@ class Writer:
 
 WRITERS = {
     "avif": Writer("AVIF", {"speed": 4}),
-    "heic": Writer("HEIF", {}, "pillow_heif", "pillow-heif", "register_heif_opener"),
+    "heic": Writer("HEIF", {}, {}, "pillow_heif", "pillow-heif", "register_heif_opener"),
     "jpeg": Writer("JPEG", {"optimize": True}),
-    "jxl": Writer("JXL", {"effort": 7}, "pillow_jxl", "pillow-jxl-plugin"),
+    "jxl": Writer("JXL", {"effort": 7}, {"lossless": True}, "pillow_jxl", "pillow-jxl-plugin"),
     "webp": Writer("WEBP", {"method": 6}),
 }
 
@@ -162,7 +166,8 @@ class Pillow(BaselineCodec):
             resized = image.resize((next(small), next(small)), Image.Resampling.LANCZOS)
         else:
             resized = image
-        resized.save(stream, self._writer.format, quality=quality.quality, **self._writer.options)
+        options = self._writer.options | (self._writer.best if quality.quality == BEST else {})
+        resized.save(stream, self._writer.format, quality=quality.quality, **options)
         with Image.open(stream) as opened:
             back = opened.convert("RGB")
         if quality.divisor > 1:

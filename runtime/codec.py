@@ -95,7 +95,6 @@ class Codec:
         read_back: bool | None = None,
     ) -> None:
         providers.check_options(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
-        runner_of = providers.finding(provider, None if engines is None else Path(engines))
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
         self._arguments = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
@@ -103,7 +102,8 @@ class Codec:
             "max_memory": max_memory, "read_back": read_back,
         }  # fmt: skip
         self.limits = Limits(self.bundle.local, max_pixels)
-        providers.check_device(runner := runner_of(), device)
+        runner = providers.find(provider, None if engines is None else Path(engines))
+        providers.check_device(runner, device)
         self._provider, self._max_batch = provider, runner.batch
         self._choose_precisions(runner, device, precision, pixel_precision)
         options = ProviderOptions(threads, optimization, device)

@@ -7,7 +7,7 @@ itself brings.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 _COMMANDS = "uigc.runtime.cli.commands"
 _PROVIDERS = "uigc.runtime.providers"
@@ -26,20 +26,28 @@ OWN = {
 """The runtime's own entry points by group and name, as ``pyproject.toml`` states them; a test compares the two."""
 
 
-class EntryPoint(NamedTuple):
-    """An entry point: its name, and the module and the attribute that it stands for."""
+class EntryPoint(Protocol):
+    """An entry point: its name, and how to import what it stands for."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self) -> Any: ...
+
+
+class _Own(NamedTuple):
+    """An entry point of the runtime itself: a name, a module, and an attribute of it."""
 
     name: str
     module: str
     attribute: str
 
     def load(self) -> Any:
-        """Import the module, and return what the entry point stands for."""
         return getattr(import_module(self.module), self.attribute)
 
 
 def _own(group: str) -> dict[str, EntryPoint]:
-    return {name: EntryPoint(name, *value.split(":")) for name, value in OWN.get(group, {}).items()}
+    return {name: _Own(name, *value.split(":")) for name, value in OWN.get(group, {}).items()}
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
@@ -50,9 +58,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
     # Imported here, because the import alone takes as long as reading a bundle's manifest.
     from importlib.metadata import entry_points
 
-    return {each.name: EntryPoint(each.name, each.module, each.attr) for each in entry_points(group=group)} | _own(
-        group
-    )
+    return {each.name: each for each in entry_points(group=group)} | _own(group)
 
 
 def named(group: str, name: str) -> EntryPoint | None:

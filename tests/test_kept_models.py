@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from uigc.runtime.exactness.verify import examine
 from uigc.runtime.providers import Graph, ProviderOptions, compiled_models, openvino, optimized_graphs
 
 GOLDEN = ROOT / "tests" / "golden"
+ON_CPU = "CPUExecutionProvider"
 TOKENS = np.random.default_rng(5).integers(0, 16, (1, 8, 8), dtype=np.int32)
 
 
@@ -41,7 +43,7 @@ class Kind:
 
 
 KINDS = [
-    Kind("cpu", lambda path: optimized_graphs.key_of(path, "all"), (optimized_graphs, "_optimized")),
+    Kind("cpu", lambda path: optimized_graphs.key_of(path, "all", ON_CPU), (optimized_graphs, "_optimized")),
     Kind(
         "openvino",
         lambda path: openvino.key_of(path, openvino.settings_of(ProviderOptions())),
@@ -133,7 +135,9 @@ def test_other_weights_are_another_model(kind: Kind, bundle: Bundle, cache: Path
 
 
 @pytest.mark.parametrize("what", ["short", "flipped", "empty", "another's", "writable"])
-def test_one_that_is_not_as_it_was_kept_is_made_anew(kind: Kind, bundle: Bundle, cache: Path, what: str) -> None:
+def test_one_that_is_not_as_it_was_kept_is_made_anew(
+    kind: Kind, bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
     expected = kind.load(stage_of(bundle))(TOKENS)
     (kept,) = cache.iterdir()
     good = kept.read_bytes()
@@ -148,10 +152,12 @@ def test_one_that_is_not_as_it_was_kept_is_made_anew(kind: Kind, bundle: Bundle,
     kept.write_bytes({"short": data[:-1], "empty": b""}.get(what, data))
     if what == "writable":
         kept.chmod(0o666)
-    before = kept.stat().st_ino
+    os.utime(kept, (1, 1))
     assert np.array_equal(kind.load(stage_of(bundle))(TOKENS), expected)
-    assert kept.stat().st_ino != before  # written anew
+    assert kept.stat().st_mtime > 1  # written anew
     assert kept.read_bytes()[compiled_models.DIGEST :][:8] == good[compiled_models.DIGEST :][:8]
+    monkeypatch.setattr(*kind.anew, None)
+    kind.load(stage_of(bundle))  # takes the new one
 
 
 def test_one_that_the_library_does_not_take_is_made_anew(kind: Kind, bundle: Bundle, cache: Path) -> None:
@@ -169,7 +175,7 @@ def test_a_graph_that_was_replaced_meanwhile_is_not_kept(
     copied = Bundle.load(shutil.copytree(bundle.path, tmp_path / "copied"))
     shutil.copy(stage_of(bundle, 3, "fp32"), stage_of(copied))
     kind.load(stage_of(copied))
-    assert not cache.exists()
+    assert list(cache.glob("*")) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions")
@@ -193,14 +199,20 @@ def test_a_cache_that_can_only_be_read_works(
     assert kind.load(stage_of(bundle))(TOKENS).size
 
 
-def test_a_machine_without_room_for_files_works(
-    bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a read-only container: ONNX Runtime writes what a graph became into a folder for temporary files."""
-    for found in ("/dev/full/absent", str(tmp_path / "absent")):
-        monkeypatch.setattr("tempfile.tempdir", found)
+def test_a_cache_that_is_full_works(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime cannot write what a graph became, and nothing is left of it."""
+    cache.mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled_models, "named_part", lambda folder: nullcontext(Path("/dev/full/absent")))
         assert KINDS[0].load(stage_of(bundle))(TOKENS).size
-        assert not cache.exists()
+    assert list(cache.iterdir()) == []
+    KINDS[0].load(stage_of(bundle))
+    assert [path.suffix for path in cache.iterdir()] == [compiled_models.SUFFIX]
+
+
+def test_another_execution_provider_has_another_key(bundle: Bundle) -> None:
+    keys = {optimized_graphs.key_of(stage_of(bundle), "all", each) for each in (ON_CPU, "XnnpackExecutionProvider")}
+    assert len(keys) == 2
 
 
 def test_a_graph_as_it_is_is_not_kept(bundle: Bundle, cache: Path) -> None:
@@ -211,6 +223,6 @@ def test_a_graph_as_it_is_is_not_kept(bundle: Bundle, cache: Path) -> None:
 @pytest.mark.parametrize("what", ["processor_flags", "processor_name", "machine_name"])
 def test_another_machine_has_another_key(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """A folder may be shared by machines, and blocks of weights depend on the instructions of the processor."""
-    here = optimized_graphs.key_of(stage_of(bundle), "all")
+    here = optimized_graphs.key_of(stage_of(bundle), "all", ON_CPU)
     monkeypatch.setattr(optimized_graphs, what, lambda: "another")
-    assert optimized_graphs.key_of(stage_of(bundle), "all") != here
+    assert optimized_graphs.key_of(stage_of(bundle), "all", ON_CPU) != here

@@ -76,9 +76,9 @@ def test_every_codec_comes_back(name: str, sample: np.ndarray) -> None:
     if name in ("avif", "webp") and not features.check(name):
         pytest.skip(f"this Pillow was built without {name}")
     pixels = sample[:96, :128]
-    low, high, half = Pillow(name, ["5", "90", "1/2:90"]).code(pixels)
+    low, high, half, least, best = Pillow(name, ["5", "90", "1/2:90", "0", "100"]).code(pixels)
+    assert len(least.data) <= len(low.data) < len(high.data) < len(best.data)
     errors = [np.square(coded.pixels.astype(float) - pixels).mean() for coded in (low, high, half)]
-    assert len(low.data) < len(high.data)
     assert len(half.data) < len(high.data)
     assert errors[0] > errors[1] < errors[2]
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.conftest import Run
 from tests.support.paths import ROOT
+from uigc.runtime import providers
+from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.entry_points import OWN
 from uigc.runtime.errors import ExitCode
@@ -127,3 +129,21 @@ def test_without_metadata_the_runtime_has_its_own(tiny_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, tiny_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "cpu                 runs" in done.stdout
+
+
+def test_entry_points_of_others_are_loaded_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With attributes of attributes; one that cannot be loaded fails alone, and none takes a name of the runtime's."""
+    (tmp_path / "mine.py").write_text("class All:\n    from uigc.runtime.providers.onnx_runtime import CPU\n")
+    metadata = tmp_path / "mine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[uigc.providers]\nmine = mine:All.CPU\ncpu = mine:All\n\n[uigc.commands]\nnone = mine:All.none\nbare = mine\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert providers.find("mine").name == providers.find("cpu").name == "cpu"
+    for name in ("none", "bare"):
+        assert main([name]) == ExitCode.DEPENDENCY
+        assert f"{name!r} cannot be loaded" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +63,21 @@ class GraphEntry:
     def lies_in(self, folder: Path) -> bool:
         """Return True if its graph and its weights in a folder are still the files that the manifest describes."""
         graph = folder / self._graph["precisions"][self.precision]["file"]
-        return (layout.sha256(graph), layout.sha256(folder / layout.WEIGHTS)) == (self.sha256, self.weights_sha256)
+        weights = folder / layout.WEIGHTS
+        found = os.stat(weights)
+        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return (layout.sha256(graph), _sha256(weights, stamp)) == (self.sha256, self.weights_sha256)
 
     @property
     def proof(self) -> dict[str, Any]:
         """The proof of exactness of a stage; empty for encoder and decoder."""
         return self._graph["precisions"][self.precision].get("proof", {})
+
+
+@lru_cache(4)
+def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
+    """Return the SHA-256 of a file, which is computed once as long as the stamp of its content stays the same."""
+    return layout.sha256(path)
 
 
 def graph_entry(path: Path) -> GraphEntry:

@@ -39,11 +39,13 @@ def _commands(called: str | None) -> dict[str, Command]:
 
 
 def _load(entry: EntryPoint) -> Command:
-    """Load a command; one that cannot be imported fails with the reason when it is called, and breaks no other."""
+    """Load a command; one that cannot be loaded fails with the reason when it is called, and breaks no other."""
     try:
-        command: Command = entry.load()
+        command = entry.load()
+        if not isinstance(command, Command):
+            raise ImportError(f"it is a {type(command).__name__} and no Command")
         return command
-    except ImportError as error:
+    except (AttributeError, ImportError) as error:
         problem = DependencyError(f"The command {entry.name!r} cannot be loaded ({error}); reinstall its package.")
 
         def fail(arguments: argparse.Namespace) -> None:

@@ -41,7 +41,7 @@ def put(path: Path, data: bytes, force: bool) -> None:
 
 def replace(path: Path, fill: Callable[[Path], object]) -> None:
     """Let ``fill`` write a temporary file beside ``path``, then rename it to ``path``."""
-    with _named_part(path.parent) as part:
+    with named_part(path.parent) as part:
         fill(part)
         _inherit(part, path)
         os.replace(part, path)
@@ -75,7 +75,7 @@ def _put_named(path: Path, data: bytes, force: bool) -> None:
     if force:
         replace(path, lambda part: part.write_bytes(data))
         return
-    with _named_part(path.parent) as part:
+    with named_part(path.parent) as part:
         part.write_bytes(data)
         try:
             os.link(part, path)
@@ -87,7 +87,7 @@ def _put_named(path: Path, data: bytes, force: bool) -> None:
 
 
 @contextmanager
-def _named_part(folder: Path) -> Iterator[Path]:
+def named_part(folder: Path) -> Iterator[Path]:
     """Create an empty file with a temporary name and the permissions that new files have here; removed at the end.
 
     It is locked as long as it is needed, so that others know those that a killed process left behind.

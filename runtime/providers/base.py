@@ -7,8 +7,6 @@ and either runs or says why not: nothing ever falls back to another one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,17 +145,6 @@ def find(name: str, engines: Path | None = None) -> Provider:
     if problem:
         raise ProviderError(problem)
     return provider
-
-
-def finding(name: str, engines: Path | None = None) -> Callable[[], Provider]:
-    """Start :func:`find` in a thread, and return what waits for its provider or its error.
-
-    Importing a library takes about as long as hashing a bundle, which can be done meanwhile.
-    """
-    pool = ThreadPoolExecutor(1, "finding")
-    found = pool.submit(find, name, engines)
-    pool.shutdown(wait=False)
-    return found.result
 
 
 def check_device(provider: Provider, device: int) -> None:

@@ -12,10 +12,12 @@ import hashlib
 import logging
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uigc.runtime.environment import cache_folder
+from uigc.runtime.io.atomic import named_part
 from uigc.runtime.io.atomic import replace as replace_file
 
 FOLDER, SUFFIX = "compiled", ".model"
@@ -68,11 +70,29 @@ def write(key: bytes, model: bytes) -> None:
         return
     try:
         path = _path(key)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder()
         _make_room(path.parent, len(model))
+        path.unlink(missing_ok=True)  # whose permissions and owner the new one would take over
         replace_file(path, lambda part: _fill(part, _digest(key, model), model))
     except (OSError, RuntimeError) as error:
         LOG.debug("a compiled model cannot be kept: %s", error)
+
+
+@contextmanager
+def part() -> Iterator[Path]:
+    """Give an empty file in the folder, removed at the end: for a library that writes its models to files alone.
+
+    What a killed process leaves behind is removed by a later one. Raises an :class:`OSError` or a :class:`RuntimeError`
+    (no home folder) if the folder cannot be written.
+    """
+    with named_part(_make_folder()) as file:
+        yield file
+
+
+def _make_folder() -> Path:
+    folder = cache_folder() / FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _fill(part: Path, digest: bytes, model: bytes) -> None:

@@ -152,7 +152,8 @@ class OnnxRuntime(Provider):
         """Start a session; ``sizes``: the sizes of free dimensions of the input, by their names."""
         if self.device is not None:
             return self._started(path, str(path), self._settings(options, sizes or {}), options.device)
-        return optimized_graphs.session(path, options, partial(self._settings, sizes={}), partial(self._started, path))
+        settings, start = partial(self._settings, sizes={}), partial(self._started, path)
+        return optimized_graphs.session(path, options, settings, start, self.execution_provider)
 
     def _started(self, path: Path, graph: str | bytes, settings: Any, device: int = 0) -> Any:
         """Start a session of the file of a graph or of its bytes; ``path``: the file that errors name."""

@@ -29,32 +29,33 @@ Settings = Callable[[ProviderOptions], Any]
 Start = Callable[[str | bytes, Any], Any]
 
 
-def session(path: Path, options: ProviderOptions, settings: Settings, start: Start) -> Any:
+def session(path: Path, options: ProviderOptions, settings: Settings, start: Start, runs_on: str) -> Any:
     """Start a session of a graph: from what it became when it was optimized before, or anew, which is then kept.
+
+    ``runs_on``: ONNX Runtime's name of the execution provider for which it is optimized.
 
     ``settings(options)`` gives new session options; ``start(graph, settings)`` starts a session of a path or of the
     bytes of a graph, and raises a :class:`ProviderError` if it cannot.
     """
     try:
-        key = key_of(path, options.optimization) if compiled_models.kept() else None
+        key = key_of(path, options.optimization, runs_on) if compiled_models.kept() else None
     except BundleError:  # as of a graph that calibration tries, before it becomes part of a bundle
         key = None
     if key is None or options.optimization == AS_IT_IS:
         return start(str(path), settings(options))
     if (kept := compiled_models.read(key)) is not None:
         with suppress(ProviderError):  # whatever is wrong with it, the graph can be optimized anew
-            return start(kept, _beside(path, settings(replace(options, optimization=AS_IT_IS))))
-    with suppress(OSError, ProviderError):
+            found = start(kept, _beside(path, settings(replace(options, optimization=AS_IT_IS))))
+            found._model_bytes = None  # which it would hold for a fallback that is off
+            return found
+    with suppress(OSError, RuntimeError, ProviderError):  # a cache that cannot be written, or not that much
         return _optimized(path, settings(options), start, key)
-    return start(str(path), settings(options))  # which needs no room for files, or has the error that counts
+    return start(str(path), settings(options))  # or the error that counts
 
 
 def _optimized(path: Path, settings: Any, start: Start, key: bytes) -> Any:
     """Start a session of a graph, and keep what it became."""
-    from tempfile import TemporaryDirectory  # here, where time is spent anyway: it imports several other modules
-
-    with TemporaryDirectory(prefix="uigc-", ignore_cleanup_errors=True) as folder:
-        written = Path(folder, path.name)
+    with compiled_models.part() as written:
         settings.optimized_model_filepath = str(written)
         found = start(str(path), settings)
         if graph_entry(path).lies_in(path.parent):  # else the key stands for other files
@@ -62,14 +63,14 @@ def _optimized(path: Path, settings: Any, start: Start, key: bytes) -> Any:
         return found
 
 
-def key_of(path: Path, optimization: str) -> bytes:
+def key_of(path: Path, optimization: str, runs_on: str) -> bytes:
     """Return a digest (32 bytes) of everything that the optimized graph follows from.
 
     The instructions of the processor are part of it: they decide in which blocks the weights of a convolution lie.
     """
     onnxruntime, entry = import_onnxruntime(), graph_entry(path)
     subject = [
-        "onnxruntime", onnxruntime.__version__, onnxruntime.get_build_info(), optimization,
+        "onnxruntime", onnxruntime.__version__, onnxruntime.get_build_info(), runs_on, optimization,
         entry.sha256, entry.weights_sha256, machine_name(), processor_name(), processor_flags(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(subject).encode()).digest()
