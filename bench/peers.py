@@ -109,17 +109,17 @@ class Writer:
 
     format: str
     options: dict[str, Any]
-    best: dict[str, Any] = field(default_factory=dict)
     module: str | None = None
     package: str = "pillow"
     register: str | None = None
+    best: dict[str, Any] = field(default_factory=dict)
 
 
 WRITERS = {
     "avif": Writer("AVIF", {"speed": 4}),
-    "heic": Writer("HEIF", {}, {}, "pillow_heif", "pillow-heif", "register_heif_opener"),
+    "heic": Writer("HEIF", {}, "pillow_heif", "pillow-heif", "register_heif_opener"),
     "jpeg": Writer("JPEG", {"optimize": True}),
-    "jxl": Writer("JXL", {"effort": 7}, {"lossless": True}, "pillow_jxl", "pillow-jxl-plugin"),
+    "jxl": Writer("JXL", {"effort": 7}, "pillow_jxl", "pillow-jxl-plugin", best={"lossless": True}),
     "webp": Writer("WEBP", {"method": 6}),
 }
 

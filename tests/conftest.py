@@ -21,6 +21,7 @@ from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.io import image
 from uigc.runtime.io.samples import SAMPLE
+from uigc.runtime.providers import compiled_models
 from uigc.runtime.tuning_cache import IGNORE
 
 os.environ[IGNORE] = "0"  # what was measured on this machine must not change what the tests see
@@ -83,6 +84,13 @@ def kodak() -> list[Path]:
     paths = sorted(outside("kodak").glob("kodim*.png"))
     assert len(paths) == 24
     return paths
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of compiled models, which this test has for itself."""
+    monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache" / compiled_models.FOLDER
 
 
 @pytest.fixture

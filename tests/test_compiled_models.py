@@ -10,12 +10,6 @@ import pytest
 from uigc.runtime.providers import compiled_models
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path)
-    return tmp_path / compiled_models.FOLDER
-
-
 def test_the_least_recently_used_go_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_models, "LIMIT", 1000)
     for age, name in enumerate((b"a", b"b", b"c")):

@@ -26,6 +26,7 @@ from uigc.runtime.exactness.verify import examine
 from uigc.runtime.providers import Graph, ProviderOptions, compiled_models, openvino, optimized_graphs
 
 GOLDEN = ROOT / "tests" / "golden"
+pytestmark = pytest.mark.usefixtures("cache")
 ON_CPU = "CPUExecutionProvider"
 TOKENS = np.random.default_rng(5).integers(0, 16, (1, 8, 8), dtype=np.int32)
 
@@ -57,12 +58,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     if importlib.util.find_spec(request.param.provider) is None and request.param.provider != "cpu":
         pytest.skip(f"{request.param.provider} is not installed")
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache" / compiled_models.FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -224,5 +219,5 @@ def test_a_graph_as_it_is_is_not_kept(bundle: Bundle, cache: Path) -> None:
 def test_another_machine_has_another_key(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """A folder may be shared by machines, and blocks of weights depend on the instructions of the processor."""
     here = optimized_graphs.key_of(stage_of(bundle), "all", ON_CPU)
-    monkeypatch.setattr(optimized_graphs, what, lambda: "another")
+    monkeypatch.setattr(compiled_models, what, lambda: "another")
     assert optimized_graphs.key_of(stage_of(bundle), "all", ON_CPU) != here

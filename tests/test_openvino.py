@@ -32,12 +32,7 @@ if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino (uigc[openvino]) is not installed", allow_module_level=True)
 
 GOLDEN = ROOT / "tests" / "golden"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(compiled_models, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache" / compiled_models.FOLDER
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")

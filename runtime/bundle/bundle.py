@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,18 +30,6 @@ def default_path() -> Path:
     return Path(__file__).parent.parent / "default_bundle"
 
 
-Stamp = tuple[int, int, int]
-"""Identity of a file's content without reading it: inode, size in bytes, and time of the last change in nanoseconds."""
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A validated bundle: its folder, its manifest, and the files that the manifest names."""
@@ -50,7 +37,7 @@ class Bundle:
     path: Path
     manifest: dict[str, Any]
     schedule: Schedule
-    stamps: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    stamps: Mapping[Path, layout.Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, path: Path | str | None = None, recompute: bool = True) -> Bundle:
@@ -61,7 +48,7 @@ class Bundle:
         """
         folder = Path(path) if path is not None else default_path()
         manifest = layout.read(folder)
-        stamps = {path: stamp for path in layout.files(folder, manifest) if (stamp := _stamp(path))}
+        stamps = {path: stamp for path in layout.files(folder, manifest) if (stamp := layout.stamp(path))}
         try:
             faults = [layout.shown(fault) for fault in islice(layout.faults(folder, manifest), MAX_FAULTS)]
         except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
@@ -80,7 +67,7 @@ class Bundle:
         Graphs are loaded when they are first needed, and weights may be read from the file whenever a graph runs.
         """
         for path, stamp in self.stamps.items():
-            if _stamp(path) != stamp:
+            if layout.stamp(path) != stamp:
                 raise BundleError(
                     f"{path} was changed while the bundle was in use, so the results are thrown away; open the bundle "
                     "again, and install new bundles in folders of their own."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,9 +63,7 @@ class GraphEntry:
         """Return True if its graph and its weights in a folder are still the files that the manifest describes."""
         graph = folder / self._graph["precisions"][self.precision]["file"]
         weights = folder / layout.WEIGHTS
-        found = os.stat(weights)
-        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        return (layout.sha256(graph), _sha256(weights, stamp)) == (self.sha256, self.weights_sha256)
+        return (layout.sha256(graph), _sha256(weights, layout.stamp(weights))) == (self.sha256, self.weights_sha256)
 
     @property
     def proof(self) -> dict[str, Any]:
@@ -75,7 +72,7 @@ class GraphEntry:
 
 
 @lru_cache(4)
-def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
+def _sha256(path: Path, stamp: layout.Stamp | None) -> str:
     """Return the SHA-256 of a file, which is computed once as long as the stamp of its content stays the same."""
     return layout.sha256(path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,19 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Stamp = tuple[int, int, int]
+"""Identity of a file's content without reading it: inode, size in bytes, and time of the last change in nanoseconds."""
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return the stamp of a file, None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def file_entry(path: Path) -> dict[str, Any]:

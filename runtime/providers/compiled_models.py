@@ -9,14 +9,17 @@ written it.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from uigc.runtime.environment import cache_folder
+from uigc.runtime.bundle.graph_entry import graph_entry
+from uigc.runtime.environment import cache_folder, machine_name, processor_flags, processor_name
 from uigc.runtime.io.atomic import named_part
 from uigc.runtime.io.atomic import replace as replace_file
 
@@ -36,6 +39,18 @@ def _digest(key: bytes, model: bytes | memoryview) -> bytes:
     whole = hashlib.sha256(key)
     whole.update(model)
     return whole.digest()
+
+
+def key_of(path: Path, *made_by: Any) -> bytes:
+    """Return the key (32 bytes) of what a library makes of a graph: a digest of everything that this follows from.
+
+    ``made_by``: the library, its version and its settings. The instructions of the processor are part of the key: they
+    decide in which blocks the weights of a convolution lie. Raises a :class:`BundleError` for what is not a graph of
+    the bundle in its folder.
+    """
+    entry = graph_entry(path)
+    graph, machine = (entry.sha256, entry.weights_sha256), (machine_name(), processor_name(), processor_flags())
+    return hashlib.sha256(json.dumps([made_by, graph, machine], sort_keys=True).encode()).digest()
 
 
 def kept() -> bool:
@@ -62,6 +77,12 @@ def read(key: bytes) -> bytes | None:
     with suppress(OSError):  # a folder that cannot be written
         os.utime(path)
     return model
+
+
+def keep(path: Path, key: bytes, model: Callable[[], bytes]) -> None:
+    """Keep what was made of a graph, unless its files are no longer those that the key stands for."""
+    if kept() and graph_entry(path).lies_in(path.parent):
+        write(key, model())
 
 
 def write(key: bytes, model: bytes) -> None:

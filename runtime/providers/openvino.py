@@ -5,8 +5,6 @@ The package ``openvino`` is imported when a graph is loaded, not before.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -15,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.environment import machine_name, package_version, processor_flags, processor_name
+from uigc.runtime.environment import package_version
 from uigc.runtime.errors import ProviderError, UigcError, UsageError
 from uigc.runtime.providers import compiled_models
 from uigc.runtime.providers.base import Graph, Provider, ProviderOptions
@@ -129,8 +126,8 @@ class OpenVino(Provider):
         kept = _kept(key, settings)
         model = _compile(path, settings) if kept is None else kept
         _expect_float32(model)
-        if kept is None and graph_entry(path).lies_in(path.parent):  # else the key stands for other files
-            compiled_models.write(key, model.export_model().getvalue())
+        if kept is None:
+            compiled_models.keep(path, key, lambda: model.export_model().getvalue())
         return model
 
 
@@ -147,13 +144,9 @@ def capabilities() -> list[str]:
 
 
 def key_of(path: Path, settings: dict[str, Any]) -> bytes:
-    """Return a digest (32 bytes) of everything that the compiled model of a graph follows from."""
-    entry = graph_entry(path)
-    subject = [
-        entry.sha256, entry.weights_sha256, settings, package_version("openvino"), import_openvino().__version__,
-        machine_name(), processor_name(), processor_flags(), capabilities(),
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).digest()
+    """Return the key of the compiled model of a graph."""
+    versions = package_version("openvino"), import_openvino().__version__
+    return compiled_models.key_of(path, "openvino", *versions, settings, capabilities())
 
 
 def _compile(path: Path, settings: dict[str, Any]) -> Any:

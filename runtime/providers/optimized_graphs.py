@@ -7,16 +7,12 @@ on the same constants.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from uigc.runtime.bundle.graph_entry import graph_entry
-from uigc.runtime.environment import machine_name, processor_flags, processor_name
 from uigc.runtime.errors import BundleError, ProviderError
 from uigc.runtime.providers import compiled_models
 from uigc.runtime.providers.base import ProviderOptions
@@ -37,11 +33,11 @@ def session(path: Path, options: ProviderOptions, settings: Settings, start: Sta
     ``settings(options)`` gives new session options; ``start(graph, settings)`` starts a session of a path or of the
     bytes of a graph, and raises a :class:`ProviderError` if it cannot.
     """
+    if options.optimization == AS_IT_IS or not compiled_models.kept():
+        return start(str(path), settings(options))
     try:
-        key = key_of(path, options.optimization, runs_on) if compiled_models.kept() else None
+        key = key_of(path, options.optimization, runs_on)
     except BundleError:  # as of a graph that calibration tries, before it becomes part of a bundle
-        key = None
-    if key is None or options.optimization == AS_IT_IS:
         return start(str(path), settings(options))
     if (kept := compiled_models.read(key)) is not None:
         with suppress(ProviderError):  # whatever is wrong with it, the graph can be optimized anew
@@ -58,22 +54,15 @@ def _optimized(path: Path, settings: Any, start: Start, key: bytes) -> Any:
     with compiled_models.part() as written:
         settings.optimized_model_filepath = str(written)
         found = start(str(path), settings)
-        if graph_entry(path).lies_in(path.parent):  # else the key stands for other files
-            compiled_models.write(key, written.read_bytes())
+        compiled_models.keep(path, key, written.read_bytes)
         return found
 
 
 def key_of(path: Path, optimization: str, runs_on: str) -> bytes:
-    """Return a digest (32 bytes) of everything that the optimized graph follows from.
-
-    The instructions of the processor are part of it: they decide in which blocks the weights of a convolution lie.
-    """
-    onnxruntime, entry = import_onnxruntime(), graph_entry(path)
-    subject = [
-        "onnxruntime", onnxruntime.__version__, onnxruntime.get_build_info(), runs_on, optimization,
-        entry.sha256, entry.weights_sha256, machine_name(), processor_name(), processor_flags(),
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(subject).encode()).digest()
+    """Return the key of an optimized graph among the compiled models."""
+    onnxruntime = import_onnxruntime()
+    made_by = "onnxruntime", onnxruntime.__version__, onnxruntime.get_build_info(), runs_on, optimization
+    return compiled_models.key_of(path, *made_by)
 
 
 def _beside(path: Path, settings: Any) -> Any:
