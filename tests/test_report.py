@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.paths import ROOT
 from tests.support.web import chromium, web
 from uigc.bench.figures import QUALITY, Point, frontier, read, read_all
 from uigc.bench.peers import Pillow
@@ -182,3 +183,11 @@ def test_images_without_figures(figures: list[Path], sample: np.ndarray, tmp_pat
     Image.fromarray(sample[:32, :32]).save(tmp_path / "strange.png")
     assert main(["report", str(figures[0]), "--images", str(tmp_path), "-o", str(tmp_path / "x.html")]) == 3
     assert not (tmp_path / "x.html").exists()
+
+
+def test_the_page_of_the_documentation_is_made_of_the_committed_figures(tmp_path: Path) -> None:
+    """``docs/EVALUATION.md`` has the command; whoever changes the page or the figures makes it anew."""
+    figures = [ROOT / "bench" / "results" / f"kodak-rates{codec}.json" for codec in ("", "-avif", "-jxl")]
+    out = tmp_path / "kodak.html"
+    assert main(["report", *map(str, figures), "-o", str(out), "--quiet"]) == 0
+    assert out.read_bytes() == (ROOT / "docs" / "kodak.html").read_bytes()
