@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,26 +15,36 @@ from PIL import Image
 
 from tests.support.tiny import tiny_modules
 from uigc.export.modules import dyadic
+from uigc.export.modules.checkpoint import load_prior, load_tokenizer
 from uigc.export.modules.dyadic import Linear
 from uigc.export.modules.prior import Prior, PriorConfig
 from uigc.export.modules.quantized import quantized_once
+from uigc.runtime.errors import InputError
 from uigc.runtime.format.schedule import quincunx
+from uigc.training import prior_gradients
 from uigc.training.loop import RunOptions
-from uigc.training.prior import RATES, _tokenized, batch_loss, batch_of, optimizers_of, short_products
+from uigc.training.masks import draw_lost
+from uigc.training.prior import RATES, _tokenized, batch_of, optimizers_of, prior_for
+from uigc.training.prior_gradients import Gradients, divided, short_products, stage_loss
+
+
+def _batches(prior: Prior, count: int) -> list[torch.Tensor]:
+    """Windows of random tokens for each stage, or a quarter as many grids of several windows."""
+    grids = [torch.randint(prior.config.codebook, (20, 21)) for _ in range(4)]
+    rng = random.Random(0)
+    return [batch_of(grids, prior, count, rng) for _ in prior.schedule.stages]
 
 
 def test_short_products_change_no_loss_and_end() -> None:
     """What a dyadic prior multiplies fits bfloat16, in training too; nothing else of the process is shortened."""
     prior = tiny_modules(4)[1].prior.train()
-    grids = [torch.randint(prior.config.codebook, (20, 21)) for _ in range(4)]
-    rng = random.Random(0)
-    batches = [batch_of(grids, prior, 4, rng) for _ in prior.schedule.stages]
+    batches = _batches(prior, 4)
     losses = []
     before = torch.get_float32_matmul_precision()
     for products in (nullcontext, short_products):
-        with products():
+        with products(), Gradients(prior, 1) as gradients:
             torch.manual_seed(0)
-            losses.append(batch_loss(prior, batches).detach())
+            losses.append(gradients(batches))
     assert torch.equal(*losses)
     assert torch.get_float32_matmul_precision() == before
     with pytest.raises(KeyboardInterrupt), short_products():
@@ -42,7 +54,6 @@ def test_short_products_change_no_loss_and_end() -> None:
 
 def test_quantizing_once_changes_neither_loss_nor_gradient_and_ends() -> None:
     prior = tiny_modules(4)[1].prior.train()
-    dyadic.thaw(prior)
     tokens = torch.randint(prior.config.codebook, (2, 16, 16))
 
     def loss() -> torch.Tensor:
@@ -101,3 +112,97 @@ def test_muon_trains_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     both = [id(weight) for weights in trained.values() for weight in weights]
     assert sorted(both) == sorted(map(id, prior.parameters()))
     assert members["muon"].param_groups[0]["highest"] == RATES.muon / 2
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+def test_threads_share_the_work_and_change_no_gradient(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = tiny_modules(4)[1].prior.train()
+    batches = _batches(prior, 5)
+    torch.manual_seed(1)
+    lost = [draw_lost(prior.schedule, tokens) for tokens in batches]
+    counted = [stage_loss(prior, *both, stage) for stage, both in enumerate(zip(batches, lost, strict=True))]
+    loss = torch.stack([nats for nats, _ in counted]).sum() / sum(asked for _, asked in counted)
+    expected = torch.autograd.grad(loss, list(prior.parameters()))
+    shares = min(threads, sum(map(len, batches)))
+    together, seen = threading.Barrier(shares, timeout=60), dict[int, int]()
+
+    def watched(*given: Any) -> tuple[torch.Tensor, int]:
+        if threading.get_ident() not in seen:
+            seen[threading.get_ident()] = torch.get_num_threads()
+            together.wait()  # all shares are under way, so none waits for the thread of another
+        return stage_loss(*given)
+
+    monkeypatch.setattr(prior_gradients, "stage_loss", watched)
+    others, cores = threading.active_count(), torch.get_num_threads()
+    with Gradients(prior, threads) as gradients:
+        torch.manual_seed(1)
+        assert torch.allclose(gradients(batches), loss.detach(), rtol=1e-5)
+    assert len(seen) == shares
+    assert set(seen.values()) == {max(1, cores // threads)}
+    assert (threading.active_count(), torch.get_num_threads()) == (others, cores)
+    for weight, gradient in zip(prior.parameters(), expected, strict=True):
+        assert weight.grad is not None
+        assert torch.allclose(weight.grad.double(), gradient.double(), rtol=1e-3, atol=1e-6)
+    assert max(float(gradient.abs().max()) for gradient in expected) > 1e-3
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("sizes", [(4, 1, 4), (1, 1, 1), (0, 5, 2), (1,)])
+def test_grids_are_given_to_one_thread_each(threads: int, sizes: tuple[int, ...]) -> None:
+    batches = [100 * stage + torch.arange(size).view(-1, 1, 1) for stage, size in enumerate(sizes)]
+    shares = divided(batches, [-tokens for tokens in batches], quincunx(), threads)
+    assert len(shares) == min(threads, sum(sizes))
+    assert all(sum(map(len, tokens)) for tokens, _ in shares)
+    for stage, tokens in enumerate(batches):
+        assert torch.cat([mine[stage] for mine, _ in shares]).flatten().sort().values.equal(tokens.flatten())
+    assert all(mine.equal(-lost) for share in shares for mine, lost in zip(*share, strict=True))
+
+
+def test_threads_get_equal_work_whatever_the_sizes() -> None:
+    """Windows of every stage, and whole grids of one."""
+    batches = [torch.zeros(16, 16, 16) for _ in range(6)]
+    batches[2] = torch.zeros(4, 48, 32)
+    active = [len(quincunx().active(stage)) for stage in range(6)]
+    for threads in (2, 4):
+        shares = divided(batches, batches, quincunx(), threads)
+        work = [sum(tokens.numel() * each for tokens, each in zip(mine, active, strict=True)) for mine, _ in shares]
+        assert max(work) < 1.02 * min(work)
+
+
+def test_a_thread_that_fails_ends_the_step_with_its_error() -> None:
+    prior = tiny_modules(4)[1].prior.train()
+    batches = _batches(prior, 4)
+    batches[3] = batches[3] + prior.config.codebook  # tokens that there are not
+    with Gradients(prior, 2) as gradients, pytest.raises(IndexError):
+        gradients(batches)
+
+
+def test_new_blocks_change_no_logit_until_they_learn(tiny_path: Path) -> None:
+    tokenizer, before = load_tokenizer(tiny_path), load_prior(tiny_path).prior
+    layers = before.config.layers
+    tokens = torch.randint(before.config.codebook, (1, 32, 48))
+    for more in (0, 1, 2):
+        grown = prior_for(tokenizer, tiny_path, layers=layers + more)
+        assert len(grown.blocks) == grown.config.layers == layers + more
+        for stage in range(len(grown.schedule)):
+            assert torch.equal(grown(tokens, stage), before(tokens, stage))
+    frozen = [weight.detach().clone() for weight in grown.blocks[-1].parameters()]
+    optimizers = optimizers_of(grown, 1.0)
+    with Gradients(grown, 1) as gradients:
+        for _ in range(2):  # what follows a zero matrix learns at once, and what precedes it one step later
+            gradients(_batches(grown, 4))
+            optimizers.step(1.0)
+    learned = [not torch.equal(*both) for both in zip(frozen, grown.blocks[-1].parameters(), strict=True)]
+    assert sum(learned) >= 0.8 * len(learned)
+    with pytest.raises(InputError, match=f"has {layers} blocks, and {layers - 1} are asked for"):
+        prior_for(tokenizer, tiny_path, layers=layers - 1)
+
+
+def test_a_weight_in_real_units_is_not_thawed() -> None:
+    prior = tiny_modules(4)[1].prior
+    with pytest.raises(RuntimeError, match="not frozen"):
+        dyadic.thaw(prior)
+    before = prior.head.weight.detach().clone()
+    prior.freeze()
+    dyadic.thaw(prior)
+    assert torch.allclose(prior.head.weight, before, atol=float(before.abs().max()) / 60)

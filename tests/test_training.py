@@ -38,7 +38,8 @@ from uigc.training.adversary import ADVERSARIES
 from uigc.training.held_out import coded
 from uigc.training.masks import draw_lost
 from uigc.training.photos import Photos, centre
-from uigc.training.prior import augmented, evaluate, prior_for, stage_loss
+from uigc.training.prior import augmented, evaluate, prior_for
+from uigc.training.prior_gradients import stage_loss
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +144,10 @@ def test_recipes_go_on_from_a_bundle(photos: Path, tiny_path: Path, tmp_path: Pa
     start = ("--start", str(tiny_path), "--batch", "4", "--photo-limit", "20")
     train("tokenizer", photos, tmp_path, 2, "--crop", "64", *start)
     assert load_tokenizer(tmp_path).config == load_tokenizer(tiny_path).config
-    text = train("prior", photos, tmp_path, 2, "--variants", "2", *start)
+    more = load_prior(tiny_path).prior.config.layers + 1
+    text = train("prior", photos, tmp_path, 2, "--variants", "2", *start, "--layers", str(more))
     assert "40 token grids to train on" in text
-    assert load_prior(tmp_path).prior.config == load_prior(tiny_path).prior.config
+    assert load_prior(tmp_path).prior.config == replace(load_prior(tiny_path).prior.config, layers=more)
 
 
 def test_a_codebook_of_another_size_is_fitted_and_its_prior_begins_as_the_nearest_words(

@@ -25,6 +25,7 @@ def config(*options: str) -> PriorConfig:
 def test_sizes_of_a_new_prior() -> None:
     assert config() == PriorConfig()
     assert config("--width", "512", "--layers", "6") == PriorConfig(width=512, heads=8, layers=6)
+    assert config("--start", "BUNDLE", "--layers", "6") == PriorConfig()  # whose size is the other's but for the layers
     assert config("--width", "32", "--expansion", "3") == PriorConfig(width=32, heads=1, expansion=3)
     assert config("--start", "BUNDLE") == PriorConfig()
     assert config("--tiny").width == 32
@@ -36,7 +37,7 @@ def test_sizes_of_a_new_prior() -> None:
         (("--width", "2048"), "a width of 2048 with an expansion of 2 makes layers of 4096 inputs"),
         (("--width", "512", "--expansion", "4"), "smaller --width or --expansion"),
         (("--width", "512", "--start", "BUNDLE"), "--width and --start contradict"),
-        (("--layers", "2", "--expansion", "1", "--start", "BUNDLE"), "--layers and --expansion and --start contradict"),
+        (("--width", "64", "--expansion", "1", "--start", "BUNDLE"), "--width and --expansion and --start contradict"),
         (("--layers", "2", "--tiny"), "--layers and --tiny contradict"),
     ],
 )
@@ -61,7 +62,8 @@ def run_of(folder: Path, weights: nn.Module, subject: dict[str, object] | None =
 
 
 def one_step(run: Run) -> None:
-    run.optimize(sum(weight.sum() for weight in run.module.parameters()), 4)  # type: ignore[arg-type]
+    torch.stack([weight.sum() for weight in run.module.parameters()]).sum().backward()  # type: ignore[no-untyped-call]
+    run.descend(4)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     shape = PriorConfig()
     text = f"channels, in heads of {shape.width // shape.heads} (default: {shape.width})"
     prior.add_argument("--width", type=_power_of_two, help=text)
-    prior.add_argument("--layers", type=_positive, help=f"blocks (default: {shape.layers})")
+    prior.add_argument("--layers", type=_positive, help=f"blocks (default: {shape.layers}, or those of --start)")
     text = f"width of the MLP, times that of the blocks (default: {shape.expansion})"
     prior.add_argument("--expansion", type=_positive, help=text)
     prior.add_argument("--tiny", action="store_true", help=tiny)
@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prior_config(arguments: argparse.Namespace) -> PriorConfig:
-    """Return the size of a new prior; that of one that goes on from another is the other's."""
-    names = ("width", "layers", "expansion")
+    """Return the size of a new prior; one that goes on from another has that one's, and at least as many layers."""
+    names = ("width", "expansion") if arguments.start else ("width", "layers", "expansion")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if given and (arguments.start or arguments.tiny):
         options, other = " and ".join(f"--{name}" for name in given), "--start" if arguments.start else "--tiny"
@@ -166,7 +166,8 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.recipe == "prior":
         from uigc.training import prior
 
-        prior.train(options, _prior_config(arguments), arguments.twin, arguments.start, arguments.variants)
+        config = _prior_config(arguments)
+        prior.train(options, config, arguments.twin, arguments.start, arguments.variants, arguments.layers)
         return
     from uigc.bench.metrics import Networks
     from uigc.training import decoder, encoder, tokenizer

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from uigc.bench.metrics import Networks
-from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
+from uigc.export.modules.checkpoint import digest, load_prior, load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
-from uigc.training.identity import digest
 from uigc.training.loop import Run, RunOptions
 from uigc.training.losses import LossWeights
 from uigc.training.objective import Objective, larger, plan

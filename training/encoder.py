@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uigc.bench.metrics import Networks
-from uigc.export.modules.checkpoint import load_prior, load_tokenizer, save_tokenizer, token_fingerprint
+from uigc.export.modules.checkpoint import digest, load_prior, load_tokenizer, save_tokenizer, token_fingerprint
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Quantizer, Tokenizer
 from uigc.runtime.errors import InputError
 from uigc.training.held_out import coded, distances
-from uigc.training.identity import digest
 from uigc.training.loop import Run, RunOptions, averaged
 from uigc.training.losses import LossWeights
 from uigc.training.masks import gathered, pad_to_windows, stage_grid

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from uigc.export.modules.checkpoint import digest
 from uigc.runtime.errors import InputError
 from uigc.runtime.io.atomic import replace as replace_file
-from uigc.training.identity import differences, digest
 from uigc.training.optimizers import Optimizers
 from uigc.training.timing import Timer
 
@@ -79,8 +79,7 @@ def save_image(path: Path, image: Tensor) -> None:
 
 
 class Run:
-    """One training run: iterate over :meth:`steps` and call :meth:`optimize` or :meth:`descend` in each; it saves, logs
-    and resumes.
+    """One training run: iterate over :meth:`steps` and call :meth:`descend` in each; it saves, logs and resumes.
 
     To repeat, the module must have been made after ``torch.manual_seed(options.seed)``.
     """
@@ -183,16 +182,11 @@ class Run:
         if self.completed:
             report(True)
 
-    def optimize(self, loss: Tensor, items: int, **figures: Tensor) -> None:
-        """Take one step down the gradient of ``loss``, for which ``items`` were looked at; see :meth:`descend`."""
-        with self.timer("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
-        self.descend(items, **figures)
-
     def descend(self, items: int, **figures: Tensor) -> None:
         """Take one step down the gradients that the weights have, and drop them.
 
-        ``figures`` are averaged for the progress bar and the log. A gradient that is not finite is passed over.
+        ``items``: how many crops or windows they come from. ``figures`` are averaged for the progress bar and the log.
+        A gradient that is not finite is passed over.
         """
         with self.timer("optimizer"):
             norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
@@ -243,8 +237,8 @@ class Run:
         state = torch.load(self.checkpoint, map_location=self.options.device, weights_only=True)
         if state["subject"] != self.subject:
             raise InputError(
-                f"{self.checkpoint} belongs to another run ({differences(state['subject'], self.subject)}); remove it, "
-                "or give another --output."
+                f"{self.checkpoint} belongs to another run ({_differences(state['subject'], self.subject)}); remove "
+                "it, or give another --output."
             )
         if "optimizers" not in state:
             raise InputError(f"{self.checkpoint} is of an earlier recipe; remove it, and begin anew.")
@@ -259,6 +253,13 @@ class Run:
         if state["cuda_random"] is not None:
             torch.cuda.set_rng_state(state["cuda_random"].cpu())
         print(f"{self.name}: resuming at step {self.step} after {self.elapsed / 60:.1f} minutes")
+
+
+def _differences(theirs: str, ours: str) -> str:
+    """Say by what the subjects of two runs differ."""
+    one, other = json.loads(theirs), json.loads(ours)
+    names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+    return ", ".join(f"{name} {one.get(name)} there and {other.get(name)} here" for name in names)
 
 
 @contextlib.contextmanager

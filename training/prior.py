@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,20 +29,21 @@ from uigc.export.modules.checkpoint import (
 )
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior, PriorConfig
-from uigc.export.modules.quantized import quantized_once
 from uigc.runtime.errors import InputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
 from uigc.training.loop import Run, RunOptions, averaged
-from uigc.training.masks import count_mask_bits, draw_lost, gathered, pad_to_windows, stage_grid
+from uigc.training.masks import count_mask_bits, pad_to_windows
 from uigc.training.optimizers import NARROWEST, Optimizers, Rates, adamw, without
 from uigc.training.photos import Photos
+from uigc.training.prior_gradients import Gradients, short_products, stage_loss, threads_on
 
 RATES = Rates(muon=0.02, adamw=2e-3)
 WARM_SHARE = 0.5  # of these rates, for a run that goes on from trained weights
 WIDE_SHARE = 0.2  # of the steps: whole photographs over several windows, with padding
 MASK_IMAGES = 400  # on which the table of the edge bits is counted
+OUTPUTS = ("attention.out.weight", "down.weight")  # of a block; it adds nothing to the stream while they are zero
 SMALLEST_SIDE = 16 * PATCH  # pixels, of an augmented photograph
 BRIGHTNESS = (0.85, 1.15)
 
@@ -112,20 +112,6 @@ def batch_of(grids: list[Tensor], prior: Prior, count: int, rng: random.Random) 
     return torch.stack([_window(rng.choice(grids), config.pad, config.window, rng) for _ in range(count)])
 
 
-def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
-    """Return the sum of cross entropies in nats over the asked tokens of ``stage``, padding excluded, and their
-    number.
-    """
-    config, schedule = prior.config, prior.schedule
-    hidden = (stage_grid(schedule, tokens) >= stage) | lost
-    context = torch.where(hidden & (tokens != config.pad), config.unknown, tokens)
-    logits = prior(context, stage) * prior.logit
-    target = gathered(tokens, schedule.stages[stage], schedule.tile)
-    target = torch.where(target == config.pad, -100, target)
-    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="sum", ignore_index=-100)
-    return loss, int((target >= 0).sum())
-
-
 def optimizers_of(prior: Prior, share: float) -> Optimizers:
     """Return Muon for the matrices of the blocks and AdamW for the head and the tables, with a share of ``RATES``."""
     layers = [part for part in prior.blocks.modules() if isinstance(part, dyadic.Linear | floating.Linear)]
@@ -135,31 +121,6 @@ def optimizers_of(prior: Prior, share: float) -> Optimizers:
     if matrices:
         members["muon"] = torch.optim.Muon(matrices, share * RATES.muon, weight_decay=0.01)
     return Optimizers(**members)
-
-
-def batch_loss(prior: Prior, batches: Sequence[Tensor]) -> Tensor:
-    """Return the mean cross entropy in nats of the asked tokens, as a scalar; each stage has a batch of its own."""
-    total, asked = torch.zeros((), device=batches[0].device), 0
-    with quantized_once(prior):  # a float twin has nothing to quantize
-        for stage, tokens in enumerate(batches):
-            nats, number = stage_loss(prior, tokens, draw_lost(prior.schedule, tokens), stage)
-            total, asked = total + nats, asked + number
-    return total / asked
-
-
-@contextmanager
-def short_products() -> Iterator[None]:
-    """Let matrix products shorten their operands: to bfloat16 on CPUs that multiply it, to TF32 on GPUs.
-
-    The operands of a dyadic prior have at most 8 bits, so its logits stay the same; its gradients are rounded. On CPUs
-    with AMX a step takes two thirds of the time.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
@@ -185,8 +146,11 @@ def _start_from_frequencies(prior: Prior, grids: list[Tensor]) -> None:
         prior.bias.weight.copy_(torch.log((counts + 1) / counts.max()))
 
 
-def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior:
-    """Return the prior of a run or bundle for another tokenizer's codewords: each starts as its nearest codeword."""
+def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False, layers: int | None = None) -> Prior:
+    """Return the prior of a run or bundle for another tokenizer's codewords: each starts as its nearest codeword.
+
+    ``layers``: more blocks than it has; the new ones add nothing yet, so the logits stay the same.
+    """
     prior, ours = load_prior(folder, twin, any_arithmetic=True).prior, tokenizer.quantizer.words.cpu()
     theirs = load_tokenizer(folder).quantizer.words
     if theirs.shape[1] != ours.shape[1]:
@@ -200,26 +164,40 @@ def prior_for(tokenizer: VQTokenizer, folder: Path, twin: bool = False) -> Prior
     state["tokens.weight"] = state["tokens.weight"][torch.cat([nearest, special])]
     for name in ("head.weight", "bias.weight"):
         state[name] = state[name][nearest]
-    config = replace(prior.config, codebook=len(ours))
+    config = replace(prior.config, codebook=len(ours), layers=layers or prior.config.layers)
+    if config.layers < prior.config.layers:
+        raise InputError(
+            f"The prior of {folder} has {prior.config.layers} blocks, and {layers} are asked for; a prior can only get "
+            "more of them, so give a larger --layers, or leave it out."
+        )
     renewed = Prior(config, prior.schedule, floating if twin else dyadic)
+    for name, value in renewed.state_dict().items():
+        if name.startswith(tuple(f"blocks.{layer}." for layer in range(prior.config.layers, config.layers))):
+            state[name] = torch.zeros_like(value) if name.endswith(OUTPUTS) else value
     renewed.load_state_dict(state)
     return renewed
 
 
 def train(
-    options: RunOptions, config: PriorConfig, twin: bool = False, start: Path | None = None, variants: int = 1
+    options: RunOptions,
+    config: PriorConfig,
+    twin: bool = False,
+    start: Path | None = None,
+    variants: int = 1,
+    layers: int | None = None,
 ) -> None:
     """Train on the tokens of ``options.output``'s tokenizer; write ``prior.safetensors`` and ``prior.jsonl`` there.
 
     ``twin``: train the float twin instead, likewise, to see what exactness costs; it writes ``twin.safetensors``.
     ``variants``: token grids of each photograph, all but the first augmented.
     ``start``: folder of a run or bundle whose prior and configuration this one continues, also with other codewords.
+    ``layers``: blocks of a prior that continues another, if not as many as that has; see :func:`prior_for`.
     """
     name = "twin" if twin else "prior"
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.output).to(device)
-    started = prior_for(tokenizer, start, twin) if start else None
+    started = prior_for(tokenizer, start, twin, layers) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
@@ -231,14 +209,14 @@ def train(
         prior = started.to(device)
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None, "variants": variants}
     run = Run(name, options, prior, optimizers_of(prior, WARM_SHARE if start else 1.0), subject)
-    with nullcontext() if twin else short_products():
+    with nullcontext() if twin else short_products(), Gradients(prior, threads_on(device)) as gradients:
         for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
             with run.timer("data"):
                 batches = [batch_of(grids, prior, options.batch, run.rng) for _ in prior.schedule.stages]
-            with run.timer("forward"):
-                loss = batch_loss(prior, batches)
+            with run.timer("gradients"):
+                loss = gradients(batches)
             windows = sum(tokens.numel() for tokens in batches) // prior.config.window**2
-            run.optimize(loss, windows, bits_per_token=loss / math.log(2))
+            run.descend(windows, bits_per_token=loss / math.log(2))
     if run.completed:
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing

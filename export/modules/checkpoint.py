@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from uigc.export.eight_bits import SCALE_SUFFIX, read
 from uigc.export.modules import dyadic, floating
@@ -60,23 +60,24 @@ def make_tokenizer(config: Mapping[str, Any]) -> VQTokenizer:
     raise InputError(f"The tokenizer kind {kind!r} is unknown; use {TokenizerConfig.kind} or {VQGANConfig.kind}.")
 
 
-def _fingerprint(tokenizer: VQTokenizer, of: Callable[[str], bool]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(tokenizer.state_dict().items()):
+def digest(module: nn.Module, of: Callable[[str], bool] = lambda name: True) -> str:
+    """Return a hexadecimal hash of a module's weights, of those whose names are chosen by ``of``."""
+    made = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
         if of(name):
-            digest.update(name.encode())
-            digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+            made.update(name.encode())
+            made.update(value.cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()
 
 
 def token_fingerprint(tokenizer: VQTokenizer) -> str:
     """Return a hexadecimal hash of the encoder and the codebook, which decide the tokens; the decoder does not."""
-    return _fingerprint(tokenizer, lambda name: name.startswith("encoder.") or name == CODEBOOK)
+    return digest(tokenizer, lambda name: name.startswith("encoder.") or name == CODEBOOK)
 
 
 def codebook_fingerprint(tokenizer: VQTokenizer) -> str:
     """Return a hexadecimal hash of the codebook, which decides what tokens mean, whichever encoder chose them."""
-    return _fingerprint(tokenizer, lambda name: name == CODEBOOK)
+    return digest(tokenizer, lambda name: name == CODEBOOK)
 
 
 def save_tokenizer(folder: Path, state: Mapping[str, Tensor], config: Config) -> None:

@@ -35,7 +35,12 @@ class Quantized(nn.Module):
         self.frozen = True
 
     def thaw(self) -> None:
-        """Return to real units, so that training can continue; freezing at once gives the same weight again."""
+        """Return to real units, so that training can continue; freezing at once gives the same weight again.
+
+        Raises a :class:`RuntimeError` if the weight is in real units already.
+        """
+        if not self.frozen:
+            raise RuntimeError("This weight is not frozen, so it is in real units already; do not thaw it.")
         self.weight.data = self.weight.data * self.step
         self.frozen = False
 
@@ -44,7 +49,7 @@ class Quantized(nn.Module):
 def quantized_once(module: nn.Module) -> Iterator[None]:
     """Quantize every dyadic parameter below ``module`` once for all calls within, for a loss that sums several calls.
 
-    Their gradients meet in one graph, so call ``backward`` once, on the sum.
+    The calls share the graph of the quantized weights, so go backward once, from the sum, or retain the graph.
     """
     parts = [part for part in module.modules() if isinstance(part, Quantized) and not part.frozen]
     try:
