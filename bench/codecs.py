@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.bench.peers import DEFAULTS, WRITERS, BaselineCodec, Coded, Pillow, read_settings
+from uigc.bench.peers import DEFAULTS, WRITERS, BaselineCodec, Coded, OutOfReach, Pillow, read_settings
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.codec import Codec
 from uigc.runtime.environment import package_version
+from uigc.runtime.errors import OutOfReachError
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
 
@@ -33,14 +34,18 @@ class Uigc(BaselineCodec):
         self.tokens: list[NDArray[np.int32]] = []
         self.costs: list[list[tuple[int, float]]] = []
 
-    def code(self, pixels: Pixels) -> Iterator[Coded]:
+    def code(self, pixels: Pixels) -> Iterator[Coded | OutOfReach]:
         tokens = self.codec.tokenize(pixels)
         costs = self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool))
         for setting, asked in self._asked:
             if isinstance(asked, Mask):
                 data = self.codec.encode_tokens(tokens, pixels, asked).data
             else:
-                data = self.codec.encode(pixels, asked).data
+                try:
+                    data = self.codec.encode(pixels, asked).data
+                except OutOfReachError:
+                    yield OutOfReach(setting)
+                    continue
             yield Coded(setting, data, self.codec.decompress(data))
         self.tokens.append(tokens.ravel())  # at the end: an image that fails does not count
         self.costs.append(costs)

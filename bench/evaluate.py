@@ -25,11 +25,11 @@ from uigc.bench.codecs import Uigc
 from uigc.bench.figures import SCHEMA
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
 from uigc.bench.patterns import PERIODS, woven
-from uigc.bench.peers import BaselineCodec, Coded
+from uigc.bench.peers import BaselineCodec, Coded, OutOfReach
 from uigc.bench.result import machine
 from uigc.runtime.cli.arguments import make_codec
 from uigc.runtime.cli.failures import Failures
-from uigc.runtime.cli.progress_line import ProgressLine
+from uigc.runtime.cli.progress_line import ProgressLine, say
 from uigc.runtime.errors import InputError
 from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
@@ -128,25 +128,35 @@ def measure(
     failures: Failures,
     quiet: bool = False,
     check_size: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Return one entry for each setting of the codec: its figures of each image and their means.
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Return one entry for each setting of the codec: its figures of each image and their means; and the settings that
+    are left out, with the names of the images that are why.
 
-    An image that cannot be measured at every setting counts at none, and is one of the ``failures``.
+    An image that cannot be measured counts at no setting, and is one of the ``failures``. A rate that is out of reach
+    for an image is left out, since its means would be of other images than those of the other settings.
     """
 
-    def records_of(path: Path) -> list[tuple[str, Record]]:
+    def records_of(path: Path) -> list[tuple[str, Record | OutOfReach]]:
         pixels = image.read(files.read_image(str(path)), None, check_size)
-        return [(coded.setting, yardstick.measure(path.name, pixels, coded)) for coded in coder.code(pixels)]
+        return [
+            (made.setting, made if isinstance(made, OutOfReach) else yardstick.measure(path.name, pixels, made))
+            for made in coder.code(pixels)
+        ]
 
     records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
+    left_out: dict[str, list[str]] = {}
     with ProgressLine(quiet) as progress:
         for done, path in enumerate(paths):
             progress(coder.name, done, len(paths))
             for setting, record in failures.attempt(str(path), partial(records_of, path)) or []:
-                records[setting].append(record)
+                if isinstance(record, OutOfReach):
+                    left_out.setdefault(setting, []).append(path.name)
+                else:
+                    records[setting].append(record)
     if len(failures) == len(paths):
         failures.finish(len(paths))
-    return [
+    _leave_out(coder.name, records, left_out)
+    entries = [
         {
             "codec": coder.name,
             "version": coder.version,
@@ -157,6 +167,17 @@ def measure(
         }
         for setting, of_setting in records.items()
     ]
+    return entries, left_out
+
+
+def _leave_out(name: str, records: dict[str, list[Record]], left_out: dict[str, list[str]]) -> None:
+    """Remove the settings that are left out, and say so; raise an error if none is left."""
+    for setting, images in left_out.items():
+        del records[setting]
+        which = images[0] if len(images) == 1 else f"{images[0]} and {len(images) - 1} more"
+        say(f"uigc: {setting} is left out: {name} makes no file that small of {which}; give a higher rate.")
+    if not records:
+        raise InputError("No setting is left to be measured; give a higher rate.")
 
 
 def means(records: list[Record]) -> dict[str, float | None]:
@@ -207,7 +228,8 @@ def run(arguments: argparse.Namespace) -> None:
     codec = make_codec(arguments) if arguments.codec == "uigc" else None
     coder = codecs.create(arguments.codec, arguments.setting, codec)
     failures = Failures("the figures are those of the others")
-    entries = measure(paths, coder, yardstick, failures, arguments.quiet, codec.limits.check if codec else None)
+    check = codec.limits.check if codec else None
+    entries, left_out = measure(paths, coder, yardstick, failures, arguments.quiet, check)
     prior = coder.prior_figures() if isinstance(coder, Uigc) else None
     show(table(entries))
     if prior:
@@ -220,6 +242,7 @@ def run(arguments: argparse.Namespace) -> None:
             "networks": yardstick.fingerprint,
             "precisions": codec and {"prior": codec.precision, "pixels": codec.pixel_precision},
             "prior": prior,
+            "left_out": left_out,
             "entries": entries,
         }
         files.write(arguments.json, (json.dumps(result, indent=1) + "\n").encode(), arguments.force)

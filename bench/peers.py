@@ -16,7 +16,7 @@ from PIL import Image, features
 
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.environment import package_version
-from uigc.runtime.errors import DependencyError, InputError, UsageError
+from uigc.runtime.errors import DependencyError, UsageError
 from uigc.runtime.rate_control import Rate
 
 BEST = 100  # the largest quality
@@ -33,6 +33,13 @@ class Coded:
     pixels: Pixels
 
 
+@dataclass(frozen=True)
+class OutOfReach:
+    """A setting that is a rate to which no file of an image keeps."""
+
+    setting: str
+
+
 class BaselineCodec(ABC):
     """A codec with a list of settings."""
 
@@ -41,7 +48,7 @@ class BaselineCodec(ABC):
     settings: list[str]
 
     @abstractmethod
-    def code(self, pixels: Pixels) -> Iterator[Coded]:
+    def code(self, pixels: Pixels) -> Iterator[Coded | OutOfReach]:
         """The image uint8 (H, W, 3) at each setting."""
 
 
@@ -147,16 +154,14 @@ class Pillow(BaselineCodec):
         if self._writer.register:
             getattr(plugin, self._writer.register)()
 
-    def code(self, pixels: Pixels) -> Iterator[Coded]:
+    def code(self, pixels: Pixels) -> Iterator[Coded | OutOfReach]:
         for setting, asked in self._asked:
             if isinstance(asked, Quality):
                 yield self.at(pixels, asked)
                 continue
             budget = asked.budget(*pixels.shape[:2]) or 0
             found = self.within(pixels, budget)
-            if found is None:
-                raise InputError(f"{self.name} makes no file of {budget} bytes or fewer of it; give a higher rate.")
-            yield Coded(setting, found.data, found.pixels)
+            yield Coded(setting, found.data, found.pixels) if found else OutOfReach(setting)
 
     def at(self, pixels: Pixels, quality: Quality) -> Coded:
         """Code an image uint8 (H, W, 3) at a quality; it comes back at its own size."""

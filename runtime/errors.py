@@ -4,6 +4,7 @@ Each message is one sentence with the fact, what was expected, and what to do::
 
     UigcError                       1  base class
     ├── UsageError                  2  arguments that contradict each other or are out of range
+    │   └── OutOfReachError         2  an image of which no file keeps to the rate that was asked for
     ├── InputError                  3  an input that cannot be read, or an image that is refused
     ├── OutputError                 4  an output that exists already or cannot be written
     ├── UnrecognizedFileError       5  not a .uigc file
@@ -61,6 +62,10 @@ class UsageError(UigcError):
     """The arguments contradict each other or are out of range."""
 
     exit_code = ExitCode.USAGE
+
+
+class OutOfReachError(UsageError):
+    """No file of the image keeps to the rate that was asked for."""
 
 
 class InputError(UigcError):

@@ -90,6 +90,7 @@ def vgg_distance(networks: Path, path: Path) -> float:
     """LPIPS-VGG of an image and its JPEG of quality 1, from the metric itself."""
     pixels = image.read(path.read_bytes())
     (coded,) = codecs.create("jpeg", ["1"], None).code(pixels)
+    assert isinstance(coded, Coded)
     return float(LPIPS(Networks(networks), "vgg")(to_tensor(coded.pixels), to_tensor(pixels)))
 
 
@@ -97,7 +98,7 @@ def test_perceptual_figures(folder: Path) -> None:
     networks = outside("perceptual") / "nets.safetensors"
     yardstick = Yardstick(networks)
     paths = [folder / "a.png"]
-    poor, good = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, Failures(""), quiet=True)
+    (poor, good), _ = measure(paths, codecs.create("jpeg", ["1", "95"], None), yardstick, Failures(""), quiet=True)
     assert yardstick.fingerprint is not None
     assert len(yardstick.fingerprint) == 64
     for name in ("lpips_alex", "lpips_vgg", "dists"):
@@ -121,13 +122,14 @@ def test_equal_images_have_a_finite_figure(sample: np.ndarray) -> None:
 def test_patterns_are_those_of_the_images_that_are_large_enough(sample: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(sample).save(tmp_path / "large.png")
     Image.fromarray(sample[:64, :64]).save(tmp_path / "small.png")
-    (entry,) = measure(
+    (entry,), left_out = measure(
         [tmp_path / "large.png", tmp_path / "small.png"],
         codecs.create("jpeg", ["5"], None),
         Yardstick(None),
         Failures(""),
         quiet=True,
     )
+    assert not left_out
     large, small = entry["pictures"]
     assert small["patterns"] is None
     assert entry["patterns"] == large["patterns"]
@@ -210,3 +212,23 @@ def test_only_bad_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "a.png").write_bytes(b"no image")
     assert main(["evaluate", str(tmp_path), "--codec", "webp"]) == ExitCode.INPUT
     assert capsys.readouterr().out == ""
+
+
+def test_a_rate_out_of_reach_is_left_out_and_its_images_are_not(
+    tmp_path: Path, sample: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(sample[:96, :128]).save(tmp_path / "photo.png")
+    Image.new("RGB", (640, 512), "teal").save(tmp_path / "plain.png")
+    out = tmp_path / "out.json"
+    jpeg = ["evaluate", str(tmp_path), "--codec", "jpeg", "--quiet", "--setting", "0.1bpp", "--json", str(out)]
+    assert main([*jpeg, "--setting", "30"]) == 0
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told == "uigc: 0.1bpp is left out: jpeg makes no file that small of photo.png; give a higher rate."
+    result = json.loads(out.read_text())
+    (entry,) = result["entries"]
+    assert (entry["setting"], result["left_out"]) == ("30", {"0.1bpp": ["photo.png"]})
+    assert [record["picture"] for record in entry["pictures"]] == ["photo.png", "plain.png"]
+    assert result["data_set"]["pictures"] == 2
+    assert main([*jpeg, "--force"]) == ExitCode.INPUT
+    assert "No setting is left to be measured; give a higher rate." in capsys.readouterr().err
+    assert json.loads(out.read_text()) == result

@@ -10,9 +10,16 @@ from PIL import Image, features
 
 from uigc.bench.codecs import Uigc, create
 from uigc.bench.evaluate import ms_ssim, to_tensor
-from uigc.bench.peers import DIVISORS, WRITERS, Pillow, Quality
+from uigc.bench.peers import DIVISORS, WRITERS, BaselineCodec, Coded, OutOfReach, Pillow, Quality
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import InputError, UsageError
+from uigc.runtime.errors import UsageError
+
+
+def made(codec: BaselineCodec, pixels: np.ndarray) -> list[Coded]:
+    """Return an image at all settings, none of which is out of reach."""
+    coded = [each for each in codec.code(pixels) if isinstance(each, Coded)]
+    assert len(coded) == len(codec.settings)
+    return coded
 
 
 @pytest.mark.parametrize("text", ["0", "100", "1/2:10", "1/3:0"])
@@ -29,7 +36,7 @@ def test_settings_that_are_none(text: str) -> None:
 
 def test_a_scaled_image_is_the_codec_s_own_file_of_a_smaller_image(sample: np.ndarray) -> None:
     pixels = sample[:101, :65]
-    (coded,) = Pillow("webp", ["1/3:40"]).code(pixels)
+    (coded,) = made(Pillow("webp", ["1/3:40"]), pixels)
     assert coded.setting == "1/3:40"
     assert coded.pixels.shape == pixels.shape
     with Image.open(io.BytesIO(coded.data)) as small:
@@ -52,19 +59,24 @@ def test_within_a_number_of_bytes(sample: np.ndarray, budget: int) -> None:
 
 def test_no_file_is_so_small(sample: np.ndarray) -> None:
     assert Pillow("jpeg", []).within(sample, 100) is None
-    with pytest.raises(InputError, match="higher rate"):
-        list(Pillow("jpeg", ["0.0001bpp"]).code(sample))
+    low, high = Pillow("jpeg", ["0.0001bpp", "50"]).code(sample)
+    assert low == OutOfReach("0.0001bpp")
+    assert isinstance(high, Coded)
 
 
 def test_rates_of_ours_and_of_peers(sample: np.ndarray, tiny: Codec) -> None:
     pixels = sample[:160, :160]
-    (peer,) = create("webp", ["0.2bpp"], None).code(pixels)
+    (peer,) = made(create("webp", ["0.2bpp"], None), pixels)
     assert (peer.setting, len(peer.data) <= 640) == ("0.2bpp", True)
     ours = Uigc(tiny, ["0.03bpp", "edge"])
-    by_rate, by_mask = ours.code(pixels)
+    by_rate, by_mask = made(ours, pixels)
     assert ours.settings == [by_rate.setting, by_mask.setting] == ["0.03bpp", "edge"]
     assert by_rate.data == tiny.compress(pixels, bpp=0.03)
     assert by_mask.data == tiny.compress(pixels, "edge")
+    low, high = Uigc(tiny, ["0.0001bpp", "0.03bpp"]).code(pixels)
+    assert low == OutOfReach("0.0001bpp")
+    assert isinstance(high, Coded)
+    assert (high.setting, high.data) == ("0.03bpp", by_rate.data)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -76,7 +88,7 @@ def test_every_codec_comes_back(name: str, sample: np.ndarray) -> None:
     if name in ("avif", "webp") and not features.check(name):
         pytest.skip(f"this Pillow was built without {name}")
     pixels = sample[:96, :128]
-    low, high, half, least, best = Pillow(name, ["5", "90", "1/2:90", "0", "100"]).code(pixels)
+    low, high, half, least, best = made(Pillow(name, ["5", "90", "1/2:90", "0", "100"]), pixels)
     assert len(least.data) <= len(low.data) < len(high.data) < len(best.data)
     errors = [np.square(coded.pixels.astype(float) - pixels).mean() for coded in (low, high, half)]
     assert len(half.data) < len(high.data)
@@ -93,7 +105,9 @@ def test_ms_ssim_of_flat_images_has_a_closed_form() -> None:
 
 def test_ms_ssim_falls_with_the_quality(sample: np.ndarray) -> None:
     pixels = sample[:176, :200]
-    values = [ms_ssim(to_tensor(coded.pixels), to_tensor(pixels)) for coded in Pillow("jpeg", ["1", "50"]).code(pixels)]
+    values = [
+        ms_ssim(to_tensor(coded.pixels), to_tensor(pixels)) for coded in made(Pillow("jpeg", ["1", "50"]), pixels)
+    ]
     assert values[0] < values[1] < 1  # type: ignore[operator]
     assert ms_ssim(to_tensor(pixels), to_tensor(pixels)) == 1
     assert ms_ssim(to_tensor(pixels[:160]), to_tensor(pixels[:160])) is None

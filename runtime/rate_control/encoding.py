@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Bits, Logits, Pixels, Tokens
-from uigc.runtime.errors import UigcError, UsageError
+from uigc.runtime.errors import OutOfReachError, UigcError
 from uigc.runtime.format import mask, mask_coding
 from uigc.runtime.format.block_choice import edge_blocks, ranked_blocks
 from uigc.runtime.format.entropy_coder import Rows, Symbols, SymbolWriter
@@ -200,7 +200,7 @@ class _Encoding:
         if search.best is not None:
             return image.files[search.best]
         height, width = image.size
-        return UsageError(
+        return OutOfReachError(
             f"The smallest file of this image of {width}x{height} pixels has {min(search.sizes.values())} bytes, and "
             f"at most {self.rate.budget(height, width)} were asked for; ask for more, or scale the image down."
         )
