@@ -269,7 +269,7 @@ def test_hostile_beginnings(small: Codec, data: st.DataObject) -> None:
 def test_the_command(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One file and many: the cut one gives its image and a warning with --partial, and is refused without."""
     data = tiny.compress(np.random.default_rng(4).integers(0, 256, (300, 420, 3), np.uint8))
-    files = {"cut": data[: len(data) * 2 // 3], "whole": data, "header": data[:15]}
+    files = {"whole": data, "cut": data[: len(data) * 2 // 3], "header": data[:15], "shorter": data[: len(data) // 2]}
     names = {name: tmp_path / f"{name}.uigc" for name in files}
     for name, content in files.items():
         names[name].write_bytes(content)
@@ -289,10 +289,12 @@ def test_the_command(tiny: Codec, tiny_path: Path, tmp_path: Path, capsys: pytes
     assert main(["decompress", "--partial", str(names["whole"]), str(out), "--force", *common]) == 0
     assert "warning" not in capsys.readouterr().err
     assert np.array_equal(image.read(out.read_bytes()), tiny.decompress(data))
-    many = ["decompress", "--partial", *map(str, names.values()), "-o", f"{tmp_path}/many/", *common]
+    many = ["decompress", "--partial", *map(str, names.values()), "-o", f"{tmp_path}/many/", *common, "--jobs", "3"]
     assert main(many) == ExitCode.CORRUPT_FILE
     err = capsys.readouterr().err
     assert said in err
+    assert f"{names['shorter']}: {decompress_partial(files['shorter'], tiny).summary}" in err
+    assert err.count("The file was cut") == 2
     assert f"{names['header']}: The file is truncated: it ends after 15 bytes and its header goes on" in err
-    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["cut.png", "whole.png"]
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == ["cut.png", "shorter.png", "whole.png"]
     assert np.array_equal(image.read((tmp_path / "many" / "cut.png").read_bytes()), found.image)

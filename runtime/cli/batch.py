@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from uigc.runtime import providers
+from uigc.runtime.arrays import Pixels
 from uigc.runtime.cli.arguments import make_codec, reading, settle_provider
 from uigc.runtime.cli.failures import Failures
 from uigc.runtime.cli.logs import LOG, about
 from uigc.runtime.cli.output_format import OutputFormat
-from uigc.runtime.cli.partial import each_whole_or_part
+from uigc.runtime.cli.partial import image_of, wholes_or_parts
 from uigc.runtime.cli.places import Place, Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import DEFAULT_JOBS
@@ -58,18 +59,21 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
     suffix = output.of("")
     plan.make_folder()
     places = _unfinished(arguments, plan)
-    jobs = _share_cores(arguments, 1 if arguments.partial else len(places))  # parts are decoded one after the other
+    jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
-    work = Work(
-        lambda name: files.read(name, MAX_FILE),
-        lambda data: (
-            each_whole_or_part(codec, data)
-            if arguments.partial
-            else codec.decompress_many(data, batch=arguments.batch, jobs=jobs)
-        ),
-        lambda pixels: image_outputs.encode(pixels, suffix, output.quality),
-    )
-    _each(arguments, plan, places, work)
+
+    def read(name: str) -> bytes:
+        return files.read(name, MAX_FILE)
+
+    def encode(pixels: Pixels) -> bytes:
+        return image_outputs.encode(pixels, suffix, output.quality)
+
+    if arguments.partial:
+        parts = Work(read, lambda data: wholes_or_parts(codec, data, jobs), lambda found: encode(image_of(found)))
+        _each(arguments, plan, places, parts)
+    else:
+        wholes = Work(read, lambda data: codec.decompress_many(data, batch=arguments.batch, jobs=jobs), encode)
+        _each(arguments, plan, places, wholes)
 
 
 def _unfinished(arguments: argparse.Namespace, plan: Plan) -> list[Place]:
@@ -115,7 +119,7 @@ def _each(arguments: argparse.Namespace, plan: Plan, places: list[Place], work: 
         for index, place in enumerate(places):
             with about(place.source):  # for what is said of a result; a source that is read meanwhile has its own
                 outcome = next(outcomes)
-            size = capture(partial(_write, arguments, place, outcome, work.encode))
+                size = capture(partial(_write, arguments, place, outcome, work.encode))
             if isinstance(size, UigcError):
                 failures.add(size, place.source)
             elif size is not None:

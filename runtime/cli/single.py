@@ -10,13 +10,14 @@ from typing import Any
 from uigc.runtime.cli.arguments import make_codec, reading
 from uigc.runtime.cli.logs import about
 from uigc.runtime.cli.output_format import OutputFormat
-from uigc.runtime.cli.partial import whole_or_part
+from uigc.runtime.cli.partial import image_of
 from uigc.runtime.cli.places import Plan
 from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.format.bitstream import MAX_FILE
 from uigc.runtime.io import files, image, image_outputs
 from uigc.runtime.io.streams import note
 from uigc.runtime.outcomes import unwrap
+from uigc.runtime.progressive import decompress_partial
 
 
 def compress(arguments: argparse.Namespace, plan: Plan, rate: dict[str, Any]) -> None:
@@ -48,7 +49,10 @@ def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) 
     data = files.read(place.source, MAX_FILE)
     with ProgressLine(arguments.quiet) as progress, about(place.source):
         codec = make_codec(arguments)
-        pixels = whole_or_part(codec, data) if arguments.partial else codec.decompress(data, progress=progress)
+        if arguments.partial:
+            pixels = image_of(decompress_partial(data, codec))
+        else:
+            pixels = codec.decompress(data, progress=progress)
     files.write(target, image_outputs.encode(pixels, suffix, output.quality), arguments.force)
     _report(arguments, target, f"{pixels.shape[1]}x{pixels.shape[0]} pixels from {len(data)} bytes")
 
