@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.tiny import stage_of
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle, manifest
 from uigc.runtime.bundle.seal import sealed
@@ -63,10 +64,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="module")
 def bundle(tiny_path: Path) -> Bundle:
     return Bundle.load(tiny_path)
-
-
-def stage_of(bundle: Bundle, stage: int = 3, precision: str = "int8") -> Path:
-    return bundle.graph(f"stage{stage}", precision)
 
 
 def test_every_stage_of_the_default_bundle_is_exact_made_and_kept(

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.forking import FORKING
 from tests.support.paths import ROOT
-from tests.support.tiny import tiny_cases
+from tests.support.tiny import stage_of, tiny_cases
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
@@ -43,10 +43,6 @@ def bundle(tiny_path: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def cases(bundle: Bundle) -> list[Case]:
     return tiny_cases(bundle, 40)
-
-
-def stage_of(bundle: Bundle, stage: int = 3, precision: str = "int8") -> Path:
-    return bundle.graph(f"stage{stage}", precision)
 
 
 def logits(path: Path, tokens: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -20,6 +22,11 @@ TINY_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 8, 16), (1
 QUARTER_TOKENIZER = TokenizerConfig(16, 4, (8, 8, 16), (1, 1, 1), (8, 8, 16), (1, 1, 1))
 """Its decoder's finest stage is at a quarter of the resolution, as in earlier bundles."""
 TINY_PRIOR = PriorConfig(codebook=16, width=16, layers=2, heads=2, expansion=2, window=8)
+
+
+def stage_of(bundle: Bundle, stage: int = 3, precision: str = "int8") -> Path:
+    """Return the graph of a stage."""
+    return bundle.graph(f"stage{stage}", precision)
 
 
 def tiny_modules(seed: int, config: TokenizerConfig = TINY_TOKENIZER) -> tuple[Tokenizer, TrainedPrior]:

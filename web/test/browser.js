@@ -3,21 +3,12 @@
 
 import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.js";
 
 const [executablePath, address, picture, screenshot, file, original] = process.argv.slice(2);
-const args = [
-  "--no-sandbox", // tests may run as root
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--disable-gpu",
-];
 const TYPES = { uigc: "image/x-uigc", png: "image/png", webp: "image/webp" };
 
-const browser = await chromium.launch({ executablePath, args });
+const browser = await launch(executablePath);
 try {
   const context = await browser.newContext({
     viewport: { width: Number(process.env.WIDTH ?? 1200), height: 900 },

@@ -4,11 +4,10 @@
 
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.js";
 
 const [executablePath, address, threads, folder, ...files] = process.argv.slice(2);
-const args = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-gpu"];
-const browser = await chromium.launch({ executablePath, args });
+const browser = await launch(executablePath);
 try {
   const page = await browser.newPage();
   await page.goto(address);

@@ -3,12 +3,11 @@
 // row.png), and prints one line of JSON.
 
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.js";
 
 const [executablePath, address, folder] = process.argv.slice(2);
-const args = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-gpu"];
 
-const browser = await chromium.launch({ executablePath, args });
+const browser = await launch(executablePath);
 try {
   const context = await browser.newContext({ viewport: { width: 1250, height: 900 }, colorScheme: "light" });
   await context.setOffline(true);
