@@ -172,6 +172,15 @@ def test_the_section_has_no_other_block() -> None:
     assert len(re.findall(r"\n\n    \S", section)) == len(BLOCKS)
 
 
+ENDINGS = {
+    1: "It is followed by three zeros in",
+    2: "They are followed by two zeros in",
+    3: "They are followed by a zero in",
+    4: "They are",
+}
+"""What a payload's bytes in the last word but one are, by their number."""
+
+
 def test_the_words_around_the_blocks(codec: Codec) -> None:
     """The numbers in the text, with the steps of the range coder that it speaks of."""
     section = " ".join(PAGE.split("\n## 7. ")[1].split())
@@ -193,7 +202,7 @@ def test_the_words_around_the_blocks(codec: Codec) -> None:
         f"`mask.table`[1] = {table[1]}",
         f"After symbol {bits + 1}, the range was below 2^32, and the next word was {PAYLOAD[36:40].hex()}",
         f"Symbols {bits} to {bits + first - 1} are the high digits of the {first} tokens",
-        f"ends with the bytes {last.hex(' ')}. They are the last word but one",
+        f"ends with the byte{'s' * (len(last) > 1)} {last.hex(' ')}. {ENDINGS[len(last)]} the last word but one",
         f"{GRID[0, 0] // 16} * 16 + {GRID[0, 0] % 16} = {GRID[0, 0]}",
         f"which is {output:016x}",
         "first tokens are {}, {}, {} and {}".format(*GRID[0, :4]),

@@ -59,7 +59,7 @@ class Gradients:
     """Computes the gradients of the mean cross entropy; a context that ends its threads.
 
     A step consists of hundreds of short operations, in each of which all threads would wait for the slowest. So the
-    grids of each stage are divided instead, among threads that share no operation: with two, twice as fast.
+    grids of each stage are divided instead, among threads that share no operation.
     """
 
     def __init__(self, prior: Prior, threads: int) -> None:
