@@ -156,18 +156,18 @@ def measure(
     if len(failures) == len(paths):
         failures.finish(len(paths))
     _leave_out(coder.name, records, left_out)
-    entries = [
-        {
-            "codec": coder.name,
-            "version": coder.version,
-            "setting": setting,
-            "means": means(of_setting),
-            "patterns": median_patterns(of_setting),
-            "pictures": [asdict(record) for record in of_setting],
-        }
-        for setting, of_setting in records.items()
-    ]
-    return entries, left_out
+    return [_entry(coder, setting, of_setting) for setting, of_setting in records.items()], left_out
+
+
+def _entry(coder: BaselineCodec, setting: str, records: list[Record]) -> dict[str, Any]:
+    return {
+        "codec": coder.name,
+        "version": coder.version,
+        "setting": setting,
+        "means": means(records),
+        "patterns": median_patterns(records),
+        "pictures": [asdict(record) for record in records],
+    }
 
 
 def _leave_out(name: str, records: dict[str, list[Record]], left_out: dict[str, list[str]]) -> None:

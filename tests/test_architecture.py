@@ -60,8 +60,8 @@ ROOMS: dict[str, set[str]] = {
         "arrays", "bundle", "errors", "exactness", "format", "io", "outcomes", "progress", "token_codec",
     },
     "cli": {
-        "arrays", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness", "format",
-        "io", "networks", "outcomes", "progress", "progressive", "providers", "rate_control", "tuning_cache",
+        "arrays", "batching", "bundle", "codec", "conformance", "entry_points", "environment", "errors", "exactness",
+        "format", "io", "networks", "outcomes", "progress", "progressive", "providers", "rate_control", "tuning_cache",
     },
 }  # fmt: skip
 RUNTIME_PACKAGES = {"numpy", "constriction", "PIL", "onnxruntime", "openvino", "argcomplete"}
