@@ -197,31 +197,35 @@ def train(
     torch.manual_seed(options.seed)
     device = options.device
     tokenizer = load_tokenizer(options.output).to(device)
-    started = prior_for(tokenizer, start, twin, layers) if start else None
+    prior = prior_for(tokenizer, start, twin, layers) if start else None
     fingerprint = token_fingerprint(tokenizer)
     grids, held_out = _tokenized(options, tokenizer, fingerprint, variants)
     print(f"{len(grids)} token grids to train on, {len(held_out)} held out")
-    if started is None:
-        config = replace(config, codebook=tokenizer.config.codebook)
-        prior = Prior(config, quincunx(), floating if twin else dyadic).to(device)
+    if prior is None:
+        prior = Prior(replace(config, codebook=tokenizer.config.codebook), quincunx(), floating if twin else dyadic)
         _start_from_frequencies(prior, grids)
-    else:
-        prior = started.to(device)
+    prior.to(device)
     subject = {name: prior.config.to_json(), "tokens": fingerprint, "start": start is not None, "variants": variants}
     run = Run(name, options, prior, optimizers_of(prior, WARM_SHARE if start else 1.0), subject)
-    with nullcontext() if twin else short_products(), Gradients(prior, threads_on(device)) as gradients:
-        for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
-            with run.timer("data"):
-                batches = [batch_of(grids, prior, options.batch, run.rng) for _ in prior.schedule.stages]
-            with run.timer("gradients"):
-                loss = gradients(batches)
-            windows = sum(tokens.numel() for tokens in batches) // prior.config.window**2
-            run.descend(windows, bits_per_token=loss / math.log(2))
+    with nullcontext() if twin else short_products():
+        _learn(run, prior, grids, held_out)
     if run.completed:
         with averaged(run):
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
             mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
         save_prior(options.output, run.average.state, prior, mask_table, name, codebook_fingerprint(tokenizer))
+
+
+def _learn(run: Run, prior: Prior, grids: list[Tensor], held_out: list[Tensor]) -> None:
+    """Take all steps of a run, on batches of the grids, and report on held-out ones now and then."""
+    with Gradients(prior, threads_on(run.options.device)) as gradients:
+        for _ in run.reporting("windows", lambda final: _report(run, held_out[: 64 if final else 16])):
+            with run.timer("data"):
+                batches = [batch_of(grids, prior, run.options.batch, run.rng) for _ in prior.schedule.stages]
+            with run.timer("gradients"):
+                loss = gradients(batches)
+            windows = sum(tokens.numel() for tokens in batches) // prior.config.window**2
+            run.descend(windows, bits_per_token=loss / math.log(2))
 
 
 def _report(run: Run, held_out: list[Tensor]) -> None:
