@@ -162,7 +162,7 @@ class Codec:
 
         Instead of a mask (default: ``edge``): at most ``bpp`` bits per pixel, at most ``size`` bytes, or ``quality``
         0..100. Files more than 3 % below their limit are explained by a warning of the logger ``uigc``; an image whose
-        smallest file is above it raises a :class:`OutOfReachError`.
+        smallest file is above it raises an :class:`OutOfReachError`.
         """
         choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality)
         return self.encode(image, choice, progress=progress).data

@@ -150,12 +150,12 @@ def test_threads_share_the_work_and_change_no_gradient(threads: int, monkeypatch
 @pytest.mark.parametrize("sizes", [(4, 1, 4), (1, 1, 1), (0, 5, 2), (1,)])
 def test_grids_are_given_to_one_thread_each(threads: int, sizes: tuple[int, ...]) -> None:
     batches = [100 * stage + torch.arange(size).view(-1, 1, 1) for stage, size in enumerate(sizes)]
-    shares = divided(batches, [-tokens for tokens in batches], quincunx(), threads)
+    shares = divided([(tokens, -tokens) for tokens in batches], quincunx(), threads)
     assert len(shares) == min(threads, sum(sizes))
-    assert all(sum(map(len, tokens)) for tokens, _ in shares)
+    assert all(sum(len(tokens) for tokens, _ in share) for share in shares)
     for stage, tokens in enumerate(batches):
-        assert torch.cat([mine[stage] for mine, _ in shares]).flatten().sort().values.equal(tokens.flatten())
-    assert all(mine.equal(-lost) for share in shares for mine, lost in zip(*share, strict=True))
+        assert torch.cat([share[stage][0] for share in shares]).flatten().sort().values.equal(tokens.flatten())
+    assert all(mine.equal(-lost) for share in shares for mine, lost in share)
 
 
 def test_threads_get_equal_work_whatever_the_sizes() -> None:
@@ -164,8 +164,8 @@ def test_threads_get_equal_work_whatever_the_sizes() -> None:
     batches[2] = torch.zeros(4, 48, 32)
     active = [len(quincunx().active(stage)) for stage in range(6)]
     for threads in (2, 4):
-        shares = divided(batches, batches, quincunx(), threads)
-        work = [sum(tokens.numel() * each for tokens, each in zip(mine, active, strict=True)) for mine, _ in shares]
+        shares = divided([(tokens, tokens) for tokens in batches], quincunx(), threads)
+        work = [sum(mine.numel() * each for (mine, _), each in zip(share, active, strict=True)) for share in shares]
         assert max(work) < 1.02 * min(work)
 
 
@@ -203,6 +203,7 @@ def test_a_weight_in_real_units_is_not_thawed() -> None:
     with pytest.raises(RuntimeError, match="not frozen"):
         dyadic.thaw(prior)
     before = prior.head.weight.detach().clone()
-    prior.freeze()
+    frozen = prior.freeze().head.weight.detach().clone()
     dyadic.thaw(prior)
+    assert torch.equal(prior.head.quantized(), frozen)
     assert torch.allclose(prior.head.weight, before, atol=float(before.abs().max()) / 60)

@@ -17,8 +17,8 @@ from uigc.training.masks import draw_lost, gathered, stage_grid
 
 MOST_THREADS = 8  # that compute beside each other, each on its part of the cores; how many pay is not measured
 
-Share = tuple[Sequence[Tensor], Sequence[Tensor]]
-"""Token grids of each stage, and which of their tokens are lost."""
+Share = list[tuple[Tensor, Tensor]]
+"""For each stage, token grids and which of their tokens are lost."""
 
 
 def stage_loss(prior: Prior, tokens: Tensor, lost: Tensor, stage: int) -> tuple[Tensor, int]:
@@ -79,8 +79,8 @@ class Gradients:
 
         ``batches``: for each stage, token grids int64 (count, height, width) of whole windows.
         """
-        lost = [draw_lost(self.prior.schedule, tokens) for tokens in batches]
-        shares = divided(batches, lost, self.prior.schedule, self.threads)
+        schedule = self.prior.schedule
+        shares = divided([(tokens, draw_lost(schedule, tokens)) for tokens in batches], schedule, self.threads)
         with quantized_once(self.prior):  # a float twin has nothing to quantize
             done = list(self._pool.map(self._of, shares)) if len(shares) > 1 else [self._of(shares[0])]
         nats, asked = torch.stack([nats for nats, _, _ in done]).sum(), sum(asked for _, asked, _ in done)
@@ -92,7 +92,7 @@ class Gradients:
     def _of(self, share: Share) -> tuple[Tensor, int, tuple[Tensor | None, ...]]:
         """Return the nats of a share, the number of its asked tokens, and the gradients of the nats."""
         total, asked = torch.zeros((), device=share[0][0].device), 0
-        for stage, (tokens, lost) in enumerate(zip(*share, strict=True)):
+        for stage, (tokens, lost) in enumerate(share):
             if len(tokens):
                 nats, number = stage_loss(self.prior, tokens, lost, stage)
                 total, asked = total + nats, asked + number
@@ -101,23 +101,22 @@ class Gradients:
         return total.detach(), asked, found
 
 
-def divided(batches: Sequence[Tensor], lost: Sequence[Tensor], schedule: Schedule, threads: int) -> list[Share]:
+def divided(whole: Share, schedule: Schedule, threads: int) -> list[Share]:
     """Divide the grids of all stages: the largest first, each to the thread with the least work so far.
 
     The work of a grid is the number of tokens that its stage computes on. No share is empty.
     """
     grids = [
         (tokens[0].numel() * len(schedule.active(stage)), stage, number)
-        for stage, tokens in enumerate(batches)
+        for stage, (tokens, _) in enumerate(whole)
         for number in range(len(tokens))
     ]
     work = [0] * min(threads, len(grids))
-    chosen: list[list[list[int]]] = [[[] for _ in batches] for _ in work]
+    chosen: list[list[list[int]]] = [[[] for _ in whole] for _ in work]
     for size, stage, number in sorted(grids, reverse=True):
         thread = work.index(min(work))
         work[thread] += size
         chosen[thread][stage].append(number)
     return [
-        tuple([part[which] for part, which in zip(parts, mine, strict=True)] for parts in (batches, lost))  # type: ignore[misc]
-        for mine in chosen
+        [(tokens[which], lost[which]) for (tokens, lost), which in zip(whole, mine, strict=True)] for mine in chosen
     ]
