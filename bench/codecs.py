@@ -5,6 +5,7 @@ Each codes an image at all of its settings, so that what the settings share is c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,10 +18,11 @@ from uigc.runtime.environment import package_version
 from uigc.runtime.errors import OutOfReachError
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.rate_control import Rate
 
 
 class Uigc(BaselineCodec):
-    """uigc; a setting is a mask, or a rate as in ``0.02bpp``.
+    """uigc; a setting is a mask, a rate as in ``0.02bpp``, or a quality 0 to 100 as in ``q50``.
 
     It also counts the bits that the prior costs (see :meth:`prior_figures`).
     """
@@ -29,7 +31,7 @@ class Uigc(BaselineCodec):
 
     def __init__(self, codec: Codec, settings: list[str]) -> None:
         self.codec, self.version = codec, package_version("uigc") or "not installed"
-        self._asked = read_settings(settings, Mask.parse)
+        self._asked = read_settings(settings, _mask_or_quality)
         self.settings = [setting for setting, _ in self._asked]
         self.tokens: list[NDArray[np.int32]] = []
         self.costs: list[list[tuple[int, float]]] = []
@@ -38,14 +40,11 @@ class Uigc(BaselineCodec):
         tokens = self.codec.tokenize(pixels)
         costs = self.codec.token_codec.prior.cost(tokens, np.ones(tokens.shape, bool))
         for setting, asked in self._asked:
-            if isinstance(asked, Mask):
+            try:
                 data = self.codec.encode_tokens(tokens, pixels, asked).data
-            else:
-                try:
-                    data = self.codec.encode(pixels, asked).data
-                except OutOfReachError:
-                    yield OutOfReach(setting)
-                    continue
+            except OutOfReachError:
+                yield OutOfReach(setting)
+                continue
             yield Coded(setting, data, self.codec.decompress(data))
         self.tokens.append(tokens.ravel())  # at the end: an image that fails does not count
         self.costs.append(costs)
@@ -66,6 +65,12 @@ class Uigc(BaselineCodec):
             "words": self.codec.bundle.codebook,
             "words_used": len(np.unique(tokens)),
         }
+
+
+def _mask_or_quality(text: str) -> Mask | Rate:
+    """Read a setting of uigc that is no rate in bits per pixel."""
+    match = re.fullmatch(r"q(\d+(?:\.\d+)?)", text)
+    return Rate(quality=float(match[1])) if match else Mask.parse(text)
 
 
 NAMES = ("uigc", *WRITERS)

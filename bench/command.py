@@ -18,8 +18,9 @@ def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", metavar=("A.json", "B.json"), type=Path, nargs=2, help=text)
     parser.add_argument("--codec", choices=_CODECS, default="uigc", help="codec to measure (default: uigc)")
     text = (
-        "masks of uigc, qualities of another codec, such as 10, or 1/3:10 of an image scaled to a third and back, or "
-        "rates of either, such as 0.02bpp; may be given several times (default: all masks, or nine qualities)"
+        "masks and qualities (q50) of uigc, qualities of another codec, such as 10, or 1/3:10 of an image scaled to a "
+        "third and back, or rates of either, such as 0.02bpp; may be given several times (default: all masks, or nine "
+        "qualities)"
     )
     parser.add_argument("--setting", "--mask", metavar="S", action="append", help=text)
     text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR and MS-SSIM"

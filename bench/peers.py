@@ -101,10 +101,16 @@ class Labelled(Protocol):
 Choice = TypeVar("Choice", bound=Labelled)
 
 
-def read_settings(texts: list[str], parse: Callable[[str], Choice]) -> list[tuple[str, Choice | Rate]]:
+def read_settings(texts: list[str], parse: Callable[[str], Choice | Rate]) -> list[tuple[str, Choice | Rate]]:
     """Return what settings ask for, each with its label: a rate, or what ``parse`` makes of the text."""
-    asked = [parse_rate(text) or parse(text) for text in texts]
-    return [(f"{each.bpp:g}bpp" if isinstance(each, Rate) else each.label, each) for each in asked]
+    return [labelled(parse_rate(text) or parse(text)) for text in texts]
+
+
+def labelled(asked: Choice | Rate) -> tuple[str, Choice | Rate]:
+    """Return what a setting asks for with its label."""
+    if not isinstance(asked, Rate):
+        return asked.label, asked
+    return f"q{asked.quality:g}" if asked.bpp is None else f"{asked.bpp:g}bpp", asked
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Quality against bytes received: ``python -m uigc.bench.progressive DIR --networks NETS --json FILE``.
+"""Quality against bytes received: ``python -m uigc.bench.progressive DIR --networks NETS --json FILE --plot PNG``.
 
 Files are cut at shares of their bytes and decoded as ``uigc decompress --partial`` does it, each picture with one
-decoder that takes in more and more of its file. A cut in the header or mask gives no image, and no figures.
+decoder that takes in more and more of its file. A cut in the header or mask gives no image, and no figures. The plot
+needs matplotlib (the extra ``bench``).
 """
 
 from __future__ import annotations
@@ -89,6 +90,25 @@ def curve(entries: list[dict[str, Any]], mask: str, points: int = POINTS) -> lis
     return found
 
 
+def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """LPIPS and DISTS over the bytes received, a line for each mask."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, both = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, name, label in zip(both, ("lpips_alex", "dists"), ("LPIPS (AlexNet)", "DISTS"), strict=True):
+        for mask, means in curves.items():
+            received = [mean["bytes"] for mean in means]
+            axes.plot(received, [mean[name] for mean in means], "o-", markersize=3.5, label=mask)
+        axes.set(xlabel="bytes received", title=f"{label}, lower is better", ylim=(0, None))
+        axes.grid(True, alpha=0.3)
+        axes.legend(title="mask")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m uigc.bench.progressive", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of images")
@@ -98,6 +118,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=POINTS, help=f"cuts of each file (default: {POINTS})")
     parser.add_argument("--mask", action="append", help=f"may be given several times (default: {', '.join(MASKS)})")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the curves into this PNG")
     arguments = parser.parse_args()
     paths, masks = images_in(arguments.folder)[: arguments.limit], tuple(arguments.mask or MASKS)
     entries = measure(Codec(arguments.bundle), paths, arguments.networks, masks, arguments.points)
@@ -110,6 +131,8 @@ def main() -> None:
             arguments.json,
             {"schema": 1, **machine(), "pictures": len(paths), "curves": curves, "entries": entries},
         )
+    if arguments.plot:
+        plot(curves, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -223,19 +223,20 @@ class Codec:
         self, image: AnyImage, mask: Mask | Rate | str = DEFAULT_MASK, *, progress: Progress = silent
     ) -> Encoded:
         """Compress an image with a mask or a rate, and return the file with the token grid of its decoder."""
-        choice = mask if isinstance(mask, Rate) else Mask.parse(mask)
+        choice = rate_control.parse(mask)
         encoded = unwrap(self._encode_batch([self._validated(image)], choice, progress)[0])
         return rate_control.explained(encoded, choice)
 
     def encode_tokens(
-        self, tokens: Tokens, pixels: Pixels, mask: Mask | MaskMode | str, *, progress: Progress = silent
+        self, tokens: Tokens, pixels: Pixels, mask: Mask | MaskMode | Rate | str, *, progress: Progress = silent
     ) -> Encoded:
         """Return the file of a token grid int32 (h, w); ``pixels`` uint8 (H, W, 3) give its size and its gradients.
 
         Raises a :class:`UsageError` unless the grid is that of an image of this size, with codewords of the bundle.
         """
         self.token_codec.check_grid(tokens, *self._validated(pixels).shape[:2])
-        return unwrap(self._encode_grids([tokens], [pixels], Mask.parse(mask), progress)[0])
+        choice = rate_control.parse(mask)
+        return rate_control.explained(unwrap(self._encode_grids([tokens], [pixels], choice, progress)[0]), choice)
 
     def decode_tokens(self, file: Data, *, progress: Progress = silent) -> Tokens:
         """Return the token grid int32 (h, w) of a file, lost tokens regenerated, without decoding it to pixels."""

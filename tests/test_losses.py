@@ -272,4 +272,7 @@ def test_the_objective_looks_at_everything(tmp_path: Path) -> None:
     blind = Objective(None, options, LossWeights(), adversarial_after=0.0)
     run.figures.clear()
     blind.gradient(run, made, photographs, 1)
-    assert set(run.figures) == {"l1", "colour", "pattern"}
+    assert set(run.figures) == {"l1", "colour", "pattern", "flat"}
+    run.figures.clear()
+    blind.gradient(run, made[:3], photographs[:3], 0)
+    assert "flat" not in run.figures

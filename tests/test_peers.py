@@ -79,6 +79,18 @@ def test_rates_of_ours_and_of_peers(sample: np.ndarray, tiny: Codec) -> None:
     assert (high.setting, high.data) == ("0.03bpp", by_rate.data)
 
 
+def test_qualities_of_ours(sample: np.ndarray, tiny: Codec) -> None:
+    pixels = sample[:160, :160]
+    ours = Uigc(tiny, ["q0", "q62.50", "q100"])
+    files = made(ours, pixels)
+    assert ours.settings == [each.setting for each in files] == ["q0", "q62.5", "q100"]
+    assert [each.data for each in files] == [tiny.compress(pixels, quality=quality) for quality in (0, 62.5, 100)]
+    with pytest.raises(UsageError, match="0 to 100 is possible"):
+        Uigc(tiny, ["q101"])
+    with pytest.raises(UsageError):
+        Uigc(tiny, ["q"])
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_codec_comes_back(name: str, sample: np.ndarray) -> None:
     if name == "heic":

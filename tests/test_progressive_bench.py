@@ -10,9 +10,9 @@ import pytest
 from tests.support.feature_networks import made_up_networks
 from uigc.bench.evaluate import to_tensor
 from uigc.bench.metrics import psnr
-from uigc.bench.progressive import curve, measure
+from uigc.bench.progressive import curve, measure, plot
 from uigc.runtime.codec import Codec
-from uigc.runtime.io import image_outputs
+from uigc.runtime.io import image, image_outputs
 from uigc.runtime.progressive import decompress_partial
 
 
@@ -32,3 +32,15 @@ def test_figures_are_those_of_cut_files(tiny: Codec, sample: np.ndarray, tmp_pat
     means = curve(entries, "edge", 6)
     assert [mean["bytes"] for mean in means] == [entry["bytes"] for entry in entries]
     assert curve(entries, "entire", 6) == []
+
+
+def test_a_line_is_drawn_for_each_mask(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    means = [{"bytes": size, "lpips_alex": 0.5 - size / 4000, "dists": 0.3 - size / 8000} for size in (300.0, 900.0)]
+    drawn = []
+    for curves in ({"edge": means}, {"edge": means, "entire": [{**mean, "dists": 0.1} for mean in means]}):
+        plot(curves, tmp_path / "curves.png")
+        drawn.append(image.read((tmp_path / "curves.png").read_bytes()))
+    coloured = [int((np.ptp(pixels, axis=2) > 60).sum()) for pixels in drawn]
+    assert drawn[0].shape == drawn[1].shape
+    assert coloured[1] > 1.2 * coloured[0] > 0

@@ -2,8 +2,8 @@
 
 One pass of VGG16 serves three losses: DISTS, LPIPS-VGG (on DISTS' pooling, which hardly changes its distances) and the
 adversary of features. LPIPS-Alex is cheap, but does not notice patterns that repeat at its stride of four; the networks
-get windows at random places of the crops, so at any phase, and two more terms measure what is left: the colour of large
-fields, and patterns that are the same in every token.
+get windows at random places of the crops, so at any phase, and three more terms measure what is left: the colour of
+large fields, patterns that are the same in every token, and images of a single colour, which have to stay so.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class LossWeights:
     dists: float = 1.0
     colour: float = 2.0
     pattern: float = 3.0
+    flat: float = 1.0
     adversary_features: float = 0.05
     adversary_pixels: float = 0.05
 
@@ -108,6 +109,18 @@ def pixel_terms(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
         "l1": (image - reference).abs().mean(),
         "colour": colour_distance(image, reference),
     }
+
+
+def flat_distance(image: Tensor, reference: Tensor) -> Tensor:
+    """Mean distance of images (B, 3, 16h, 16w), h and w at least 3, from images of a single colour: a scalar.
+
+    The distance of an image is the fourth root of the mean fourth power of its errors, all along its border of one
+    token left out. So a pixel that stands out counts most, as it does to the eye; and an image whose colour cannot be
+    told from its tokens pulls no more than another, so that of several colours that share a token the frequent one
+    wins.
+    """
+    error = (image - reference)[:, :, PATCH:-PATCH, PATCH:-PATCH]
+    return (error.pow(4).mean((1, 2, 3)) + 1e-12).pow(0.25).mean()
 
 
 class PerceptualLosses(nn.Module):

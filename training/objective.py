@@ -12,7 +12,7 @@ from uigc.bench.metrics import Networks
 from uigc.runtime.format.bitstream import PATCH
 from uigc.training.adversary import ADVERSARIES, Adversaries
 from uigc.training.loop import Run, RunOptions, Stateful, uses_bfloat16
-from uigc.training.losses import LossWeights, Patterns, PerceptualLosses, pixel_terms
+from uigc.training.losses import LossWeights, Patterns, PerceptualLosses, flat_distance, pixel_terms
 
 LARGER_AFTER = 0.6  # share of the budget; from then on fewer but larger crops
 RAMP = 0.05  # share of the budget in which adversaries that start from nothing get their weight
@@ -91,10 +91,12 @@ class Objective:
         """
         image = made.detach().float().requires_grad_()
         with run.timer("losses"):
+            count = len(image) - flat
             terms = pixel_terms(image, photographs) | {"pattern": self.patterns.distance(image, photographs)}
+            if flat:
+                terms["flat"] = flat_distance(image[count:], photographs[count:])
             if self.perceptual is None:
                 return self._finish(run, image, terms)
-            count = len(image) - flat
             seen, reference = cut(image[:count], photographs[:count], run.rng)
             with torch.no_grad():
                 real = self.perceptual.features(reference)

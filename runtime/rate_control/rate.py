@@ -80,6 +80,11 @@ def choose(
     return Rate(bpp, size, quality)
 
 
+def parse(choice: Mask | MaskMode | Rate | str) -> Mask | Rate:
+    """Return a rate as it is, and the mask of anything else; raises a :class:`UsageError` for what is none."""
+    return choice if isinstance(choice, Rate) else Mask.parse(choice)
+
+
 def explained(encoded: Encoded, rate: Mask | Rate) -> Encoded:
     """Warn if a file is much smaller than its rate, in the sentence of :func:`shortfall`; return it as it is."""
     if sentence := shortfall(encoded.data, rate):
