@@ -32,7 +32,7 @@ def kind(data: bytes) -> str:
     return ".uigc files, checksum right" if holds else ".uigc files, checksum wrong"
 
 
-_BASE = Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("e91c2b4a"), 99, 39, 7, bytes(range(200, 230)))
+_BASE = Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("6ee7d10c"), 99, 39, 7, bytes(range(200, 230)))
 
 
 def mutate(data: bytes, rng: random.Random, change: Change) -> bytes:

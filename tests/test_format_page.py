@@ -102,11 +102,17 @@ def tokens(codec: Codec) -> str:
     return rows(lines, (11, *[5] * len(stages)))
 
 
+def refilled(first: int) -> int:
+    """Return the first symbol from ``first`` on after which the coder takes in another word."""
+    return next(at for at in range(first, len(Traced.steps)) if Traced.states[at + 1][1] & 0xFFFFFFFF == 0)
+
+
 def coder(_: Codec) -> str:
     bits = int(np.prod(block_shape(*GRID.shape)))
     first = int(SENT[::4, ::4].sum())  # the tokens of stage 0
     named = {f"bit {number}": number for number in (0, 1, 2, 3, 4, 5, bits - 1)}
-    named |= {"(0,0) high": bits, "(0,4) high": bits + 1, "(0,0) low": bits + first}
+    named |= {f"(0,{4 * (at - bits)}) high": at for at in (bits, bits + 1, refilled(bits))}
+    named |= {"(0,0) low": bits + first}
     named |= {"check, upper": len(Traced.steps) - 2, "check, lower": len(Traced.steps) - 1}
     assert len(Traced.steps) == bits + 2 * SENT.sum() + 2
     lines: list[Sequence[object]] = [("symbol", "read", "q", "C[s]", "C[s+1]", "s", "lower", "range", "point")]
@@ -187,8 +193,10 @@ def test_the_words_around_the_blocks(codec: Codec) -> None:
     table, edges = codec.bundle.table(MASK_TABLE).tolist(), block_shape(*GRID.shape)
     bits, first = int(np.prod(edges)), int(SENT[::4, ::4].sum())
     assert [step[3] for step in Traced.steps[:5]] == [0, 0, 0, 0, 1]
-    assert Traced.states[bits + 2][2] & 0xFFFFFFFF == int.from_bytes(PAYLOAD[36:40], "big")
-    assert Traced.states[bits + 1][2] & 0xFFFFFFFF == int.from_bytes(PAYLOAD[32:36], "big")
+    refill = refilled(bits)
+    before, after = (Traced.states[at][2] & 0xFFFFFFFF for at in (refill, refill + 1))
+    place = PAYLOAD.index(before.to_bytes(4, "big") + after.to_bytes(4, "big"))
+    assert place % 4 == 0
     last = PAYLOAD[-(len(PAYLOAD) % 4 or 4) :]  # of the last word but one, which zeros complete
     assert Traced.states[-1][2] == int.from_bytes(last.ljust(8, b"\0"), "big")
     output = int(np.random.Philox(key=HEADER.seed).random_raw(2)[1])
@@ -200,7 +208,7 @@ def test_the_words_around_the_blocks(codec: Codec) -> None:
         f"holds {len(Traced.steps)} symbols",
         f"`mask.table`[0] = {table[0]}, so C = [0, {2**24 - 256 * table[0]}, {2**24}]",
         f"`mask.table`[1] = {table[1]}",
-        f"After symbol {bits + 1}, the range was below 2^32, and the next word was {PAYLOAD[36:40].hex()}",
+        f"After symbol {refill}, the range was below 2^32, and the next word was {after:08x}",
         f"Symbols {bits} to {bits + first - 1} are the high digits of the {first} tokens",
         f"ends with the byte{'s' * (len(last) > 1)} {last.hex(' ')}. {ENDINGS[len(last)]} the last word but one",
         f"{GRID[0, 0] // 16} * 16 + {GRID[0, 0] % 16} = {GRID[0, 0]}",
