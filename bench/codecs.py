@@ -15,7 +15,7 @@ from uigc.bench.peers import DEFAULTS, WRITERS, BaselineCodec, Coded, OutOfReach
 from uigc.runtime.arrays import Pixels
 from uigc.runtime.codec import Codec
 from uigc.runtime.environment import package_version
-from uigc.runtime.errors import OutOfReachError
+from uigc.runtime.errors import OutOfReachError, UsageError
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.rate_control import Rate
@@ -70,7 +70,14 @@ class Uigc(BaselineCodec):
 def _mask_or_quality(text: str) -> Mask | Rate:
     """Read a setting of uigc that is no rate in bits per pixel."""
     match = re.fullmatch(r"q(\d+(?:\.\d+)?)", text)
-    return Rate(quality=float(match[1])) if match else Mask.parse(text)
+    if match:
+        return Rate(quality=float(match[1]))
+    if text.startswith(tuple(mode.label for mode in MaskMode)):
+        return Mask.parse(text)
+    raise UsageError(
+        f"{text!r} is no setting of uigc; settings are masks such as edge_more:0.2, qualities such as q50 and rates "
+        "such as 0.02bpp; give one."
+    )
 
 
 NAMES = ("uigc", *WRITERS)

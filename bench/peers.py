@@ -110,7 +110,14 @@ def labelled(asked: Choice | Rate) -> tuple[str, Choice | Rate]:
     """Return what a setting asks for with its label."""
     if not isinstance(asked, Rate):
         return asked.label, asked
-    return f"q{asked.quality:g}" if asked.bpp is None else f"{asked.bpp:g}bpp", asked
+    if asked.bpp is not None:
+        return f"{_digits(asked.bpp)}bpp", asked
+    assert asked.quality is not None  # no setting asks for a number of bytes
+    return f"q{_digits(asked.quality)}", asked
+
+
+def _digits(value: float) -> str:
+    return np.format_float_positional(value, trim="-")
 
 
 @dataclass(frozen=True)

@@ -230,9 +230,9 @@ class Codec:
     def encode_tokens(
         self, tokens: Tokens, pixels: Pixels, mask: Mask | MaskMode | Rate | str, *, progress: Progress = silent
     ) -> Encoded:
-        """Return the file of a token grid int32 (h, w); ``pixels`` uint8 (H, W, 3) give its size and its gradients.
+        """Return the file of a token grid int32 (h, w) with a mask or a rate, as :meth:`encode` returns it of images.
 
-        Raises a :class:`UsageError` unless the grid is that of an image of this size, with codewords of the bundle.
+        ``pixels`` uint8 (H, W, 3) give its size and gradients. Raises a :class:`UsageError` if the grid does not fit.
         """
         self.token_codec.check_grid(tokens, *self._validated(pixels).shape[:2])
         choice = rate_control.parse(mask)

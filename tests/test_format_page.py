@@ -110,6 +110,7 @@ def refilled(first: int) -> int:
 def coder(_: Codec) -> str:
     bits = int(np.prod(block_shape(*GRID.shape)))
     first = int(SENT[::4, ::4].sum())  # the tokens of stage 0
+    assert refilled(bits) - bits < GRID.shape[1] / 4  # in the first row
     named = {f"bit {number}": number for number in (0, 1, 2, 3, 4, 5, bits - 1)}
     named |= {f"(0,{4 * (at - bits)}) high": at for at in (bits, bits + 1, refilled(bits))}
     named |= {"(0,0) low": bits + first}

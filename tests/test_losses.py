@@ -17,7 +17,7 @@ from uigc.bench.metrics import Networks
 from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime.errors import InputError
 from uigc.training.loop import Run, RunOptions
-from uigc.training.losses import LossWeights, Patterns, colour_distance, fixed_pattern, pattern_distance
+from uigc.training.losses import LossWeights, Patterns, colour_distance, fixed_pattern, flat_distance, pattern_distance
 from uigc.training.objective import LARGER_AFTER, Objective, cut, larger, plan, window
 from uigc.training.optimizers import Muon, Optimizers, Rates, adamw, as_matrix, mixed
 from uigc.training.photos import PURE_COLOURS, crops, flat
@@ -273,6 +273,7 @@ def test_the_objective_looks_at_everything(tmp_path: Path) -> None:
     run.figures.clear()
     blind.gradient(run, made, photographs, 1)
     assert set(run.figures) == {"l1", "colour", "pattern", "flat"}
+    assert run.figures["flat"] == pytest.approx(float(flat_distance(made[3:], photographs[3:])))
     run.figures.clear()
     blind.gradient(run, made[:3], photographs[:3], 0)
     assert "flat" not in run.figures

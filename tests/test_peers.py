@@ -85,10 +85,14 @@ def test_qualities_of_ours(sample: np.ndarray, tiny: Codec) -> None:
     files = made(ours, pixels)
     assert ours.settings == [each.setting for each in files] == ["q0", "q62.5", "q100"]
     assert [each.data for each in files] == [tiny.compress(pixels, quality=quality) for quality in (0, 62.5, 100)]
+    assert len(files[0].data) < len(files[1].data) < len(files[2].data)
     with pytest.raises(UsageError, match="0 to 100 is possible"):
         Uigc(tiny, ["q101"])
-    with pytest.raises(UsageError):
-        Uigc(tiny, ["q"])
+    for text in ("q", "q-5", "50"):
+        with pytest.raises(UsageError, match="q50"):
+            Uigc(tiny, [text])
+    with pytest.raises(UsageError, match="share of blocks"):
+        Uigc(tiny, ["edge:x"])
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -38,9 +38,13 @@ def test_a_line_is_drawn_for_each_mask(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     means = [{"bytes": size, "lpips_alex": 0.5 - size / 4000, "dists": 0.3 - size / 8000} for size in (300.0, 900.0)]
     drawn = []
-    for curves in ({"edge": means}, {"edge": means, "entire": [{**mean, "dists": 0.1} for mean in means]}):
+    for curves in (
+        {"edge": means},
+        {"edge": means, "entire": [{**mean, "lpips_alex": 0.1, "dists": 0.1} for mean in means]},
+    ):
         plot(curves, tmp_path / "curves.png")
         drawn.append(image.read((tmp_path / "curves.png").read_bytes()))
-    coloured = [int((np.ptp(pixels, axis=2) > 60).sum()) for pixels in drawn]
     assert drawn[0].shape == drawn[1].shape
-    assert coloured[1] > 1.2 * coloured[0] > 0
+    for half in (slice(None, 495), slice(495, None)):  # the plots of LPIPS and of DISTS
+        one, two = (int((np.ptp(pixels[:, half], axis=2) > 60).sum()) for pixels in drawn)
+        assert two > 1.2 * one > 0
