@@ -146,7 +146,7 @@ def test_the_command_names_every_coder() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--mask", "none"], 2, "no mask 'none'"),
+        (["--mask", "none"], 2, "'none' is no setting of uigc"),
         (["--codec", "avif", "--setting", "edge"], 2, "numbers"),
         (["--codec", "avif", "--setting", "101"], 2, "0 to 100"),
         (["--networks", "absent.safetensors"], 3, "no file absent"),
