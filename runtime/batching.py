@@ -61,8 +61,8 @@ def in_batches(
             # Wait for the oldest batch.
             numbers, future = running.popleft()
             done.update(zip(numbers, future.result(), strict=True))
-    except KeyboardInterrupt:
-        wait = False  # for batches in progress, which may take long
+    except (KeyboardInterrupt, GeneratorExit):
+        wait = False  # for batches in progress: the garbage collector may be here, under locks that they need
         raise
     finally:
         pool.shutdown(wait, cancel_futures=True)

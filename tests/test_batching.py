@@ -93,7 +93,34 @@ def test_sources_are_taken_as_they_are_needed(tiny: Codec, files: list[bytes]) -
         assert unwrap(next(images)).shape == (40, 70, 3)
         assert taken <= count + 2 * (2 + 1) + 4 * 2  # batches in progress, and images looked through
     images.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("uigc")]
+    end_of_threads()
+
+
+def end_of_threads() -> None:
+    """Wait for the threads of batches, which have nothing more to do."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("uigc"):
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_what_is_abandoned_waits_for_no_batch() -> None:
+    """The garbage collector closes it, maybe while its thread holds a lock that a batch needs."""
+    free, begun = threading.Event(), threading.Event()
+
+    def work(values: list[int]) -> list[int]:
+        if values != [0]:
+            begun.set()
+            assert free.wait(60)
+        return values
+
+    results = in_batches(range(9), int, int, lambda _: 1, work, jobs=2)
+    assert next(results) == 0
+    assert begun.wait(60)
+    results.close()
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("uigc")]
+    free.set()
+    end_of_threads()
 
 
 def test_order_and_failures_of_whole_batches() -> None:
