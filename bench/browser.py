@@ -96,7 +96,7 @@ def times(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def table(result: dict[str, Any]) -> str:
     """Return the times in Markdown, as docs/WEB.md shows them."""
-    lines = ["| threads | | first picture | median of the others | least |", "|---|---|---|---|---|"]
+    lines = ["| threads | | first image | median of the others | least |", "|---|---|---|---|---|"]
     for row in result["runs"]:
         lines.append(f"| {row['threads']} | networks ready | {row['milliseconds'] / 1000:.1f} s | | |")
         for step, taken in row["times"].items():

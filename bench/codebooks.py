@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from uigc.bench import figures
 from uigc.bench.result import machine, write
 from uigc.runtime.errors import InputError
 
@@ -33,7 +34,12 @@ def at(points: list[dict[str, float]], bpp: float) -> dict[str, float] | None:
 
 def row(evaluation: dict[str, Any], bpp: float) -> dict[str, Any]:
     """Return the row of one bundle: codebook size, bits per token, its points and its figures at ``bpp``."""
-    prior = evaluation["prior"]
+    prior = evaluation.get("prior")
+    if prior is None or any(entry["means"].get(name) is None for entry in evaluation["entries"] for name in FIGURES):
+        raise InputError(
+            f"An evaluation lacks {'the prior' if prior is None else 'LPIPS or DISTS'}; make all of uigc, and with "
+            "--networks."
+        )
     return {
         "prior": prior["id"],
         "words": prior["words"],
@@ -50,8 +56,9 @@ def compare(evaluations: list[dict[str, Any]], bpp: float) -> dict[str, Any]:
         raise InputError(f"The evaluations are of different images ({', '.join(sets)}); make all of the same ones.")
     rows = sorted((row(evaluation, bpp) for evaluation in evaluations), key=lambda each: each["words"])
     reached = [each for each in rows if each["at_rate"]]
-    best = min(reached, key=lambda each: each["at_rate"]["lpips_alex"])["words"] if reached else None
-    return {"data_set": evaluations[0]["data_set"], "bpp": bpp, "best": best, "rows": rows}
+    best = min(reached, key=lambda each: each["at_rate"]["lpips_alex"]) if reached else {"words": None, "prior": None}
+    found = {"best": best["words"], "best_prior": best["prior"]}
+    return {"data_set": evaluations[0]["data_set"], "bpp": bpp, **found, "rows": rows}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -59,7 +66,7 @@ def table(result: dict[str, Any]) -> str:
     for each in result["rows"]:
         found = each["at_rate"]
         cells = [f"{found[name]:.4f}" if found else "-" for name in FIGURES[:2]]
-        mark = "  best" if each["words"] == result["best"] else ""
+        mark = "  best" if each["prior"] == result["best_prior"] else ""
         lines.append(f"{each['words']:>5}  {each['bits_per_token']:>10.3f}  {cells[0]:>6}  {cells[1]:>6}{mark}")
     return "\n".join(lines)
 
@@ -70,8 +77,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--bpp", type=float, default=RATE, help=f"rate to compare at (default: {RATE})")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args(None if given is None else list(given))
-    read = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.evaluations]
-    result = compare(read, arguments.bpp)
+    result = compare([figures.read(path).result for path in arguments.evaluations], arguments.bpp)
     print(table(result))
     if arguments.json:
         write(arguments.json, {"schema": SCHEMA, **machine(), **result})

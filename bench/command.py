@@ -33,6 +33,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.folder is None) == (arguments.compare is None):
         raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
     if arguments.compare:
+        measuring = {
+            "--codec": arguments.codec != "uigc",
+            "--setting": arguments.setting,
+            "--networks": arguments.networks,
+        }
+        if given := [name for name, value in measuring.items() if value]:
+            raise UsageError(f"{' and '.join(given)} would change nothing of --compare; leave out one or the other.")
         require("Comparing", ("bjontegaard",), "bench")
         from uigc.bench import compare
 

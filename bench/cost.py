@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from uigc.bench.interleaved import time_interleaved
 from uigc.bench.result import machine, write
-from uigc.export.modules.checkpoint import load_prior
+from uigc.export.modules.checkpoint import codebook_fingerprint, load_prior, load_tokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.trace import Spec, trace
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.verify import image_grids
+from uigc.runtime.errors import InputError
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.format.grid import pad_to_windows, stage_context
 from uigc.runtime.providers import Graph, ProviderOptions
@@ -87,11 +88,22 @@ def times(bundle: Bundle, loaders: dict[str, Loader], repeats: int) -> list[dict
     return results
 
 
+def _twin(run: Path, bundle: Bundle) -> Prior:
+    """Load the twin of a run; raises an :class:`InputError` if it predicts other tokens than the bundle's."""
+    trained = load_prior(run, twin=True)
+    if trained.codebook not in (None, codebook_fingerprint(load_tokenizer(bundle.path))):
+        raise InputError(
+            f"The twin of {run} was trained on the tokens of another codebook than that of {bundle.path}; export the "
+            "run, and give that bundle (--bundle)."
+        )
+    return trained.prior.eval()
+
+
 def measure(run: Path, bundle: Bundle, images: Path | None, threads: list[int], repeats: int) -> dict[str, Any]:
+    twin = _twin(run, bundle)
     cpu = providers.find("cpu")
     grids = image_grids(bundle, images)[1 if images else 0 :]
     with tempfile.TemporaryDirectory() as folder:
-        twin = load_prior(run, twin=True).prior.eval()
         for stage in range(len(twin.schedule)):
             onnx.save(trace(twin_spec(twin, stage)), Path(folder) / f"stage{stage}.onnx")
 

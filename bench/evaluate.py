@@ -136,15 +136,17 @@ def measure(
     for an image is left out, since its means would be of other images than those of the other settings.
     """
 
+    records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
+    left_out: dict[str, list[str]] = {}
+
     def records_of(path: Path) -> list[tuple[str, Record | OutOfReach]]:
         pixels = image.read(files.read_image(str(path)), None, check_size)
         return [
             (made.setting, made if isinstance(made, OutOfReach) else yardstick.measure(path.name, pixels, made))
             for made in coder.code(pixels)
+            if isinstance(made, OutOfReach) or made.setting not in left_out
         ]
 
-    records: dict[str, list[Record]] = {setting: [] for setting in coder.settings}
-    left_out: dict[str, list[str]] = {}
     with ProgressLine(quiet) as progress:
         for done, path in enumerate(paths):
             progress(coder.name, done, len(paths))

@@ -103,21 +103,7 @@ Choice = TypeVar("Choice", bound=Labelled)
 
 def read_settings(texts: list[str], parse: Callable[[str], Choice | Rate]) -> list[tuple[str, Choice | Rate]]:
     """Return what settings ask for, each with its label: a rate, or what ``parse`` makes of the text."""
-    return [labelled(parse_rate(text) or parse(text)) for text in texts]
-
-
-def labelled(asked: Choice | Rate) -> tuple[str, Choice | Rate]:
-    """Return what a setting asks for with its label."""
-    if not isinstance(asked, Rate):
-        return asked.label, asked
-    if asked.bpp is not None:
-        return f"{_digits(asked.bpp)}bpp", asked
-    assert asked.quality is not None  # no setting asks for a number of bytes
-    return f"q{_digits(asked.quality)}", asked
-
-
-def _digits(value: float) -> str:
-    return np.format_float_positional(value, trim="-")
+    return [(asked.label, asked) for asked in (parse_rate(text) or parse(text) for text in texts)]
 
 
 @dataclass(frozen=True)

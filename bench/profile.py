@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from uigc.runtime.spans import Recorder, Span, recording
 
 SCHEMA = 1
 GRAPHS = ("encoder", "network", "decoder", "engine", "copy in", "copy out")  # all else is the host's part
+READ_BACK = "read back"  # with all that is inside: that is work of the provider cpu, and not of the one profiled
 FRAME = "stage"  # the span around a stage's steps; time in it outside all steps is reported as the rest
 
 
@@ -126,7 +127,7 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
     device: dict[tuple[str, int | None], NDArray[np.float64]] = {}
     moved: dict[tuple[str, int | None], int] = {}
     for index, each in enumerate(rounds):
-        for span in sorted(each.spans, key=lambda span: span.begun):
+        for span in sorted(_folded(each.spans), key=lambda span: span.begun):
             if span.name != FRAME:
                 key = span.name, span.stage
                 own.setdefault(key, np.zeros(len(rounds)))[index] += span.own / 1e6
@@ -154,6 +155,13 @@ def figures(rounds: list[Round], tokens: int, pixels: int) -> dict[str, Any]:
         "steps": steps,
         "by_step": {name: _times(times, totals, on_device.get(name)) for name, times in _by_step(own).items()},
     }
+
+
+def _folded(spans: list[Span]) -> list[Span]:
+    """Return spans in which that of reading back stands for all of those inside it."""
+    whole = [span for span in spans if span.name == READ_BACK]
+    outside = [span for span in spans if not any(each.begun <= span.begun <= each.ended for each in whole)]
+    return outside + [replace(each, children=0) for each in whole]
 
 
 def _times(

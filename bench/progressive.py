@@ -53,14 +53,15 @@ def measure(
     for path in tqdm(paths, unit="pictures"):
         pixels = image.read(path.read_bytes())
         reference = to_tensor(pixels)
+        alex, vgg = lpips.features(reference), dists.features(reference)
         for mask in masks:
             data = codec.compress(pixels, mask)
             for there, part in partial_images(codec, data, points):
                 back = to_tensor(part.image)
                 figures = {
                     "psnr": float(psnr(back, reference)),
-                    "lpips_alex": float(lpips(back, reference)),
-                    "dists": float(dists(back, reference)),
+                    "lpips_alex": float(lpips.distance(lpips.features(back), alex)),
+                    "dists": float(dists.distance(dists.features(back), vgg)),
                 }
                 entries.append(
                     {

@@ -27,7 +27,7 @@ from uigc.runtime.arrays import Tokens
 from uigc.runtime.codec import Codec
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import Mask
-from uigc.runtime.format.regeneration import most_likely, random_numbers, sampled
+from uigc.runtime.format.regeneration import drawn, most_likely, random_numbers
 from uigc.runtime.io import image
 from uigc.runtime.io.image_sources import images_in
 
@@ -75,7 +75,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
             if chances is None:
                 values[lost] = most_likely(logits)
             else:
-                values[lost] = sampled(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
+                values[lost] = drawn(logits, schedule.gather(chances, stage)[lost], prior.model.weights)
             schedule.scatter(result, stage, values)
         schedule.scatter(context, stage, values)
     return np.ascontiguousarray(result[: tokens.shape[0], : tokens.shape[1]])

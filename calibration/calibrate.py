@@ -27,18 +27,22 @@ class StoredError(UigcError):
     """A written graph does not compute what was measured; a bug, in uigc or in a provider."""
 
 
+LPIPS_GAIN = 0.005  # that a network may take, unless another is asked for
+
+
 def budget_of(arguments: argparse.Namespace) -> Budget:
     """Return the budget that the options state; LPIPS counts unless ``--psnr-only`` is given."""
     if arguments.psnr_only:
-        if arguments.networks:
-            raise UsageError("--psnr-only and --networks contradict each other; give one of them.")
+        if arguments.networks or arguments.lpips_gain is not None:
+            other = "--networks" if arguments.networks else "--lpips-gain"
+            raise UsageError(f"--psnr-only and {other} contradict each other; give one of them.")
         budget = Budget(arguments.psnr_loss, None)
     elif arguments.networks is None:
         raise UsageError("LPIPS needs --networks, see docs/EVALUATION.md; give it, or --psnr-only to do without.")
     elif not arguments.networks.is_file():
         raise InputError(f"There is no file {arguments.networks}; give --networks the weights of LPIPS.")
     else:
-        budget = Budget(arguments.psnr_loss, arguments.lpips_gain)
+        budget = Budget(arguments.psnr_loss, LPIPS_GAIN if arguments.lpips_gain is None else arguments.lpips_gain)
     if budget.psnr <= 0 or (budget.lpips is not None and budget.lpips <= 0):
         raise UsageError("A budget of nothing leaves nothing to quantize; give --psnr-loss and --lpips-gain above 0.")
     return budget
@@ -57,7 +61,8 @@ class Calibration:
     def search(self, network: Network, observed: list[Array], measured: list[Array], judge: Judge) -> Search:
         """Return the search for the encoder or the decoder; both lists hold images uint8 (1, H, W, 3)."""
         if network is self.decoder:
-            inputs, grids = self.grids(observed), self.grids(measured)
+            colours = photographs.single_colours(max(image.shape[1] for image in observed))
+            inputs, grids = self.grids([*observed, *colours]), self.grids(measured)
 
             def paint(call: Call) -> list[Array]:
                 return [call(grid) for grid in grids]

@@ -22,7 +22,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     text = "dB of PSNR that each network may lose to int8 (default: 0.3)"
     parser.add_argument("--psnr-loss", metavar="DB", type=float, default=0.3, help=text)
     text = "LPIPS that each network may gain by int8 (default: 0.005)"
-    parser.add_argument("--lpips-gain", metavar="D", type=float, default=0.005, help=text)
+    parser.add_argument("--lpips-gain", metavar="D", type=float, help=text)
     parser.add_argument("--method", choices=_METHODS, help="how ranges are chosen (default: at the least cost)")
     parser.add_argument("--observe", metavar="N", type=count, default=32, help="images to observe (default: 32)")
     text = "other images to measure costs on (default: 16)"

@@ -7,6 +7,7 @@ were trained on measures them on what they have not seen.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,15 @@ def choose(place: Path, observed: int, measured: int, say: Callable[[str], None]
     if not measuring or not observing:
         raise InputError(f"Fewer than two images in {place} can be used; give others of {SMALLEST} pixels or more.")
     return observing, measuring
+
+
+def single_colours(side: int) -> list[NDArray[np.uint8]]:
+    """Return images uint8 (1, side, side, 3) of black, white and the six saturated colours.
+
+    Photographs hardly have such fields, and a decoder whose ranges were observed on them alone clips what it computes
+    for one.
+    """
+    return [np.full((1, side, side, 3), colour, np.uint8) for colour in itertools.product((0, 255), repeat=3)]
 
 
 def _take(ranked: Iterable[Source], count: int, say: Callable[[str], None]) -> tuple[list[Photograph], set[Source]]:

@@ -25,7 +25,8 @@ DATA, REPORT = "calibration.json", "calibration.md"
 
 
 def check_free(bundle: Bundle, force: bool) -> None:
-    """Refuse a bundle that is calibrated already."""
+    """Refuse a bundle that only decodes, and one that is calibrated already."""
+    bundle.expect_encoder()
     if not force and any("int8" in bundle.precisions(name) for name in NETWORKS):
         raise OutputError(f"{bundle.path} is calibrated already; give --force to calibrate it anew.")
 

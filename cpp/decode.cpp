@@ -30,6 +30,8 @@ void print(const uigc::Grid& grid) {
         for (int column = 0; column < grid.columns; ++column)
             std::printf("%d%c", grid.tokens[uigc::detail::at(row, grid.columns, column)],
                         column + 1 < grid.columns ? ' ' : '\n');
+    if (std::fflush(stdout) || std::ferror(stdout))
+        throw uigc::OutputError("Standard output cannot be written; check the disk, or what reads it.");
 }
 
 void expect_free(const fs::path& out) {

@@ -3,7 +3,8 @@
 #
 # OUT/include: the headers of Debian 13's package libonnxruntime-dev (85 KB), from the mirror that apt uses here.
 # OUT/lib, if PYTHON is given: links to the library inside the package onnxruntime of that Python.
-# Headers that are there stay; those of a system that has the package installed are taken from there.
+# Headers that are there stay; those of a system that has the package installed are taken from there. Nothing else that is
+# in OUT is touched.
 set -euo pipefail
 
 out=$(realpath -m "$1") python=${2-} suite=trixie
@@ -13,7 +14,8 @@ fail() {
 }
 
 scratch=
-trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
+part=$out/include.$$.part # headers appear under their name when they are complete
+trap 'rm -rf "$part" ${scratch:+"$scratch"}' EXIT
 
 unpack_package() {
     local mirror key=/usr/share/keyrings/debian-archive-keyring.gpg options
@@ -32,16 +34,17 @@ unpack_package() {
     (cd "$scratch" && apt-get "${options[@]}" -o APT::Sandbox::User="$(id -un)" download libonnxruntime-dev)
     dpkg-deb -x "$scratch"/libonnxruntime-dev_*.deb "$scratch/tree"
     mkdir -p "$out"
-    cp -r "$scratch/tree/usr/include/onnxruntime" "$out/include"
+    cp -r "$scratch/tree/usr/include/onnxruntime" "$part"
 }
 
 if [ ! -e "$out/include/onnxruntime_cxx_api.h" ]; then
-    rm -rf "$out/include"
+    [ ! -e "$out/include" ] || fail "$out/include is there and has no headers of ONNX Runtime; give another folder than $out."
     if [ -e /usr/include/onnxruntime/onnxruntime_cxx_api.h ]; then
-        mkdir -p "$out" && cp -r /usr/include/onnxruntime "$out/include"
+        mkdir -p "$out" && cp -r /usr/include/onnxruntime "$part"
     else
         unpack_package
     fi
+    mv -T "$part" "$out/include" || [ -e "$out/include/onnxruntime_cxx_api.h" ] # another run was faster
 fi
 if [ -n "$python" ]; then
     library=$("$python" -c 'import glob, importlib.util as u, os

@@ -6,9 +6,11 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import uigc
 from uigc import pillow
 from uigc.runtime import errors, progressive, providers, shortcuts, spans
 from uigc.runtime.bundle import Bundle
@@ -16,6 +18,7 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.rate_control import Rate
 from uigc.runtime.token_codec import Encoded
 
 PAGE = Path(__file__).parent / "API.md"
@@ -35,7 +38,7 @@ SECTIONS: dict[str, list[Any]] = {
         progressive.ProgressiveDecoder,
         progressive.PartialImage,
     ],
-    "Bundles and masks": [Bundle, Mask, MaskMode],
+    "Bundles and masks": [Bundle, Mask, MaskMode, Rate],
     "Providers": [providers.Provider, providers.Graph, providers.ProviderOptions, providers.find, providers.available],
     "Pillow": [pillow.configure, pillow.UigcImageFile],
     "Times": [spans.Recorder, spans.recording, spans.Span, spans.Timed],
@@ -64,7 +67,9 @@ def described(value: Any) -> str:
 
 
 def members(kind: type) -> Iterator[str]:
-    """Yield the public methods and properties that a class documents itself."""
+    """Yield the values of an enumeration, and the public methods and properties that a class documents itself."""
+    if issubclass(kind, Enum):
+        yield f"* **values**: {', '.join(f'`{kind.__name__}.{each.name}`' for each in kind)}"
     for name, value in vars(kind).items():
         if name.startswith("_"):
             continue
@@ -77,7 +82,8 @@ def members(kind: type) -> Iterator[str]:
 
 def entry(value: Any) -> str:
     takes = "" if value in MADE_BY_OTHERS else signature(value)
-    lines = [f"### {value.__name__}", "", "```", f"from {value.__module__} import {value.__name__}"]
+    home = "uigc" if value.__name__ in uigc.__all__ else value.__module__
+    lines = [f"### {value.__name__}", "", "```", f"from {home} import {value.__name__}"]
     lines += [f"{value.__name__}{takes}"] * bool(takes) + ["```", ""]
     lines += [described(value), ""]
     if isinstance(value, type):

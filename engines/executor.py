@@ -116,10 +116,10 @@ class Executor(Graph):
                     context = _execution_context(self.backend, self.engine, self.kernels, fixed)
                     self._contexts[index] = _ProfileContext(self, self._owned, context, index, largest)
                 return self._contexts[index]
-        sizes = "; ".join(str(profile["name"]) for profile in self.sidecar.profiles)
+        built = "; ".join(f"{each['name']}, at most {each['batch']} at a time" for each in self.sidecar.profiles)
         raise ProviderError(
-            f"The engine of {self.label} was built for images of {sizes}, and an input of {shape} is another size; "
-            "build it with a --profile for that size, or use another provider."
+            f"The engine of {self.label} was built for images of {built}, and an input of {shape} does not fit; build "
+            "it with a --profile for that size and a --batch for that many, or use another provider."
         )
 
 

@@ -57,11 +57,13 @@ class TensorRT(Provider):
 
     @property
     def batch(self) -> int:
-        """The number of images that go through the engines together."""
+        """The number of images that go through the engines together: as many as each of them takes."""
         if self.engines is None or not self.verified:
             return 1
-        found = sidecar.Sidecar.read(sidecar.plan_path(self.engines, "stage0", self.verified[0]))
-        return min(int(profile["batch"]) for profile in found.profiles)
+        plans = [*self.engines.glob(f"stage*.{self.verified[0]}{sidecar.SUFFIX}")]
+        pixels = [sidecar.plan_path(self.engines, graph, self.pixel_precisions[0]) for graph in ("encoder", "decoder")]
+        plans += [path for path in pixels if path.is_file()]
+        return min(int(profile["batch"]) for path in plans for profile in sidecar.Sidecar.read(path).profiles)
 
     @property
     def verified(self) -> tuple[str, ...]:

@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 from uigc import Codec, UigcError
 
 paths = sorted(path for path in Path(sys.argv[1]).iterdir() if path.suffix in (".jpg", ".png", ".webp"))
@@ -12,8 +10,7 @@ written = 0
 
 with Codec() as codec:
     # Images are opened when their turn comes, in order, and only what is in progress is held in memory.
-    images = (Image.open(path) for path in paths)
-    for path, outcome in zip(paths, codec.compress_many(images, mask="edge_more:0.2"), strict=True):
+    for path, outcome in zip(paths, codec.compress_many(paths, mask="edge_more:0.2"), strict=True):
         if isinstance(outcome, UigcError):
             print(f"{path.name}: {outcome}", file=sys.stderr)
         else:

@@ -1,7 +1,8 @@
-"""A provider of your own, here one that reports what it loads: ``python 03_own_provider.py photo.webp``.
+"""A provider of your own, here one that reports what it loads: ``python 03_own_provider.py``.
 
-A package names its provider as an entry point of the group ``uigc.providers`` (docs/PROVIDERS.md); a program may also
-compare it with the integer reference at once, as here, and should before it writes a file with it.
+A package names its provider as an entry point of the group ``uigc.providers`` (docs/PROVIDERS.md). Before it writes a
+file with it, it should be compared with the integer reference: by ``uigc verify``, or as here, by modules that may
+change with any version.
 """
 
 from pathlib import Path

@@ -30,6 +30,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if (arguments.output is None) == (arguments.triton is None):
         raise UsageError("Either -o BUNDLE or --triton REPOSITORY is needed, and not both; give one.")
+    _expect_options(arguments)
     if arguments.triton is not None:
         _write_repository(arguments)
     elif arguments.decoder_only:
@@ -38,6 +39,19 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("RUN is missing, the folder of a training run or a bundle; give it.")
     else:
         _export(arguments)
+
+
+def _expect_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that would change nothing of what is written."""
+    options = {"--decoder-only": arguments.decoder_only, "--tokenizer": arguments.tokenizer, "--force": arguments.force}
+    if arguments.triton is not None:
+        written, useless = "--triton", options
+    elif arguments.decoder_only:
+        written, useless = "--decoder-only", {"--tokenizer": arguments.tokenizer}
+    else:
+        return
+    if given := [name for name, value in useless.items() if value]:
+        raise UsageError(f"{' and '.join(given)} would change nothing of {written}; leave out one or the other.")
 
 
 def _write_repository(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from uigc.bench.result import machine, write
 from uigc.fuzz import corpus
 from uigc.fuzz.run import run, table
 from uigc.fuzz.targets import TARGETS
+from uigc.runtime.errors import UigcError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "table":
         print(table(json.loads(options.json.read_text(encoding="utf-8"))["results"]))
         return 0
-    return _run(options)
+    try:
+        return _run(options)
+    except UigcError as error:  # of a machine that cannot fuzz
+        print(f"uigc.fuzz: {error}", file=sys.stderr)
+        return int(error.exit_code)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -34,6 +39,8 @@ def _run(options: argparse.Namespace) -> int:
     for target, runs in chosen:
         count = int(runs or round(options.runs * target.share / shares))
         result = run(target, count, options.seed, options.finds, options.corpus).to_json()
+        if result["executions"] < count:
+            print(f"{target.name}: {count} were asked for, and its processes ended before.", file=sys.stderr)
         print(f"{target.name}: {result['executions']} executions, {result['seconds']} s", file=sys.stderr)
         results.append(result)
         if options.json:

@@ -175,8 +175,10 @@ def _texts() -> Iterator[bytes]:
     yield from (with_value(b'1, "opset": 1'), with_value(b"[" + b"1," * MAX_VALUES + b"1]"))
     yield from (b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"), b"\x0c" + text, text + b" \r\n\t")
     yield from (text + b"\0", text + b"{}", b"", b" ", b"null", b"[]", b"3", b"[" * 100_000, text + b" " * (1 << 24))
-    for number in (b"2.0", b"2e0", b"20e-1", b"true", b'"2"', b"3"):
-        yield text.replace(b'"version": 2', b'"version": ' + number)
+    stated, version = f'"version": {small_bundle.VERSION}'.encode(), small_bundle.VERSION
+    assert text.count(stated) == 1
+    for number in (f"{version}.0", f"{version}e0", f"{version}0e-1", "true", f'"{version}"', str(version + 1)):
+        yield text.replace(stated, b'"version": ' + number.encode())
     for seals in (b'"opset"', b'"other": {"seal": "' + b"0" * 64 + b'"}, "opset"', b'"seal": "0", "opset"'):
         yield text.replace(b'"seal"', b'"other"' if seals == b'"opset"' else b'"seal"').replace(b'"opset"', seals)
 

@@ -118,9 +118,10 @@ def _manifests() -> dict[str, bytes]:
     names = {"surrogate": "\ud800", "zero": "a\0"}
     for fault, name in names.items():  # each went wrong once, or is like one that did
         made[f"name-{fault}"] = text.replace('"stage3.onnx"', json.dumps(name))
-    made["version-line"] = text.replace('"version": 2', '"version": "a\\nb"')
+    made["version-line"] = text.replace(f'"version": {small_bundle.VERSION}', '"version": "a\\nb"')
     made["precision-line"] = text.replace('"fp32"', '"a\\nb"')
     made["no-seal"] = text.replace('"seal"', '"other"')
+    assert len({*made.values()}) == len(made)  # each is another
     contents = {name: resealed(content.encode()) for name, content in made.items()}
     return contents | {"changed": contents["valid"].replace(b'"halo": 3', b'"halo": 0', 1)}
 

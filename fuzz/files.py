@@ -32,14 +32,18 @@ def kind(data: bytes) -> str:
     return ".uigc files, checksum right" if holds else ".uigc files, checksum wrong"
 
 
-_BASE = Parts(bitstream.VERSION, MaskMode.EDGE, bytes.fromhex("6ee7d10c"), 99, 39, 7, bytes(range(200, 230)))
+@functools.cache
+def _base() -> Parts:
+    """Return a file whose header is right."""
+    prior = stand_in().bundle.prior_id[: bitstream.PRIOR_ID_BYTES]
+    return Parts(bitstream.VERSION, MaskMode.EDGE, prior, 99, 39, 7, bytes(range(200, 230)))
 
 
 def mutate(data: bytes, rng: random.Random, change: Change) -> bytes:
     """Alter a file: bytes anywhere, fields, the payload, or another file made anew; most get a right checksum."""
     parts, way = Parts.of(data), rng.random()
     if parts is None and way >= 0.2:
-        parts = _BASE  # most of what is behind the header is out of reach of what does not parse
+        parts = _base()  # most of what is behind the header is out of reach of what does not parse
     if parts is None or way < 0.1:
         found = change(data)
         return with_checksum(found) if len(found) >= FIXED and rng.random() < 0.5 else found

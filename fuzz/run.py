@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 from uigc.fuzz.corpus import CORPUS, folder
 from uigc.fuzz.target import SLOWEST, Target
+from uigc.runtime.errors import DependencyError, ProviderError
 
 LARGEST = 1 << 13  # bytes of an input
 MEMORY = 1024  # megabytes that a target's process may take
@@ -64,6 +66,8 @@ class Result:
 
 def run(target: Target, runs: int, seed: int, finds: Path, corpus: Path = CORPUS) -> Result:
     """Execute a target ``runs`` times, in new processes if one ends early; finds are written to ``finds``."""
+    if importlib.util.find_spec("atheris") is None:
+        raise DependencyError("Fuzzing needs the package atheris; run: pip install 'uigc[fuzz]'.")
     result, begin = Result(target.name), time.monotonic()
     with tempfile.TemporaryDirectory() as grown:
         for attempt in range(ATTEMPTS):
@@ -86,6 +90,9 @@ def _process(target: Target, runs: int, seed: int, folders: list[Path], finds: P
         counts = Path(state) / "counts.json"
         if counts.exists():
             result.add(json.loads(counts.read_text(encoding="utf-8")))
+        elif done.returncode != 0 and not list((Path(state) / "finds").iterdir()):
+            last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise ProviderError(f"A process of the fuzzer ended before its first input ({' '.join(last)}); mend that.")
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace")
             result.faults[next((fault for text, fault in _ENDS.items() if text in said), "crashes")] += 1

@@ -7,6 +7,7 @@ bytes (``token_codec.py``), on one provider.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,7 @@ from uigc.runtime.spans import span
 from uigc.runtime.token_codec import Encoded, File, TokenCodec, reference_reader, staged_prior
 from uigc.runtime.tuning_cache import preferred
 
-DEFAULT_JOBS = 2
-DEFAULT_MASK = "edge"
+DEFAULT_JOBS, DEFAULT_MASK = 2, "edge"
 CPU_LOADERS = 2  # graphs that are loaded at a time, where that is work for the CPU alone
 
 
@@ -61,7 +61,7 @@ class Codec:
     * ``pixel_precision``: precision of encoder and pixel decoder, ``fp32``, ``fp16`` or ``int8``; None for the
       provider's choice.
     * ``optimization``: how far the provider may rewrite graphs, ``all``, ``extended``, ``basic`` or ``off``.
-    * ``threads``: threads of each graph; None for the provider's choice.
+    * ``threads``: threads of each graph in each job; None for the provider's choice, on ``cpu`` all cores.
 
     Change only speed and memory:
 
@@ -118,7 +118,8 @@ class Codec:
 
     def close(self) -> None:
         """Free the graphs; the codec cannot be used any more."""
-        self._graphs.close()
+        with nullcontext() if self._reader is None else closing(self._reader):
+            self._graphs.close()
 
     def __enter__(self) -> Codec:
         return self
@@ -158,7 +159,7 @@ class Codec:
 
         ``mask``: which tokens are sent, ``entire``, ``edge`` or ``edge_more`` (see ``docs/FORMAT.md``). After a colon,
         the share of the image that is sent whole, as in ``edge_more:0.2``, makes files of any size in between. After
-        ``+draw`` and perhaps a seed, the decoder samples the tokens that are not sent (see ``docs/CLI.md``).
+        ``+draw`` and perhaps a seed, the decoder draws the tokens that are not sent (see ``docs/CLI.md``).
 
         Instead of a mask (default: ``edge``): at most ``bpp`` bits per pixel, at most ``size`` bytes, or ``quality``
         0..100. Files more than 3 % below their limit are explained by a warning of the logger ``uigc``; an image whose
@@ -204,10 +205,10 @@ class Codec:
         """Decompress many files, lazily and in order; see :meth:`decompress`.
 
         A file that fails gives its :class:`UigcError` in place of an image, and the others go on; an error among the
-        ``files`` is passed on in its place. ``batch``: the most files of one size that go through the networks
-        together, None for the provider's choice. ``jobs``: the number of batches in progress at a time, each in a
-        thread, so that the range coder of one works while the networks of another run. Only what is in progress is held
-        in memory. Neither number changes a byte or a symbol.
+        ``files`` is passed on in its place, and one that their iterator raises ends the batch. ``batch``: the most
+        files of one size that go through the networks together, None for the provider's choice. ``jobs``: the batches
+        in progress at a time, each in a thread, so that the range coder of one works while the networks of another run.
+        Only what is in progress is held in memory. Neither number changes a byte or a symbol.
         """
         check_counts(batch, jobs)
         return in_batches(
@@ -247,8 +248,7 @@ class Codec:
 
         Borders are extended to whole patches by replication.
         """
-        tokens: Tokens = self.pixel_networks.tokenize([pixels])[0]
-        return tokens
+        return self.pixel_networks.tokenize([pixels])[0]
 
     def detokenize(self, grid: Tokens) -> Pixels:
         """Return the image uint8 (16h, 16w, 3) of a token grid int32 (h, w)."""

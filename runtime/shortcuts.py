@@ -27,5 +27,5 @@ def decompress(file: Data) -> Pixels:
 
 
 def info(file: Data) -> Header:
-    """Return the header of a .uigc file: a path, bytes, or a file that is open for reading bytes."""
+    """Return the header of a .uigc ``file``, which is a path, bytes, or a file that is open for reading bytes."""
     return read_header(read_data(file, MAX_FILE))

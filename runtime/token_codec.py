@@ -88,16 +88,24 @@ def reference_reader(bundle: Bundle, limits: Limits, max_memory: int) -> TokenCo
     runner = providers.find(providers.DEFAULT)
     precision = bundle.choose(["stage0"], None, runner.precisions)
     graphs = GraphLoader(lambda name: runner.load(bundle.graph(name, precision), ProviderOptions()))
-    return TokenCodec(bundle, staged_prior(bundle, lambda stage: graphs(f"stage{stage}"), max_memory), limits)
+    return TokenCodec(bundle, staged_prior(bundle, lambda stage: graphs(f"stage{stage}"), max_memory), limits, graphs)
 
 
 class TokenCodec:
-    """Writes and reads the files of one bundle with its staged prior; ``limits`` refuse images that are too large."""
+    """Writes and reads the files of one bundle with its staged prior.
 
-    def __init__(self, bundle: Bundle, prior: StagedPrior, limits: Limits) -> None:
-        self.bundle, self.prior, self.limits = bundle, prior, limits
+    ``limits`` refuse images that are too large; ``graphs``: those of the prior, if they are closed with this codec.
+    """
+
+    def __init__(self, bundle: Bundle, prior: StagedPrior, limits: Limits, graphs: GraphLoader | None = None) -> None:
+        self.bundle, self.prior, self.limits, self._graphs = bundle, prior, limits, graphs
         self.mask_table = bundle.table(MASK_TABLE)
         self._mask_models = mask_coding.MaskModels(self.mask_table)
+
+    def close(self) -> None:
+        """Free the graphs that are its own."""
+        if self._graphs is not None:
+            self._graphs.close()
 
     def encode(
         self,

@@ -16,7 +16,7 @@ from uigc.runtime.cli import autotune
 from uigc.runtime.cli.doctor import examine
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import InexactError, ProviderError
+from uigc.runtime.errors import ExitCode, InexactError, ProviderError
 from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.progress import silent
 from uigc.runtime.providers import Graph, Provider, ProviderOptions, base
@@ -45,6 +45,8 @@ class Other(Provider):
     name = "other"
     missing: str | None = None
     off = 0
+    verified: tuple[str, ...] = ("fp32", "int8")
+    on_gpu = False
 
     def problem(self) -> str | None:
         return self.missing
@@ -56,8 +58,8 @@ class Other(Provider):
 
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> Other:
-    found, load = Other(), base._load
-    monkeypatch.setattr(base, "_load", lambda name: found if name == "other" else load(name))
+    found, load = Other(), base.loaded
+    monkeypatch.setattr(base, "loaded", lambda name: found if name == "other" else load(name))
     return found
 
 
@@ -102,6 +104,35 @@ def test_pixel_networks_only_in_allowed_precisions(tiny: Codec, cache: Path) -> 
     result = autotune.tune(tiny.bundle, "cpu", ["fp16", "int8"], silent)
     assert set(result["pixel_milliseconds"]) == {"fp16"}  # the tiny bundle is not calibrated
     assert Codec(tiny.bundle).pixel_precision == "fp16"
+
+
+def test_only_precisions_that_the_provider_runs_are_measured(tiny: Codec, other: Other) -> None:
+    """Engines of a folder may be of one precision alone."""
+    other.verified = ("int8",)
+    assert set(autotune.tune(tiny.bundle, "other", [], silent)["milliseconds"]) == {"int8"}
+    other.verified = ("fp16",)
+    with pytest.raises(ProviderError, match="'other' runs stages in fp16, and the bundle has them in fp32 and int8"):
+        autotune.tune(tiny.bundle, "other", [], silent)
+
+
+def test_a_device_is_that_of_the_providers_on_gpus(
+    tiny: Codec, other: Other, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second GPU and the CPU are compared; a device for none of them is refused."""
+    devices, load = [], Other.load
+
+    def note(self: Other, path: Path, options: ProviderOptions) -> Graph:
+        devices.append(options.device)
+        return load(self, path, options)
+
+    monkeypatch.setattr(Other, "load", note)
+    command = ["doctor", "--tune", "--provider", "cpu", "other", "--device", "1", "--bundle", str(tiny.bundle.path)]
+    assert main(command) == ExitCode.USAGE
+    assert "runs on no GPU, and device 1 was asked for" in capsys.readouterr().err
+    assert devices == []
+    other.on_gpu = True
+    assert main(command) == 0
+    assert set(devices) == {1}
 
 
 def test_another_bundle_or_other_packages_measure_for_themselves(

@@ -86,6 +86,20 @@ def test_an_unknown_setting_is_named(setting: int) -> None:
             bitstream.unpack(resealed(FILE[:4] + bytes([setting]) + rest))
 
 
+@pytest.mark.parametrize(("place", "name"), [(3, "format version"), (4, "setting")])
+def test_a_beginning_is_judged_by_what_is_there(place: int, name: str) -> None:
+    """A whole file with another version is damaged unless its checksum says otherwise; of a beginning nobody knows."""
+    data = bytearray(FILE)
+    data[place] ^= 64
+    with pytest.raises(UnsupportedVersionError, match=name):
+        bitstream.unpack_beginning(bytes(data[:-1]))
+    with pytest.raises(CorruptFileError, match="checksum"):
+        bitstream.unpack_beginning(bytes(data))
+    with pytest.raises(UnsupportedVersionError, match=name):
+        bitstream.unpack_beginning(resealed(bytes(data)))
+    assert bitstream.unpack_beginning(FILE[:12]) is None  # the header is not there
+
+
 @pytest.mark.parametrize("numbers", [b"\x80\x01\x00\x00", b"\xff\xff\xff\x00", b"\x00\x00\xff\xff\xff\xff"])
 def test_malformed_numbers_are_refused(numbers: bytes) -> None:
     with pytest.raises(CorruptFileError, match="malformed"):

@@ -14,11 +14,25 @@ from uigc.runtime.errors import InputError
 
 def evaluation(codewords: int, points: list[tuple[float, float]], name: str = "kodak") -> dict[str, Any]:
     entries = [
-        {"setting": mask, "means": {"bpp": bpp, "lpips_alex": lpips, "dists": lpips / 2, "psnr": 20.0}}
+        {
+            "codec": "uigc",
+            "pictures": [],
+            "setting": mask,
+            "means": {"bpp": bpp, "lpips_alex": lpips, "dists": lpips / 2, "psnr": 20.0},
+        }
         for mask, (bpp, lpips) in zip(("entire", "edge", "edge_more"), points, strict=False)
     ]
     prior = {"id": f"{codewords:x}", "words": codewords, "bits_per_token": 6.0}
-    return {"data_set": {"name": name, "pictures": 2}, "prior": prior, "entries": entries}
+    return {"schema": 1, "data_set": {"name": name, "pictures": 2}, "prior": prior, "entries": entries}
+
+
+def test_what_was_not_measured_is_named() -> None:
+    other = evaluation(16, [(0.1, 0.1)])
+    other["entries"][0]["means"]["dists"] = None
+    with pytest.raises(InputError, match="lacks LPIPS or DISTS"):
+        codebooks.compare([other], 0.02)
+    with pytest.raises(InputError, match="lacks the prior"):
+        codebooks.compare([{**other, "prior": None}], 0.02)
 
 
 def test_the_best_codebook_at_a_rate_is_interpolated_between_the_masks(

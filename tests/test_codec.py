@@ -221,6 +221,16 @@ def test_an_inexact_encoder_keeps_nothing(tiny: Codec, tiny_path: Path, inexact:
     assert all(isinstance(each, InexactError | bytes) for each in codec.compress_many([picture(200, 120)] * 3))
 
 
+def test_what_reads_back_is_closed_with_the_codec(tiny_path: Path) -> None:
+    codec = Codec(tiny_path, read_back=True)
+    codec.compress(picture(48, 48))
+    reader = codec._reader
+    assert reader is not None
+    codec.close()
+    with pytest.raises(UsageError, match="The codec is closed"):
+        reader.prior.load(0)
+
+
 def test_arguments_that_make_no_sense(tiny: Codec, tiny_path: Path) -> None:
     for argument in ("threads", "max_pixels", "max_memory"):
         for value in (0, -1, 1.5):

@@ -41,7 +41,11 @@ def test_what_is_offered(tmp_path: Path, line: str, offered: set[str]) -> None:
 
 
 def test_every_option_that_takes_a_format_or_provider_can_be_completed() -> None:
+    """By the names of the options, whatever they are called within; and no completer is left without an option."""
     from uigc.runtime.cli.completion import _VALUES, _parsers
 
-    taken = {action.dest for parser in _parsers(build_parser()) for action in parser._actions}
-    assert set(_VALUES) <= taken
+    actions = [action for parser in _parsers(build_parser()) for action in parser._actions]
+    asking = [each for each in actions if {"--provider", "--format", "--mask", "--setting"} & {*each.option_strings}]
+    assert len(asking) > 10
+    assert [each.option_strings for each in asking if each.choices is None and each.dest not in _VALUES] == []
+    assert set(_VALUES) <= {each.dest for each in asking}

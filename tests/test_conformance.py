@@ -134,7 +134,7 @@ def verdicts(done: subprocess.CompletedProcess[bytes]) -> dict[str, int]:
 
 
 STRANGERS = {
-    "-o": ["--seconds 9", "--json verdicts"],
+    "-o": ["--seconds 9", "--json verdicts", "--max-pixels 9"],
     "--run": ["--bundle x", "--provider cpu", "--precision int8", "--threads 1", "--max-pixels 9", "--device 0"],
     "--answer": ["--seconds 9", "--json verdicts", "--force", "--quiet"],
 }
@@ -150,6 +150,13 @@ def test_options_of_another_part_are_refused(kit: Kit, tmp_path: Path, uigc: Run
         assert done.stderr.decode().startswith(f"uigc: {option.split()[0]} would change nothing of {part}")
         assert done.stderr.count(b"\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("time", ["0", "-1", "inf", "nan", "86401", "soon"])
+def test_no_time_is_refused(kit: Kit, uigc: Run, time: str) -> None:
+    done = uigc("conformance", kit.path, "--run", "cat", f"--seconds={time}")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+    assert b"--seconds" in done.stderr
 
 
 WRONG = {

@@ -6,7 +6,6 @@ It is built with every warning an error and runs under sanitizers here; ``test_c
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -291,10 +290,3 @@ def test_inputs_and_outputs(program: Path, tiny: Codec, tiny_path: Path, tmp_pat
     assert (done.returncode, (tmp_path / "there.ppm").read_bytes()) == (ExitCode.OUTPUT, b"kept")
     assert subprocess.run([program], capture_output=True).returncode == ExitCode.USAGE
     assert {path.name for path in tmp_path.iterdir()} == {"in.uigc", "there.ppm"}
-
-
-def test_the_code_of_the_page_compiles(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "EMBEDDING.md").read_text(encoding="utf-8"), re.DOTALL)
-    source = tmp_path / "page.cpp"
-    source.write_text('#include "bundle.hpp"\nuigc::Tokens page(uigc::Bytes bytes) {' + code + "return grid.tokens; }")
-    subprocess.run([cpp.COMPILER, "-std=c++17", "-fsyntax-only", "-I", ROOT / "cpp", source], check=True)

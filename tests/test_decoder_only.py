@@ -92,7 +92,7 @@ def test_its_constants_are_those_of_the_bundle(decoder_bundle: Path) -> None:
 def test_it_compresses_nothing(decoder_bundle: Path, sample: np.ndarray) -> None:
     with Codec(decoder_bundle, threads=1) as codec:
         for attempt in (codec.compress, codec.tokenize):
-            with pytest.raises(BundleError, match="only decodes: it has no encoder; compress with the one it was made"):
+            with pytest.raises(BundleError, match="only decodes: it has no encoder; use the one that it was made"):
                 attempt(sample)
         outcomes = list(codec.compress_many([sample[:32, :32]]))
         assert [type(outcome) for outcome in outcomes] == [BundleError]

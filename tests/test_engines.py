@@ -28,6 +28,7 @@ from uigc.runtime.errors import (
     UsageError,
 )
 from uigc.runtime.exactness.verify import examine_all
+from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import silent
 from uigc.runtime.providers import ProviderOptions
 from uigc.runtime.spans import Recorder, recording
@@ -96,6 +97,10 @@ def test_batches_in_threads(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: P
     assert files == [plain.compress(image) for image in images]
     for file, pixels in zip(files, codec.decompress_many(files, jobs=3), strict=True):
         np.testing.assert_array_equal(pixels, plain.decompress(file))
+    with pytest.raises(ProviderError, match=r"of 96x64, at most 3 at a time, and .* a --batch for that many"):
+        list(map(unwrap, codec.decompress_many(files, batch=4)))
+    fill(tmp_path, tiny_path, batch=2, graphs=("decoder",))
+    assert providers.find("tensorrt-rtx", tmp_path).batch == 2  # as many as each of the engines takes
 
 
 def test_verify_runs_on_engines(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from uigc.runtime.io.samples import SAMPLE
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHOWN = {
     "01_roundtrip.py": "600x400: 573 bytes",
-    "02_many_files.py": "1 images, ",
+    "02_many_files.py": "2 images, ",
     "03_own_provider.py": "logits compared with the reference, 0 different",
     "04_profile.py": "decoder",
 }
@@ -24,9 +24,14 @@ SHOWN = {
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_run(example: Path, tmp_path: Path) -> None:
     photo = Path(shutil.copy(SAMPLE, tmp_path / "photo.webp"))
-    argument = tmp_path if "FOLDER" in example.read_text(encoding="utf-8") else photo
+    many = "FOLDER" in example.read_text(encoding="utf-8")
+    if many:
+        (tmp_path / "damaged.webp").write_bytes(photo.read_bytes()[:500])
+    argument = tmp_path if many else photo
     done = subprocess.run([sys.executable, example, argument], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("damaged.webp: ") == many
+    assert (tmp_path / "photo.uigc").exists() >= many
     assert SHOWN[example.name] in done.stdout
 
 

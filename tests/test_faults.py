@@ -165,6 +165,37 @@ def test_an_output_that_appears_meanwhile(
     assert (folder / "in" / "b.uigc").read_bytes() == tiny.compress(PIXELS)
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_an_output_that_appears_before_its_input_is_read(
+    tiny: Codec, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], skip: bool
+) -> None:
+    """As of a second run that is ahead of the first."""
+    real = batch._unfinished
+
+    def unfinished(*arguments: Any) -> list[Any]:
+        places = real(*arguments)
+        (folder / "in" / "a.uigc").write_bytes(b"theirs")
+        return places
+
+    (folder / "in" / "a.uigc").unlink()
+    (folder / "in" / "b.uigc").unlink()
+    monkeypatch.setattr(batch, "_unfinished", unfinished)
+    options = ["--skip-existing"] if skip else []
+    assert run(tiny, "compress", "in/a.png", "in/b.png", "-o", "in", *options) == (0 if skip else ExitCode.OUTPUT)
+    assert ("1 existed and were left" in capsys.readouterr().err) == skip
+    assert (folder / "in" / "a.uigc").read_bytes() == b"theirs"
+    assert (folder / "in" / "b.uigc").read_bytes() == tiny.compress(PIXELS)
+
+
+def test_no_folder_is_made_for_what_is_refused(tiny: Codec, folder: Path) -> None:
+    """Options are checked alike for one input and for many."""
+    for option in (["--threads", "0"], ["--threads", "-1"], ["--provider", "none"]):
+        names = ["in/a.png", "in/b.png", "-o", "new/"]
+        command = ["compress", *names, *option, "--bundle", str(tiny.bundle.path)]
+        assert main(command) in (ExitCode.USAGE, ExitCode.PROVIDER)
+        assert not (folder / "new").exists()
+
+
 @pytest.mark.parametrize("command", [("decompress", "in/a.uigc", "-"), ("info", "in/a.uigc"), ("--help",)])
 def test_readers_that_have_gone_and_full_disks_behind_streams(tiny: Codec, folder: Path, command: list[str]) -> None:
     """Of standard output: exit code 4 and at most a sentence. Of standard error: no fault at all."""

@@ -137,7 +137,7 @@ def digits(codec: Codec) -> str:
     row, table = logits(codec, 0), codec.bundle.table(CODER_TABLE).tolist()
     weights = [table[min(max(row) - q, 448)] for q in row]
     high, low = [sum(weights[i : i + 16]) for i in range(0, 256, 16)], weights[GRID[0, 0] // 16 * 16 :][:16]
-    lines: list[Sequence[object]] = [("digit", "max(q)", "V[0]", "V[1]", "V[2]", "W[16]", "C[1]", "C[2]", "C[3]", "s")]
+    lines: list[Sequence[object]] = [("digit", "max(l)", "V[0]", "V[1]", "V[2]", "W[16]", "C[1]", "C[2]", "C[3]", "s")]
     for name, values, symbol in (("high", high, GRID[0, 0] // 16), ("low", low, GRID[0, 0] % 16)):
         found = reference_coder.cumulative(values)
         lines.append((name, max(row), *values[:3], sum(values), *found[1:4], symbol))
@@ -152,7 +152,7 @@ def drawn(codec: Codec) -> str:
     weights = [table[min(distance, 448)] for distance in scaled]
     number = int(random_numbers(HEADER.seed or 0, *GRID.shape)[0, 1])
     point = number * sum(weights) >> 32
-    names = ("k", "q[k]", "floor(4 d / 3)", "v", "sum of v")
+    names = ("k", "l[k]", "floor(4 d / 3)", "v", "sum of v")
     columns = (best, [row[k] for k in best], scaled, weights, np.cumsum(weights).tolist())
     lines: list[Sequence[object]] = [(name, *values) for name, values in zip(names, columns, strict=True)]
     text = f"u = {number:08x}, V = {sum(weights)}, floor(u V / 2^32) = {point}: token {GRID[0, 1]}\n"

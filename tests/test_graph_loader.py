@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from uigc.runtime.errors import ProviderError
+from uigc.runtime.errors import ProviderError, UsageError
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.providers import Graph
 
@@ -63,6 +63,39 @@ def test_a_failure_is_told_and_tried_again() -> None:
         graphs("a")
     graphs("a")
     assert attempts == ["a", "a"]
+
+
+def test_who_waits_while_it_is_closed_is_told() -> None:
+    """Of a graph whose loading has not begun, and never will."""
+
+    class Still(Graph):
+        def __call__(self, value: np.ndarray) -> np.ndarray:
+            return value
+
+    begun, go, told = threading.Event(), threading.Event(), list[UsageError]()
+
+    def load(name: str) -> Graph:
+        begun.set()
+        assert go.wait(10)
+        return Still()
+
+    graphs = GraphLoader(load)
+    graphs.prefetch("ab")
+
+    def ask() -> None:
+        with pytest.raises(UsageError, match="The codec is closed") as refused:
+            graphs("b")
+        told.append(refused.value)
+
+    asking, closing = threading.Thread(target=ask), threading.Thread(target=graphs.close)
+    assert begun.wait(10)
+    asking.start()
+    asking.join(0.05)  # it waits for the graph by now
+    closing.start()
+    asking.join(10)
+    go.set()
+    closing.join(10)
+    assert len(told) == 1
 
 
 def test_all_are_closed_and_the_first_error_is_told() -> None:

@@ -6,6 +6,7 @@ import io
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,28 @@ def test_wide_and_hdr_colours_are_refused() -> None:
         with pytest.raises(InputError, match=f"primaries {primaries}, transfer {transfer}"):
             image.read(png((b"cICP", bytes([primaries, transfer, 0, 1]))))
     assert image.read(png((b"cICP", bytes([1, 13, 0, 1]))))[0, 0].tolist() == [55] * 3
+    for matrix, full_range in ((0, 0), (1, 1)):  # as of frames of a video
+        with pytest.raises(InputError, match=f"matrix {matrix}, range {full_range}"):
+            image.read(png((b"cICP", bytes([1, 1, matrix, full_range]))))
+
+
+@pytest.mark.parametrize(("size", "fitted"), [((500, 1), (100, 1)), ((3, 700), (1, 80)), ((200, 100), (100, 50))])
+def test_a_thin_image_is_scaled_to_a_pixel_at_least(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    data = encoded(Image.new("RGB", size, "teal"))
+    assert image.read(data, image.Reading(fit=(100, 80))).shape == (fitted[1], fitted[0], 3)
+
+
+def test_a_plug_in_that_cannot_be_imported_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is none of the business of an image of another format."""
+    (tmp_path / "broken_plugin.py").write_text("raise ImportError('libheif.so.1 is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(image, "_PLUGINS", (("broken_plugin", ""),))
+    monkeypatch.setattr(image, "_REGISTERED", set())
+    data = encoded(Image.new("RGB", (4, 4), "teal"))
+    assert image.read(data).shape == image.read(data).shape == (4, 4, 3)
+    assert caplog.text.count("libheif.so.1 is missing") == 1
 
 
 def test_transparency() -> None:

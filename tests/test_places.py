@@ -55,6 +55,13 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
+def test_an_input_that_is_named_twice_is_one(folder: Folder, wanted: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.photo("in/a.png")
+    assert folder.run("compress", "-r", "in", "in", "photo.png", "photo.png", "-o", "out/") == 0
+    assert "2 files" in sentence(capsys)
+    assert (folder.path / "out" / "a.uigc").read_bytes() == (folder.path / "out" / "photo.uigc").read_bytes() == wanted
+
+
 def test_default_names(folder: Folder, wanted: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     assert folder.run("compress", "photo.png") == 0
     assert "photo.uigc: 30x20 pixels" in sentence(capsys)

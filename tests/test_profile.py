@@ -53,6 +53,22 @@ def test_what_a_device_says_of_itself_stands_beside_the_hosts_times() -> None:
     assert mask.split() == ["mask", "0.00", "0.00", "0.0%", "0.00"]
 
 
+def test_reading_back_is_one_step_with_all_that_is_inside_it(tiny_path: Path) -> None:
+    """Its graphs are those of ``cpu``: among the rows of the provider that is profiled, they would not be its times."""
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    found = {}
+    for read_back in (False, True):
+        codec = Codec(tiny_path, read_back=read_back)
+        (round,) = profile.repeat(lambda codec=codec: codec.compress(pixels), 1, 0, {})  # type: ignore[misc]
+        found[read_back] = figures([round], tokens=6, pixels=pixels.size // 3)
+        assert sum(step["share"] for step in found[read_back]["steps"]) <= 1
+    assert [step for step in found[True]["by_step"] if step not in found[False]["by_step"]] == ["read back"]
+    (whole,) = [span for span in round.spans if span.name == "read back"]
+    assert found[True]["by_step"]["read back"]["p50_ms"] == pytest.approx((whole.ended - whole.begun) / 1e6, abs=1e-4)
+    moved = [sum(step["bytes"] for step in found[each]["steps"] if step["step"] == "network") for each in (False, True)]
+    assert moved[0] == moved[1] > 0
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_command(uigc: Run, tmp_path: Path, tiny_path: Path, batch: int) -> None:
     options = ("--repeats", 2, "--warm-up", 1, "--json", "p.json", "--trace", "t.json", "--force", "--batch", batch)

@@ -22,6 +22,10 @@ QUANTIZE = node("QuantizeLinear", "x one zero", "q")
 DEQUANTIZE = node("DequantizeLinear", "q one zero", "d")
 WEIGHT_INT8 = node("DequantizeLinear", "w8 one", "w")
 
+SIGNS = (np.where(np.arange(WIDTH)[:, None] % 2, -1, 1) * np.ones((1, WIDTH))).astype(np.float32)
+"""Weights whose products with numbers of one size nearly cancel, if all of them are added."""
+NEAR_THE_END = np.full(WIDTH, 2**24 - 900, np.float32)
+
 BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]] = {
     "exp": ([node("Exp", "x", "y")], {}, (0, 9), "'the_Exp_y' is not proven exact: the operator rounds"),
     "softmax": ([node("Softmax", "x", "y")], {}, (0, 9), "operator rounds"),
@@ -96,6 +100,13 @@ BROKEN: dict[str, tuple[list[Node], dict[str, np.ndarray], tuple[int, int], str]
     "weight alone": (
         [WEIGHT_INT8, node("MatMul", "x w", "y")], {"one": f32(1), "w8": WEIGHT.astype(np.int8)}, (-128, 127),
         "MatMulNBits",
+    ),
+    "partial sums of products and a bias, in one node": (
+        [node("Gemm", "x c b", "y")], {"c": SIGNS, "b": NEAR_THE_END}, (100, 127), "sums reach",
+    ),
+    "partial sums of products and a bias, which may become one node": (
+        [node("MatMul", "x c", "m"), node("Add", "b m", "y")], {"c": SIGNS, "b": NEAR_THE_END}, (100, 127),
+        "sums reach",
     ),
     "saturating pairs": (
         [QUANTIZE, DEQUANTIZE, WEIGHT_INT8, node("MatMul", "d w", "y")],

@@ -14,7 +14,7 @@ from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.format import mask
 from uigc.runtime.format.entropy_coder import SymbolWriter, weight_table
-from uigc.runtime.format.regeneration import random_numbers, sampled
+from uigc.runtime.format.regeneration import drawn, random_numbers
 
 
 def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray) -> None:
@@ -37,14 +37,14 @@ def test_draws_follow_the_logits() -> None:
     """One word is three times as likely as another, and all others are not likely at all."""
     logits = np.full((4000, 16), -2000, np.int32)
     logits[:, 2], logits[:, 4] = 0, round(32 * np.log(1 / 3))
-    tokens = sampled(logits, random_numbers(1, 40, 100).reshape(-1), weight_table())
+    tokens = drawn(logits, random_numbers(1, 40, 100).reshape(-1), weight_table())
     assert set(tokens) == {2, 4}
     assert (tokens == 2).mean() == pytest.approx(1 / (1 + 3 ** (-4 / 3)), abs=0.02)  # 0.81, where the prior says 0.75
-    even = sampled(np.zeros((4000, 16), np.int32), random_numbers(1, 40, 100).reshape(-1), weight_table())
+    even = drawn(np.zeros((4000, 16), np.int32), random_numbers(1, 40, 100).reshape(-1), weight_table())
     assert np.bincount(even, minlength=16).tolist()[8:] == [0] * 8  # of equals, the lower words
     assert (np.bincount(even)[:8] / 4000) == pytest.approx(np.full(8, 1 / 8), abs=0.03)
-    assert sampled(np.zeros((3, 4), np.int32), np.array([0, 2**31, 2**32 - 1]), weight_table()).tolist() == [0, 2, 3]
-    assert sampled(np.zeros((0, 16), np.int32), np.empty(0, np.int64), weight_table()).shape == (0,)
+    assert drawn(np.zeros((3, 4), np.int32), np.array([0, 2**31, 2**32 - 1]), weight_table()).tolist() == [0, 2, 3]
+    assert drawn(np.zeros((0, 16), np.int32), np.empty(0, np.int64), weight_table()).shape == (0,)
 
 
 def test_numbers_are_the_published_ones_and_depend_on_place_alone() -> None:

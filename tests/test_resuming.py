@@ -22,7 +22,7 @@ from uigc.runtime.errors import InputError
 from uigc.training import decoder
 from uigc.training.adversary import ADVERSARIES, Adversaries
 from uigc.training.held_out import coded, distances, flatness
-from uigc.training.loop import RunOptions
+from uigc.training.loop import Run, RunOptions
 
 CPU = torch.device("cpu")
 
@@ -79,6 +79,31 @@ def test_resuming_with_adversaries_repeats_the_run(material: Path, tmp_path: Pat
     assert (whole / "tokenizer.safetensors").stat().st_mtime_ns == written
     with pytest.raises(InputError, match="steps 8 there and 9 here"):
         trained(material, whole, steps=9)
+
+
+def test_results_that_were_not_written_are_made_by_the_next_call(
+    material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends a run after its last step, such as a full disk: its weights are those of an undisturbed one."""
+
+    reported = decoder.report
+
+    def full(run: Run, *rest: object) -> None:
+        if run.progress >= 1:
+            raise OSError("No space left on device")
+        reported(run, *rest)  # type: ignore[arg-type]
+
+    whole, disturbed = trained(material, tmp_path / "whole"), tmp_path / "disturbed"
+    monkeypatch.setattr(decoder, "report", full)
+    with pytest.raises(OSError, match="No space left"):
+        trained(material, disturbed)
+    monkeypatch.undo()
+    before = load_file(material / "run" / "tokenizer.safetensors")
+    kept = load_file(disturbed / "tokenizer.safetensors")
+    assert all(torch.equal(value, before[key]) for key, value in kept.items())
+    trained(material, disturbed)
+    one, other = (load_file(folder / "tokenizer.safetensors") for folder in (whole, disturbed))
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def test_the_time_of_every_step_is_reported(material: Path, tmp_path: Path) -> None:

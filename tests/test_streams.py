@@ -18,7 +18,7 @@ from uigc.runtime import providers
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.entry_points import OWN
-from uigc.runtime.errors import ExitCode
+from uigc.runtime.errors import ExitCode, ProviderError
 from uigc.runtime.io.streams import printable
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="closes streams as POSIX shells do")
@@ -140,10 +140,17 @@ def test_entry_points_of_others_are_loaded_as_they_are_written(
     metadata.mkdir()
     (metadata / "METADATA").write_text("Name: mine\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[uigc.providers]\nmine = mine:All.CPU\ncpu = mine:All\n\n[uigc.commands]\nnone = mine:All.none\nbare = mine\n"
+        "[uigc.providers]\nmine = mine:All.CPU\ncpu = mine:All\ngone = mine:Gone\nother = mine:All\n\n"
+        "[uigc.commands]\nnone = mine:All.none\nbare = mine\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert providers.find("mine").name == providers.find("cpu").name == "cpu"
     for name in ("none", "bare"):
         assert main([name]) == ExitCode.DEPENDENCY
         assert f"{name!r} cannot be loaded" in capsys.readouterr().err
+    for name in ("gone", "other"):
+        with pytest.raises(ProviderError, match=f"The provider '{name}' cannot be loaded .*; reinstall its package"):
+            providers.find(name)
+        assert name not in [each.name for each in providers.available()]
+    assert main(["doctor", "-v"]) == 0
+    assert capsys.readouterr().out.count("cannot be loaded") == 2

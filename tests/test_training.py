@@ -107,7 +107,7 @@ def test_the_prior_learns_and_teaches_the_decoder(photos: Path, run: Path) -> No
 def test_the_encoder_learns_cheaper_tokens_and_leaves_the_rest_alone(photos: Path, run: Path) -> None:
     train("prior", photos, run, 40, "--batch", "4")
     before = load_tokenizer(run)
-    train("encoder", photos, run, 30, "--crop", "64", "--batch", "8", "--rate", "10")
+    train("encoder", photos, run, 60, "--crop", "64", "--batch", "8", "--rate", "10")
     lines = log(run, "encoder")
     assert lines[-1]["bits"] > 0
     assert lines[-1]["held_out_bits_per_token"] < 0.9 * prior_bits(before, run, photos)

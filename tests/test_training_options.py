@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support.recipes import smooth_images
 from uigc.export.modules.prior import PriorConfig
 from uigc.runtime.errors import ExitCode, InputError, UsageError
+from uigc.runtime.io.image_sources import Source
+from uigc.training import devices
 from uigc.training.__main__ import _parser, _prior_config, main
 from uigc.training.loop import Run, RunOptions
 from uigc.training.optimizers import Optimizers, adamw
+from uigc.training.photos import Photos
 
 PRIOR = ("prior", "--images", "IMAGES", "--output", "RUN", "--steps", "1")
 
@@ -77,6 +81,9 @@ def test_other_settings_are_not_resumed(tmp_path: Path, changes: dict[str, objec
     for _ in run.steps("crops"):
         one_step(run)
     assert run.completed == finished
+    if finished:
+        run.conclude()
+        assert not run.completed
     kept = run.checkpoint.read_bytes()
     with pytest.raises(InputError, match=f"{next(iter(changes))} .* there and .* here") as refused:
         run_of(tmp_path, nn.Linear(2, 1), **changes)
@@ -84,7 +91,49 @@ def test_other_settings_are_not_resumed(tmp_path: Path, changes: dict[str, objec
     with pytest.raises(InputError, match="crop None there and 96 here"):
         run_of(tmp_path, nn.Linear(2, 1), {"crop": 96})
     assert run.checkpoint.read_bytes() == kept
-    assert run_of(tmp_path, nn.Linear(2, 1)).finished_before == finished
+    assert run_of(tmp_path, nn.Linear(2, 1)).concluded == finished
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--minutes=0", "--minutes=-1", "--minutes=inf", "--minutes=nan", "--steps=0", "--steps=-5", "--batch=0"],
+)
+def test_numbers_of_nothing_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = [] if option.startswith(("--steps", "--minutes")) else ["--steps", "1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["decoder", "--images", "IMAGES", "--output", "RUN", *budget, option])
+    assert ended.value.code == ExitCode.USAGE
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("gpu", "meta:x", "cuda:99"):
+        with pytest.raises(UsageError, match=f"no device '{name}'"):
+            devices.device(name)
+    with pytest.raises(SystemExit) as ended:
+        main(["decoder", "--images", "IMAGES", "--output", "RUN", "--steps", "1", "--device", "gpu"])
+    assert ended.value.code == ExitCode.USAGE
+    assert devices.device("cpu").type == "cpu"
+
+
+def test_a_tiny_configuration_is_of_new_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    for recipe in ("tokenizer", "prior"):
+        with pytest.raises(SystemExit) as ended:
+            main([recipe, "--images", "IMAGES", "--output", "RUN", "--steps", "1", "--tiny", "--start", "OTHER"])
+        assert ended.value.code == ExitCode.USAGE
+        assert "--tiny and --start contradict each other" in capsys.readouterr().err
+
+
+def test_no_more_files_are_read_than_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = [], Source.read
+
+    def note(self: Source) -> bytes:
+        read.append(self.name)
+        return whole(self)
+
+    monkeypatch.setattr(Source, "read", note)
+    photos = Photos(smooth_images(tmp_path), torch.device("cpu"), 64, 5)
+    assert len(read) == len(photos.training) == 5  # none of these is held out by its name
 
 
 def test_a_next_stretch_sees_other_crops_and_a_repeated_one_the_same(tmp_path: Path) -> None:

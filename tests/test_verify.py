@@ -15,6 +15,8 @@ from tests.support.tiny import tiny_cases
 from uigc.export.proof import ProofError, prove_file, token_domain
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.cli.main import main
+from uigc.runtime.cli.verify import expect_outcomes
 from uigc.runtime.errors import EngineError, ExitCode, ProviderError, UigcError
 from uigc.runtime.exactness import verify
 from uigc.runtime.exactness.conformance import BATCHES, Case, random_grids
@@ -70,6 +72,16 @@ def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> N
     _, different = compare(cases, load)
     assert different == sum(case.stage == 2 and len(case.tokens) == 8 for case in cases) > 0
     assert compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].logits.size
+
+
+def test_nothing_compared_is_no_success(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a folder that has engines of the decoder alone."""
+    monkeypatch.setattr(type(providers.find("cpu")), "verified", ())
+    bundle = ["--bundle", str(tiny_path)]
+    assert main(["verify", "--provider", "cpu", "--windows", "1", *bundle]) == ExitCode.PROVIDER
+    monkeypatch.setattr(type(providers.find("cpu")), "verified", ("fp16",))
+    with pytest.raises(ProviderError, match="'cpu': it runs stages in fp16, and the bundle has them in fp32 and int8"):
+        expect_outcomes(Bundle.load(tiny_path), [providers.find("cpu")], [])
 
 
 @pytest.mark.parametrize("kind", [ProviderError, EngineError])

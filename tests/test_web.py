@@ -45,17 +45,20 @@ def test_golden_files_and_logits(decoder_bundle: Path, tmp_path: Path) -> None:
     """Grids and logits are equal; pixels, which are free, are close."""
     grids = json.loads((GOLDEN / "coffee.json").read_text())["grids"]
     vectors = json.loads((GOLDEN / "logits.json").read_text())["vectors"]
-    requests = [f"decode {GOLDEN / f'coffee-{mask}.uigc'}" for mask in MASKS]
-    expected = [f"grid {sha256_of(grids[mask])}" for mask in MASKS]
+    spaced = tmp_path / "a folder" / "of  mine.uigc"
+    spaced.parent.mkdir()
+    shutil.copy(GOLDEN / "coffee-edge.uigc", spaced)
+    requests = [*(f"decode {GOLDEN / f'coffee-{mask}.uigc'}" for mask in MASKS), f"decode {spaced}"]
+    expected = [f"grid {sha256_of(grids[mask])}" for mask in (*MASKS, "edge")]
     for number, vector in enumerate(vectors):
         tokens = np.asarray(vector["tokens"], "<i4")
         (tmp_path / f"{number}.i32").write_bytes(tokens.tobytes())
         requests.append(f"logits {vector['stage']} {' '.join(map(str, tokens.shape))} {tmp_path / f'{number}.i32'}")
         expected.append(f"logits {vector['logits_sha256']}")
-    requests.append(f"paint {GOLDEN / 'coffee-edge.uigc'} {tmp_path / 'rgb'}")
+    requests += [f"paint {GOLDEN / 'coffee-edge.uigc'} {tmp_path / 'rgb'}", f"decode {tmp_path / 'none'}"]
     given, complaints = answers(decoder_bundle, requests)
-    assert given == [*expected, "pixels 600 400"]
-    assert complaints == []
+    assert given == [*expected, "pixels 600 400", "refused UigcError"]
+    assert complaints == [f"{tmp_path / 'none'} cannot be read (ENOENT): check its name."]
     image = np.frombuffer((tmp_path / "rgb").read_bytes(), np.uint8).reshape(400, 600, 3)
     with Codec(decoder_bundle, threads=1) as codec:
         difference = np.abs(image - codec.decompress(GOLDEN / "coffee-edge.uigc").astype(int))

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from uigc.export.modules.dyadic import LARGEST_INPUTS
 from uigc.export.modules.prior import PriorConfig
 from uigc.export.modules.tokenizer import TokenizerConfig
 from uigc.runtime.bundle.manifest import is_codebook_size
 from uigc.runtime.errors import UigcError, UsageError
 from uigc.runtime.format.bitstream import PATCH
+from uigc.training import devices
 from uigc.training.loop import RunOptions
 from uigc.training.objective import SMALLEST_CROP
 
@@ -34,6 +33,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a number from 1 up")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number of minutes above 0")
     return value
 
 
@@ -59,13 +65,13 @@ def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
         "-o", "--output", metavar="RUN", type=Path, required=True, help="folder of the run; an unfinished run resumes"
     )
     budget = recipe.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--steps", type=int, help="length of the run in optimizer steps")
-    budget.add_argument("--minutes", type=float, help="length of the run in minutes of work")
-    recipe.add_argument("--batch", type=int, default=batch)
+    budget.add_argument("--steps", type=_positive, help="length of the run in optimizer steps")
+    budget.add_argument("--minutes", type=_minutes, help="length of the run in minutes of work")
+    recipe.add_argument("--batch", type=_positive, default=batch)
     recipe.add_argument("--seed", type=int, default=0)
-    recipe.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    recipe.add_argument("--photo-limit", type=int, help="use at most this many photographs")
-    recipe.add_argument("--stop-after", type=int, metavar="STEPS", help="stop now, resume at the next call")
+    recipe.add_argument("--device", default=devices.default())
+    recipe.add_argument("--photo-limit", type=_positive, help="use at most this many photographs")
+    recipe.add_argument("--stop-after", type=_positive, metavar="STEPS", help="stop now, resume at the next call")
 
 
 def _add_pixels(recipe: argparse.ArgumentParser) -> None:
@@ -78,6 +84,11 @@ def _add_pixels(recipe: argparse.ArgumentParser) -> None:
         help="safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md)",
     )
     recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
+
+
+def _add_start(recipe: argparse.ArgumentParser) -> None:
+    text = "begin with the tokenizer of this run or bundle, and with its prior and adversaries if it has any"
+    recipe.add_argument("--start", type=Path, metavar="RUN", help=text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,12 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     decoder = recipes.add_parser("decoder", help="fine-tune the pixel decoder alone; tokens stay as they are")
     _add_common(decoder, batch=16)
     _add_pixels(decoder)
+    _add_start(decoder)
     lossy = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
     decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
 
     encoder = recipes.add_parser("encoder", help="fine-tune the encoder alone, for tokens that cost fewer bits")
     _add_common(encoder, batch=16)
     _add_pixels(encoder)
+    _add_start(encoder)
     text = "weight of a bit a token, at the cost of the prior in RUN, beside the losses of the image (default: 0.03)"
     encoder.add_argument("--rate", type=float, default=0.03, metavar="WEIGHT", help=text)
 
@@ -108,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(prior, batch=12)
     prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
     text = "token grids of each photograph: as it is, and augmented (default: 1)"
-    prior.add_argument("--variants", type=int, default=1, metavar="N", help=text)
+    prior.add_argument("--variants", type=_positive, default=1, metavar="N", help=text)
     shape = PriorConfig()
     text = f"channels, in heads of {shape.width // shape.heads} (default: {shape.width})"
     prior.add_argument("--width", type=_power_of_two, help=text)
@@ -151,6 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if getattr(arguments, "tiny", False) and arguments.start:
+        raise UsageError("--tiny and --start contradict each other, because --start decides the size; leave one out.")
     options = RunOptions(
         images=arguments.images,
         output=arguments.output,
@@ -158,7 +173,7 @@ def _run(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         batch=arguments.batch,
         seed=arguments.seed,
-        device=torch.device(arguments.device),
+        device=devices.device(arguments.device),
         photo_limit=arguments.photo_limit,
         stop_after=arguments.stop_after,
         compiled=getattr(arguments, "compile", False),
@@ -170,9 +185,11 @@ def _run(arguments: argparse.Namespace) -> None:
         prior.train(options, config, arguments.twin, arguments.start, arguments.variants, arguments.layers)
         return
     from uigc.bench.metrics import Networks
-    from uigc.training import decoder, encoder, tokenizer
+    from uigc.training import decoder, encoder, start, tokenizer
 
     networks = Networks(arguments.networks) if arguments.networks else None
+    if arguments.start and arguments.recipe != "tokenizer":
+        start.begin(arguments.recipe, arguments.output, arguments.start)
     if arguments.recipe == "decoder":
         decoder.train(options, arguments.crop, networks, arguments.regenerated)
     elif arguments.recipe == "encoder":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uigc.runtime.cli.arguments import count
 from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import InputError, OutputError, UsageError
 
@@ -21,7 +22,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codebook", metavar="K", type=int, help="reduce the codebook to K codewords; needs --images")
     text = "folder of images or tar files, or a tar file, on which the use of codewords is counted"
     parser.add_argument("--images", metavar="IMAGES", type=Path, help=text)
-    parser.add_argument("--photo-limit", metavar="N", type=int, help="count on at most N photographs")
+    parser.add_argument("--photo-limit", metavar="N", type=count, help="count on at most N photographs")
     parser.add_argument("--device", help="where the photographs are encoded (default: a GPU if there is one)")
     parser.add_argument("--force", action="store_true", help="replace the tokenizer of RUN if it has one")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -82,6 +83,7 @@ def _with_fewer_codewords(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
     import torch
 
     from uigc.runtime.format.bitstream import PATCH
+    from uigc.training import devices
     from uigc.training.codebook_reduction import reduced, use
     from uigc.training.photos import Photos
     from uigc.training.prior import token_grids
@@ -89,10 +91,7 @@ def _with_fewer_codewords(vqgan: VQGAN, arguments: argparse.Namespace) -> VQGAN:
     words, wanted = vqgan.config.codebook, arguments.codebook
     if wanted >= words:
         raise UsageError(f"--codebook is {wanted} and the codebook has {words}; give fewer, or leave --codebook out.")
-    try:
-        device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise UsageError(f"There is no device {arguments.device!r}; give cpu or cuda.") from None
+    device = devices.device(arguments.device or devices.default())
     with contextlib.ExitStack() as stack:
         if arguments.quiet:  # no progress bars
             stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(os.devnull, "w"))))

@@ -26,8 +26,7 @@ REGENERATED = 800  # photographs at most whose lost tokens are regenerated, whic
 
 
 def train(options: RunOptions, size: int, networks: Networks | None, regenerated: float = 0.0) -> None:
-    """Train the decoder of the tokenizer in ``options.output`` further and write it back there; log to
-    ``decoder.jsonl``.
+    """Train the decoder of the tokenizer in ``options.output`` and write it back there; log to ``decoder.jsonl``.
 
     Adversaries that another run left in that folder go on learning. ``regenerated``: the share of a batch's
     photographs, 0..1 but never all of them, whose lost tokens the prior there regenerates.
@@ -65,6 +64,7 @@ def train(options: RunOptions, size: int, networks: Networks | None, regenerated
         averaged = {f"decoder.{name}": value for name, value in run.average.state.items()}
         save_tokenizer(options.output, tokenizer.state_dict() | averaged, tokenizer.config)
         objective.save(options.output)
+        run.conclude()
 
 
 def _batch(

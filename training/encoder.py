@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uigc.bench.metrics import Networks
-from uigc.export.modules.checkpoint import digest, load_prior, load_tokenizer, save_tokenizer, token_fingerprint
+from uigc.export.modules.checkpoint import codebook_fingerprint, digest, load_prior, load_tokenizer, save_tokenizer
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Quantizer, Tokenizer
@@ -129,8 +129,9 @@ def train(options: RunOptions, size: int, networks: Networks | None, rate: float
     networks = networks.to(options.device) if networks else None
     objective = Objective(networks, options, LossWeights(), 0)
     objective.start_from(options.output)
+    # Not the encoder that it begins from: that is another one when the run has ended.
     subject = {
-        "tokens": token_fingerprint(tokenizer), "decoder": digest(tokenizer.decoder), "prior": digest(prior),
+        "codebook": codebook_fingerprint(tokenizer), "decoder": digest(tokenizer.decoder), "prior": digest(prior),
         "rate": rate, **seen(size, networks),
     }  # fmt: skip
     optimizers = mixed(WARM_RATES, (tokenizer.encoder, 1.0))
@@ -144,6 +145,7 @@ def train(options: RunOptions, size: int, networks: Networks | None, rate: float
         learned = {f"encoder.{name}": value for name, value in run.average.state.items()}
         save_tokenizer(options.output, tokenizer.state_dict() | learned, tokenizer.config)
         objective.save(options.output)
+        run.conclude()
 
 
 def _loaded(folder: Path) -> Tokenizer:

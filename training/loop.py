@@ -109,14 +109,14 @@ class Run:
         torch.manual_seed(self.rng.getrandbits(63))
         self.average = Average(module)
         self.step, self.elapsed = 0, 0.0
+        self.concluded = False
+        """Whether nothing is left to do: what was written stays as it is."""
         self.timer = Timer(options.device)
         self.figures: dict[str, float] = {}
         options.output.mkdir(parents=True, exist_ok=True)
         self.checkpoint = options.output / f"{name}.checkpoint"
         if self.checkpoint.exists():
             self._resume()
-        self.finished_before = self.progress >= 1
-        """Whether nothing is left to do: what an earlier call wrote stays as it is."""
 
     @property
     def progress(self) -> float:
@@ -127,8 +127,13 @@ class Run:
 
     @property
     def completed(self) -> bool:
-        """True if this call spent the last of the budget, so that results are due."""
-        return self.progress >= 1 and not self.finished_before
+        """True if the budget is spent, and the results are still to be written."""
+        return self.progress >= 1 and not self.concluded
+
+    def conclude(self) -> None:
+        """Note that the results are written. A run that ended before this makes them when it is called again."""
+        self.concluded = True
+        self.save()
 
     @property
     def pace(self) -> float:
@@ -226,6 +231,7 @@ class Run:
             "companions": {name: companion.state_dict() for name, companion in self.companions.items()},
             "step": self.step,
             "elapsed": self.elapsed,
+            "concluded": self.concluded,
             "figures": self.figures,
             "random": repr(self.rng.getstate()),
             "torch_random": torch.get_rng_state(),
@@ -248,6 +254,7 @@ class Run:
         for name, companion in self.companions.items():
             companion.load_state_dict(state["companions"][name])
         self.step, self.elapsed, self.figures = state["step"], state["elapsed"], state["figures"]
+        self.concluded = state.get("concluded", self.progress >= 1)  # earlier versions did not note it
         self.rng.setstate(ast.literal_eval(state["random"]))
         torch.set_rng_state(state["torch_random"].cpu())
         if state["cuda_random"] is not None:

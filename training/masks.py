@@ -73,7 +73,7 @@ def regenerate(prior: Prior, tokens: Tensor, lost: Tensor, numbers: Tensor | Non
 def _drawn(logits: Tensor, numbers: Tensor) -> Tensor:
     """Logits (B, asked, codebook) in steps and a number for each -> tokens (B, asked)."""
     rows = logits.to(torch.int32).flatten(0, 1).cpu().numpy()
-    tokens = regeneration.sampled(rows, numbers.flatten().cpu().numpy(), weight_table())
+    tokens = regeneration.drawn(rows, numbers.flatten().cpu().numpy(), weight_table())
     return torch.from_numpy(tokens).to(logits.device).long().view(logits.shape[:2])
 
 

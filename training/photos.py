@@ -34,17 +34,23 @@ class Photos:
     """uint8 images (3, H, W) on ``device``, split into ``training`` and ``held_out``."""
 
     def __init__(self, source: Path, device: torch.device, smallest: int, limit: int | None = None) -> None:
-        files = [(found.name, found.read()) for found in sources(source)]
+        files = list(sources(source))
         if limit is not None:
             files = files[:: max(1, len(files) // limit)][:limit]
         with ThreadPoolExecutor() as pool:
-            decoded = list(tqdm(pool.map(_decode, (data for _, data in files)), "photos", len(files)))
-        named = [(name, image) for (name, _), image in zip(files, decoded, strict=True) if image is not None]
+            decoded = list(tqdm(pool.map(lambda file: _decode(file.read()), files), "photos", len(files)))
+        named = [(file.name, image) for file, image in zip(files, decoded, strict=True) if image is not None]
         if len(named) < len(files):
             print(f"{len(files) - len(named)} of {len(files)} images cannot be read and are passed over")
         fitting = [(name, image.to(device)) for name, image in named if min(image.shape[1:]) >= smallest]
+        if len(fitting) < len(named):
+            small = len(named) - len(fitting)
+            print(f"{small} of {len(files)} images have less than {smallest} pixels a side and are passed over")
         self.training = [image for name, image in fitting if not is_held_out(name)]
-        self.held_out = [image for name, image in fitting if is_held_out(name)] or self.training[:1]
+        self.held_out = [image for name, image in fitting if is_held_out(name)]
+        if not self.held_out and self.training:
+            print("no image is held out, so that one of the training images takes their place")
+            self.held_out = self.training[:1]
         if not self.training:
             raise InputError(
                 f"No image of at least {smallest} pixels was found in {source}; "

@@ -214,6 +214,7 @@ def train(
             chosen = run.rng.sample(grids, 1 if twin else min(MASK_IMAGES, len(grids)))  # a twin encodes nothing
             mask_table = count_mask_bits(prior, tokenizer.quantizer.words, chosen, run.rng)
         save_prior(options.output, run.average.state, prior, mask_table, name, codebook_fingerprint(tokenizer))
+        run.conclude()
 
 
 def _learn(run: Run, prior: Prior, grids: list[Tensor], held_out: list[Tensor]) -> None:

@@ -112,6 +112,7 @@ def train(
     if run.completed:
         save_tokenizer(options.output, run.average.state, tokenizer.config)
         objective.save(options.output)
+        run.conclude()
 
 
 def seen(size: int, networks: Networks | None) -> dict[str, object]:

@@ -7,10 +7,12 @@ export class WorkerDecoder {
   #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   #requests = new Map();
   #count = 0;
+  #closed = false;
 
   constructor() {
     this.#worker.onmessage = ({ data: { id, progress, result, error } }) => {
       const request = this.#requests.get(id);
+      if (!request) return; // the Worker failed before
       if (progress) return request.onProgress(progress);
       this.#requests.delete(id);
       return error ? request.reject(UigcError.fromData(error)) : request.resolve(result);
@@ -40,7 +42,16 @@ export class WorkerDecoder {
     return this.#ask({ request: "decode", file, ...options }, onProgress);
   }
 
+  /** Ends the Worker, and gives all of its memory back; the decoder cannot be used any more. */
+  close() {
+    this.#closed = true;
+    this.#worker.terminate();
+    for (const { reject } of this.#requests.values()) reject(new UigcError("The decoder is closed: open another."));
+    this.#requests.clear();
+  }
+
   #ask(request, onProgress) {
+    if (this.#closed) return Promise.reject(new UigcError("The decoder is closed: open another."));
     const id = this.#count++;
     return new Promise((resolve, reject) => {
       this.#requests.set(id, { resolve, reject, onProgress });

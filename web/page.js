@@ -39,7 +39,10 @@ function openDecoder() {
 async function startDecoder() {
   const start = performance.now();
   const worker = new WorkerDecoder();
-  const backend = await worker.open(settings, showProgress);
+  const backend = await worker.open(settings, showProgress).catch((error) => {
+    worker.close();
+    throw error;
+  });
   return { worker, backend, milliseconds: performance.now() - start };
 }
 

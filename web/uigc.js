@@ -46,9 +46,14 @@ export class Decoder {
     const source = typeof bundle.read === "function" ? bundle : fromUrl(bundle);
     const opened = await Bundle.open(source, onProgress);
     const networks = await Networks.open(ort, opened, pixels, onProgress, precision);
-    const model = await opened.model();
-    opened.release();
-    return new Decoder(opened, model, networks);
+    try {
+      return new Decoder(opened, await opened.model(), networks);
+    } catch (error) {
+      await networks.close();
+      throw error;
+    } finally {
+      opened.release();
+    }
   }
 
   /** How pixels are computed: `{provider, precision, reason}`, with a reason if it is not as asked. */

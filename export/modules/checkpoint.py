@@ -99,6 +99,7 @@ def _bundled_tokenizer(bundle: Bundle) -> VQTokenizer:
 
     Raises :class:`BundleError` if the bundle's weights are not exactly those of the tokenizer that it describes.
     """
+    bundle.expect_encoder()
     tokenizer = make_tokenizer(bundle.manifest["tokenizer"])
     scales = {name + SCALE_SUFFIX for name in bundle.weights}
     names = [name for name in bundle.weights if name.startswith(TOKENIZER_PREFIX) and name not in scales]

@@ -45,8 +45,11 @@ def add(node: NodeContext) -> Value:
     low, high = a.low + b.low, a.high + b.high
     if not a.is_float:
         return _integer_result(node, low, high)
-    exponent = np.minimum(a.exponent, b.exponent)
-    node.check_fits(a.dtype, np.maximum(np.abs(low), np.abs(high)), exponent, "sums", FEWER_STEPS)
+    exponent, largest = np.minimum(a.exponent, b.exponent), np.maximum(np.abs(low), np.abs(high))
+    if a.reach is not None or b.reach is not None:
+        # A provider may make the products and this sum in one node, and add the terms of both in any order.
+        largest = a.partial + b.partial
+    node.check_fits(a.dtype, largest, exponent, "sums", FEWER_STEPS)
     return interval(a.dtype, exponent, low, high)
 
 
@@ -125,7 +128,7 @@ def matmul(node: NodeContext) -> Value:
     if a.dtype == "float16":
         remedy += ", or cast the operands back to float32, so that sums are float32"
     node.check_fits(a.dtype, reach, exponent, "partial sums", remedy)
-    return interval(a.dtype, exponent, low, high)
+    return replace(interval(a.dtype, exponent, low, high), reach=np.asarray(reach))
 
 
 def gemm(node: NodeContext) -> Value:

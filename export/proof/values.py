@@ -24,7 +24,8 @@ class Value:
     """The proven properties of one tensor.
 
     ``constant``: its elements, if they are known; ``dequantized``: for the output of a DequantizeLinear, the interval
-    (low, high) of its integers.
+    (low, high) of its integers; ``reach``: for the output of a matrix product, the largest magnitude of its partial
+    sums, with one entry for all or for each index of the last axis.
     """
 
     dtype: str
@@ -34,6 +35,12 @@ class Value:
     bits: int
     constant: NDArray[np.generic] | None = None
     dequantized: tuple[int, int] | None = None
+    reach: Numbers | None = None
+
+    @property
+    def partial(self) -> Numbers:
+        """The largest magnitude of the elements and of the partial sums that they were made of."""
+        return self.magnitude if self.reach is None else self.reach
 
     @property
     def magnitude(self) -> Numbers:
@@ -60,8 +67,8 @@ class Value:
         low, high = self.low.min(initial=np.inf), self.high.max(initial=-np.inf)
         if low > high:  # there are no elements
             low = high = np.float64(0)
-        finest = np.array(self.finest)
-        return replace(self, exponent=finest, low=np.array(low), high=np.array(high), constant=None)
+        finest, reach = np.array(self.finest), None if self.reach is None else np.array(self.reach.max(initial=0))
+        return replace(self, exponent=finest, low=np.array(low), high=np.array(high), constant=None, reach=reach)
 
 
 def _most_steps(magnitude: Numbers, exponent: Exponents) -> float:

@@ -133,14 +133,19 @@ class Bundle:
 
     def graph(self, name: str, precision: str = "fp32") -> Path:
         """Return the path of a graph. All precisions of a stage compute the same logits."""
-        if name == "encoder" and name not in self.pixel_graphs:
-            raise BundleError(
-                f"The bundle {self.path.name} only decodes: it has no encoder; compress with the one it was made from."
-            )
+        if name == "encoder":
+            self.expect_encoder()
         variants = self.manifest["graphs"][name]["precisions"]
         if precision not in variants:
             raise BundleError(f"{self.path.name} has no {name} in {precision!r}; choose one of: {', '.join(variants)}.")
         return self.path / str(variants[precision]["file"])
+
+    def expect_encoder(self) -> None:
+        """Raise a :class:`BundleError` for a bundle that only decodes."""
+        if "encoder" not in self.pixel_graphs:
+            raise BundleError(
+                f"The bundle {self.path.name} only decodes: it has no encoder; use the one that it was made from."
+            )
 
     def choose(self, names: Sequence[str], asked: str | None, offered: Sequence[str]) -> str:
         """Choose the precision of the graphs ``names``.
@@ -150,7 +155,8 @@ class Bundle:
         available = [name for name in layout.PRECISIONS if all(name in self.precisions(graph) for graph in names)]
         chosen = next((name for name in ([asked] if asked else offered) if name in available), None)
         if chosen is None:
-            calibrate = f"run 'uigc calibrate {self.path} --images DIR', or " if asked == "int8" else ""
+            missing = asked == "int8" and set(names) == {"encoder", "decoder"}
+            calibrate = f"run 'uigc calibrate {self.path} --images DIR', or " if missing else ""
             raise BundleError(
                 f"{self.path.name} has no {' and '.join(names)} in {asked or ' or '.join(offered)!r}; {calibrate}"
                 f"choose one of: {', '.join(available)}."

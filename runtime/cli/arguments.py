@@ -117,7 +117,7 @@ def add_names(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("-r", "--recursive", action="store_true", help=text)
     text = "leave inputs alone whose outputs exist: the same command again goes on where it stopped"
     parser.add_argument("--skip-existing", action="store_true", help=text)
-    text = "of many: batches in progress at a time (default: as many as there are cores, at most 8)"
+    text = "of many: batches in progress at a time (default: on cpu the number of cores, at most 8, else 2)"
     parser.add_argument("--jobs", metavar="N", type=count, help=text)
     text = "of many: files of one size that go through the networks together (default: the provider's choice)"
     parser.add_argument("--batch", metavar="N", type=count, help=text)
@@ -189,6 +189,14 @@ def count(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Read an argument that is a time: more than 0 seconds, and at most a day."""
+    value = float(text)
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{value:g} is not above 0 and at most 86400")
     return value
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from uigc.runtime import providers, tuning_cache
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.codec import Codec
-from uigc.runtime.errors import InexactError
+from uigc.runtime.errors import InexactError, ProviderError
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.networks.byte_images import in_bytes
@@ -30,9 +30,13 @@ ROUNDS = 7  # measurements of each, in turns
 
 
 def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progress, device: int = 0) -> dict[str, Any]:
-    """Measure, store and return the choice; ``pixels`` are the precisions that the pixel networks may take."""
-    runner, options = providers.find(provider), ProviderOptions(device=device, ahead=True)
-    providers.check_device(runner, device)
+    """Measure, store and return the choice.
+
+    ``pixels``: the precisions that the pixel networks may take; ``device``: which of several GPUs, if it runs on one.
+    """
+    runner = providers.find(provider)
+    device = providers.own_device(runner, device)
+    options = ProviderOptions(device=device, ahead=True)
     kept_as = runner.measured_as(device)
     tuning_cache.write(bundle, kept_as, None)
     grid = np.random.default_rng(0).integers(bundle.codebook, size=(1, *GRID), dtype=np.int32)
@@ -43,7 +47,13 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
     def load(name: str, precision: str) -> Graph:
         return in_bytes(name, runner.load(bundle.graph(name, precision), options), bundle.has_byte_images)
 
-    exact = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
+    there = [name for name in bundle.precisions("stage0") if all(name in bundle.precisions(stage) for stage in stages)]
+    exact = [name for name in there if name in runner.verified]
+    if not exact:
+        raise ProviderError(
+            f"The provider {provider!r} runs stages in {' and '.join(runner.verified) or 'no precision'}, and the "
+            f"bundle has them in {' and '.join(there)}; build or export what it needs."
+        )
     times = _times(exact, stages, load, progress, equal=True)
     result: dict[str, Any] = {"precision": min(times, key=times.__getitem__), "milliseconds": times}
     both = [name for name in pixels if all(name in bundle.precisions(part) for part in bundle.pixel_graphs)]
@@ -59,7 +69,8 @@ def tune(bundle: Bundle, provider: str, pixels: Sequence[str], progress: Progres
 def choose_provider(bundle: Bundle, names: Sequence[str], progress: Progress, device: int = 0) -> str:
     """Measure how long providers take to decode the sample photograph; store the fastest as default, and return it."""
     with ExitStack() as opened:
-        codecs = {name: opened.enter_context(Codec(bundle, provider=name, device=device)) for name in names}
+        devices = {name: providers.own_device(providers.find(name), device) for name in names}
+        codecs = {name: opened.enter_context(Codec(bundle, provider=name, device=devices[name])) for name in names}
         with Codec(bundle) as codec:
             encoded = codec.encode(SAMPLE)
         for name, codec in codecs.items():

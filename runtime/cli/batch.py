@@ -42,10 +42,10 @@ class Work(Generic[S, R]):
 
 def compress(arguments: argparse.Namespace, plan: Plan, rate: dict[str, Any]) -> None:
     """Compress every image to its .uigc file, of a mask or a rate as :meth:`Codec.compress_many` takes it."""
-    plan.make_folder()
     places = _unfinished(arguments, plan)
     jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
+    plan.make_folder()
     work = Work(
         lambda name: image.read(files.read_image(name), reading(arguments), codec.limits.check),
         lambda images: codec.compress_many(images, **rate, batch=arguments.batch, jobs=jobs),
@@ -57,10 +57,10 @@ def compress(arguments: argparse.Namespace, plan: Plan, rate: dict[str, Any]) ->
 def decompress(arguments: argparse.Namespace, plan: Plan, output: OutputFormat) -> None:
     """Decompress every .uigc file to an image in the format asked for."""
     suffix = output.of("")
-    plan.make_folder()
     places = _unfinished(arguments, plan)
     jobs = _share_cores(arguments, len(places))
     codec = make_codec(arguments)
+    plan.make_folder()
 
     def read(name: str) -> bytes:
         return files.read(name, MAX_FILE)
@@ -98,7 +98,8 @@ def _share_cores(arguments: argparse.Namespace, count: int) -> int:
         return arguments.jobs or DEFAULT_JOBS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs: int = arguments.jobs or max(1, min(cores, MAX_JOBS, count))
-    arguments.threads = arguments.threads or max(1, cores // jobs)
+    if arguments.threads is None:
+        arguments.threads = max(1, cores // jobs)
     return jobs
 
 
@@ -138,17 +139,17 @@ def _write(
     arguments: argparse.Namespace, place: Place, outcome: R | UigcError, encode: Callable[[R], bytes]
 ) -> int | None:
     """Write a result and return its size; None if somebody else has written it meanwhile, and that is as good."""
-    data, target = encode(unwrap(outcome)), unwrap(place.target)
     try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"The folder of {target} cannot be created ({error.strerror}); give another with -o."
-        ) from None
-    try:
+        data, target = encode(unwrap(outcome)), unwrap(place.target)
+        try:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The folder of {target} cannot be created ({error.strerror}); give another with -o."
+            ) from None
         files.write(target, data, arguments.force)
-    except OutputError:
-        if arguments.skip_existing and _exists(target):
+    except OutputError:  # of an output that was there before its input was read, too
+        if arguments.skip_existing and _exists(place.target):
             return None
         raise
     return len(data)

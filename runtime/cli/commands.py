@@ -21,6 +21,7 @@ from uigc.runtime.cli.arguments import (
     count,
     percent,
     rate,
+    seconds,
 )
 from uigc.runtime.cli.command import Command
 from uigc.runtime.cli.progress_line import ProgressLine
@@ -133,13 +134,17 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> None:
+    from uigc.runtime import providers
     from uigc.runtime.bundle import Bundle
     from uigc.runtime.cli import autotune
 
     bundle, device = Bundle.load(arguments.bundle), arguments.device
     named = list(dict.fromkeys(arguments.provider or ()))
+    runners = [providers.find(name) for name in named or [providers.DEFAULT]]
+    if not any(runner.on_gpu for runner in runners):
+        providers.check_device(runners[0], device)
     with ProgressLine(arguments.json) as line:
-        for provider in named or ["cpu"]:
+        for provider in named or [providers.DEFAULT]:
             autotune.tune(bundle, provider, arguments.allow_pixels, line, device)
         if named:
             autotune.choose_provider(bundle, named, line, device)
@@ -197,7 +202,7 @@ def _configure_conformance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logits", metavar="COMMAND", help=text)
     text = "be such a decoder: print the hash of each file's grid, or the refusal"
     parser.add_argument("--answer", action="store_true", help=text)
-    parser.add_argument("--seconds", type=float, metavar="S", help="time for each answer (default: 60)")
+    parser.add_argument("--seconds", type=seconds, metavar="S", help="time for each answer (default: 60)")
     parser.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
     add_codec_arguments(parser)
     parser.set_defaults(provider=None, device=None)  # so that those that are given where none is used are refused

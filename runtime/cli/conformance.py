@@ -30,11 +30,12 @@ from uigc.runtime.outcomes import capture
 
 _CODEC = frozenset({"bundle", "provider", "engines", "device", "precision", "threads", "max_pixels", "max_memory"})
 _PARTS = {
-    "-o": _CODEC | {"force", "quiet"},
+    "-o": (_CODEC | {"force", "quiet"}) - {"max_pixels"},
     "--run and --logits": frozenset({"seconds", "json", "force", "quiet"}),
     "--answer": _CODEC,
 }
-"""The options that belong to each part of the command. None takes ``--pixel-precision``, as no pixels are computed."""
+"""The options that belong to each part of the command. None takes ``--pixel-precision``, as no pixels are computed; the
+limit of a kit is a part of the kit."""
 _OPTIONS = frozenset({"pixel_precision"}).union(*_PARTS.values())
 SECONDS = 60.0
 
@@ -71,7 +72,7 @@ def _make_codec(arguments: argparse.Namespace) -> Codec:
 def _write(arguments: argparse.Namespace) -> None:
     if arguments.names:
         raise UsageError(f"-o takes one folder, and {arguments.names[0]} was given besides; leave it out.")
-    arguments.max_pixels = arguments.max_pixels or kits.MAX_PIXELS
+    arguments.max_pixels = kits.MAX_PIXELS
     with _make_codec(arguments) as codec, ProgressLine(arguments.quiet) as line:
         size = kits.write(codec.token_codec, arguments.output, arguments.force, line)
     if not arguments.quiet:

@@ -31,16 +31,17 @@ def _providers(bundle: Bundle | None) -> tuple[dict[str, str], UigcError | None]
     """
     states: dict[str, str] = {}
     refused: UigcError | None = None
-    for entry in sorted(installed(providers.GROUP).values(), key=lambda entry: entry.name):
+    for name in providers.names():
         try:
-            provider: Provider = entry.load()
-            states[entry.name] = provider.problem() or RUNS
-            if states[entry.name] == RUNS and bundle:
+            provider = providers.loaded(name)
+            states[name] = provider.problem() or RUNS
+            if states[name] == RUNS and bundle:
                 _run(provider, bundle)
         except (ImportError, UigcError) as error:
-            if states.get(entry.name) == RUNS and entry.name == providers.DEFAULT and isinstance(error, UigcError):
+            ran = states.get(name) == RUNS
+            if ran and name == providers.DEFAULT and isinstance(error, UigcError):
                 refused = error
-            states[entry.name] = f"cannot be loaded: {error}"
+            states[name] = f"cannot be loaded: {error}" if ran or isinstance(error, ImportError) else str(error)
     return states, refused
 
 
@@ -104,9 +105,9 @@ def _tuned(bundle: Bundle, names: Iterable[str]) -> dict[str, str]:
     """Return the measurements of ``uigc doctor --tune`` on this machine, for each of these providers and of all."""
     chosen = tuning_cache.read_provider(bundle)
     between = {"by default": f"{chosen['provider']} ({_shown(chosen['milliseconds'])})"} if chosen else {}
-    loaded = [installed(providers.GROUP)[name].load() for name in names]
+    here = [providers.loaded(name) for name in names]
     measured = [
-        each.measured_as(device) for each in loaded for device in range(max(1, len(gpu_names())) if each.on_gpu else 1)
+        each.measured_as(device) for each in here for device in range(max(1, len(gpu_names())) if each.on_gpu else 1)
     ]
     found = {name: tuning_cache.read(bundle, name) for name in measured}
     return between | {

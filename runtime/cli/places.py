@@ -156,7 +156,10 @@ def _below(folder: Path, taken: Sequence[str]) -> Iterator[_Input]:
 
 
 def _distinct(inputs: list[_Input], folder: Path | None, suffix: str) -> list[Place]:
-    """Return each input with its output, or with an error if an earlier input has the same output."""
+    """Return each input with its output, or with an error if an earlier input has the same output.
+
+    An input that was named before, by the same name and for the same output, is left out.
+    """
     first: dict[str, str] = {}
     places: list[Place] = []
     for each in inputs:
@@ -164,10 +167,13 @@ def _distinct(inputs: list[_Input], folder: Path | None, suffix: str) -> list[Pl
             places.append(Place(each.name, each.error))
             continue
         target = each.target(folder, suffix)
-        other = first.setdefault(target, each.name)
-        clash = f"{each.name} would be written to {target}, as {other} is; rename one, or use two folders."
-        clear = other == each.name
-        places.append(_guarded(each.name, target, suffix) if clear else Place(each.name, OutputError(clash)))
+        other = first.get(target)
+        if other is None:
+            first[target] = each.name
+            places.append(_guarded(each.name, target, suffix))
+        elif other != each.name:
+            clash = f"{each.name} would be written to {target}, as {other} is; rename one, or use two folders."
+            places.append(Place(each.name, OutputError(clash)))
     return places
 
 

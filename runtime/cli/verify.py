@@ -16,11 +16,12 @@ from uigc.runtime.cli.progress_line import ProgressLine
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import MismatchError, ProviderError
 from uigc.runtime.exactness import conformance
-from uigc.runtime.exactness.verify import examine_all, matrix, report
+from uigc.runtime.exactness.verify import Outcome, examine_all, matrix, report
 from uigc.runtime.io import files, image
 from uigc.runtime.io.image_sources import images_in
 from uigc.runtime.io.samples import SAMPLE
 from uigc.runtime.io.streams import note, show
+from uigc.runtime.providers import Provider
 
 
 def image_grids(bundle: Bundle, folder: Path | None, failures: Failures | None = None) -> list[Tokens]:
@@ -39,6 +40,17 @@ def image_grids(bundle: Bundle, folder: Path | None, failures: Failures | None =
     if failures is None:
         found.finish(len(paths))
     return [each for each in grids if each is not None]
+
+
+def expect_outcomes(bundle: Bundle, chosen: list[Provider], outcomes: list[Outcome]) -> None:
+    """Raise a :class:`ProviderError` if there was nothing to compare on one of the providers."""
+    for provider in chosen:
+        if not any(outcome.provider == provider.name for outcome in outcomes):
+            raise ProviderError(
+                f"Nothing was compared on the provider {provider.name!r}: it runs stages in "
+                f"{' and '.join(provider.verified) or 'no precision'}, and the bundle has them in "
+                f"{' and '.join(bundle.precisions('stage0'))}; build or export what it needs."
+            )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -67,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         raise ProviderError(f"{len(failed)} of {len(outcomes)} settings could not be checked: {failed[0].error}")
+    expect_outcomes(bundle, chosen, outcomes)
     failures.finish(len(grids) + len(failures))
     if not arguments.quiet:
         note(f"All {result['values']:,} logits equal the reference.")

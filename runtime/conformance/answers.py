@@ -16,9 +16,17 @@ UNSUPPORTED = "unsupported"  # what a decoder answers to requests that it does n
 
 _REFUSALS = {
     int(kind.exit_code): kind.__name__
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, UigcError) and kind is not UigcError
+    for kind in (
+        errors.UnrecognizedFileError,
+        errors.UnsupportedVersionError,
+        errors.PriorMismatchError,
+        errors.CorruptFileError,
+        errors.TooLargeError,
+        errors.ProviderError,
+        errors.InexactError,
+    )
 }
+"""What a decoder may refuse a file with; another exit code, as of an option that it does not know, is no refusal."""
 
 
 def raw(array: NDArray[np.integer]) -> bytes:

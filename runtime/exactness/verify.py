@@ -14,7 +14,7 @@ from uigc.runtime.errors import UigcError
 from uigc.runtime.exactness import conformance
 from uigc.runtime.exactness.conformance import Case
 from uigc.runtime.progress import Progress
-from uigc.runtime.providers import Graph, Provider, ProviderOptions
+from uigc.runtime.providers import Graph, Provider, ProviderOptions, own_device
 
 Compute = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -88,7 +88,7 @@ def examine_all(
 
 
 def _on_device(provider: Provider, device: int) -> list[ProviderOptions]:
-    return [replace(options, device=device) if provider.on_gpu else options for options in provider.settings]
+    return [replace(options, device=own_device(provider, device)) for options in provider.settings]
 
 
 def matrix(outcomes: list[Outcome]) -> str:

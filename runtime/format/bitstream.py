@@ -138,10 +138,23 @@ def unpack_beginning(data: bytes) -> Beginning | None:
     Raises the errors of :func:`unpack`, but for what only the missing bytes could show.
     """
     try:
-        fields = _fields(data, lambda _: True)
+        fields = _fields(data, _may_be_newer)
     except EOFError:
         return None
+    if data[3] != VERSION or data[4] not in SETTINGS:
+        unpack(data)  # which says how the file is damaged
     return Beginning(fields.header(data), data[fields.begin : fields.end], fields.end - fields.begin)
+
+
+def _may_be_newer(data: bytes) -> bool:
+    """Whether a file of another version or setting, of which these are the first bytes, is a newer one.
+
+    Where they end as the header says, as of a whole file, the checksum tells; of fewer bytes nobody knows.
+    """
+    try:
+        return len(data) != _fields(data, lambda _: False).end or _checksum_holds(data)
+    except (CorruptFileError, EOFError):
+        return True
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from uigc.runtime.format.mask import BLOCK
 def edge_blocks(image: Pixels, patch: int, share: float | None = None) -> Bits:
     """Return the edge bits (ceil(h/2), ceil(w/2)) of an image uint8 (H, W, 3) whose sides are h and w patches.
 
-    A block lies on an edge if its mean Sobel magnitude (|across| + |down|, of the luma) exceeds that of the whole
-    image; or, given a ``share`` (0..1) of the blocks, if it is among that many largest. This is UIGC's own choice.
+    A block lies on an edge, as in the UIGC paper, if its mean Sobel magnitude (|across| + |down|, of the luma) exceeds
+    that of the whole image; or, given a ``share`` (0..1) of the blocks, if it is among that many largest.
     """
     return _largest(*_gradients(image, BLOCK * patch), share)
 

@@ -1,8 +1,8 @@
 """The edge-preserved checkerboard: which tokens a file holds, and how a user asks for them.
 
-After UIGC (ICME 2024): where the image has edges, every token is sent; elsewhere only the white squares of the
-checkerboard (``edge``) or a quarter of the tokens (``edge_more``). One edge bit for each block of 2x2 tokens tells the
-decoder whether the block lies on an edge and is sent whole. The encoder is free to choose these blocks
+After the UIGC paper (ICME 2024): where the image has edges, every token is sent; elsewhere only the white squares of
+the checkerboard (``edge``) or a quarter of the tokens (``edge_more``). One edge bit for each block of 2x2 tokens tells
+the decoder whether the block lies on an edge and is sent whole. The encoder is free to choose these blocks
 (:mod:`~uigc.runtime.format.block_choice`); :mod:`~uigc.runtime.format.mask_coding` writes and reads their bits.
 """
 
@@ -33,7 +33,7 @@ class Mask:
     """An encoder's choice of the tokens to send; a decoder finds mode, edge bits and seed in the file.
 
     ``share``: the share of the blocks (0..1) that count as edges; None for those above the image's own mean, as in
-    UIGC.
+    the UIGC paper.
     ``by``: how blocks are ranked, by ``loss`` (the default, see :func:`~uigc.runtime.format.block_choice.lost_blocks`)
     or by ``gradient`` (:func:`~uigc.runtime.format.block_choice.edge_blocks`).
     ``seed``: 0..255 to let the decoder draw the tokens that are not sent; None for the most likely ones.

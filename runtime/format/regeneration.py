@@ -36,7 +36,7 @@ def random_numbers(seed: int, height: int, width: int) -> RandomNumbers:
     return (raw >> np.uint64(_BITS)).astype(np.int64).reshape(height, width)
 
 
-def sampled(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:
+def drawn(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:
     """Draw tokens (n,) under logits (n, codebook) with one random number (n,) each.
 
     A token is one of the ``TOP_K`` most likely ones (of equals, the lower codewords) and drawn at :data:`TEMPERATURE`.

@@ -52,7 +52,12 @@ def check_png(data: bytes) -> None:
     """Refuse a PNG whose cICP chunk states colours, as of HDR, that nothing here converts (PNG, third edition)."""
     for kind, content in _png_chunks(data):
         if kind == b"cICP" and len(content) == 4:
-            primaries, transfer = content[0], content[1]
+            primaries, transfer, matrix, full_range = content
+            if matrix != 0 or full_range != 1:
+                raise InputError(
+                    f"The image has no RGB samples of full range (cICP matrix {matrix}, range {full_range}), and those "
+                    "are needed; convert it to sRGB."
+                )
             if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
                 raise InputError(
                     f"The image has wide or high-dynamic-range colours (cICP primaries {primaries}, transfer "

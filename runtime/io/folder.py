@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +14,37 @@ from pathlib import Path
 def complete(out: Path, replace: bool = True) -> Iterator[Path]:
     """Yield a folder to fill, which becomes ``out`` at the end, or vanishes if anything is raised before.
 
-    ``replace``: remove what is at ``out`` then; whoever calls has checked that it may be.
+    ``replace``: what is at ``out`` then makes way, and is removed when the new one is there; whoever calls has checked
+    that it may be. Of a link, the folder that it leads to is replaced.
     """
+    out = Path(os.path.realpath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    working = _beside(out)
+    working.mkdir()
     try:
         yield working
-        working.chmod(0o755)
         if replace and out.exists():
-            shutil.rmtree(out)
-        working.rename(out)
+            working.chmod(stat.S_IMODE(out.stat().st_mode))
+            _exchange(working, out)
+        else:
+            working.rename(out)
     except BaseException:
         shutil.rmtree(working, ignore_errors=True)
         raise
+
+
+def _beside(out: Path) -> Path:
+    """Return a name in the same folder that nothing has."""
+    return out.parent / f".{out.name}.{os.urandom(8).hex()}"
+
+
+def _exchange(new: Path, out: Path) -> None:
+    """Put a folder in the place of another, which is back there if that fails, and is removed if not."""
+    old = _beside(out)
+    out.rename(old)
+    try:
+        new.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

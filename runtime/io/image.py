@@ -26,6 +26,7 @@ FORMATS = (
 """Pillow's names of the formats that are opened: none starts another program, or hides an image in an image."""
 _PLUGINS = (("pillow_heif", "register_heif_opener"), ("pillow_jxl", ""))  # modules, and what registers them
 _REGISTERED: set[str] = set()
+_PLUGIN_LOCK = Lock()
 _ORIENTATION = 0x0112  # tag of EXIF
 _METADATA = {"EXIF": ("exif",), "XMP": ("xmp", "XML:com.adobe.xmp"), "comment": ("comment", "Comment")}
 _NEED_PLUGINS = (
@@ -102,14 +103,23 @@ def _load(image: Image.Image) -> None:
 
 def _available() -> list[str]:
     """Return the formats that are opened, as far as Pillow and its plug-ins are installed."""
-    for module, register in _PLUGINS:
-        if importlib.util.find_spec(module) is not None and module not in _REGISTERED:
-            _REGISTERED.add(module)
-            plugin = importlib.import_module(module)
-            if register:
-                getattr(plugin, register)()
+    with _PLUGIN_LOCK:  # or another thread would find the formats of a plug-in missing that this one registers
+        for module, register in _PLUGINS:
+            if module not in _REGISTERED and importlib.util.find_spec(module) is not None:
+                _REGISTERED.add(module)
+                _register(module, register)
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _register(module: str, register: str) -> None:
+    """Import a plug-in, which adds its formats to Pillow's; one that cannot be imported is a warning."""
+    try:
+        plugin = importlib.import_module(module)
+        if register:
+            getattr(plugin, register)()
+    except (ImportError, OSError) as error:
+        LOG.warning("the package of %s cannot be used (%s); install it again", module, error)
 
 
 def _unidentified(data: bytes) -> str:
@@ -166,7 +176,9 @@ def to_srgb(image: Image.Image, reading: Reading | None = None) -> Pixels:
         flat.paste(image, mask=alpha)
         image = flat
     if reading.fit and (image.width > reading.fit[0] or image.height > reading.fit[1]):
-        image = ImageOps.contain(image, reading.fit, Image.Resampling.LANCZOS)
+        share = min(reading.fit[0] / image.width, reading.fit[1] / image.height)
+        size = [max(1, round(share * side)) for side in image.size]
+        image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from threading import Lock
 from weakref import WeakSet
@@ -40,7 +40,10 @@ class GraphLoader:
         self._pool: ThreadPoolExecutor | None = None
 
     def __call__(self, name: str) -> Graph:
-        return self._loaded.get(name) or self._begin(name).result()
+        try:
+            return self._loaded.get(name) or self._begin(name).result()
+        except CancelledError:  # it was closed while this thread waited
+            raise _closed() from None
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Start loading these graphs, in this order, in the background; each thread keeps one core busy."""
@@ -77,7 +80,7 @@ class GraphLoader:
     def _begin(self, name: str) -> Future[Graph]:
         with self._lock:
             if self._closed:
-                raise UsageError("The codec is closed, and an open one is needed; make a new Codec.")
+                raise _closed()
             begun = self._loading.get(name)
             if begun is None or (begun.done() and begun.exception() is not None):
                 self._pool = self._pool or ThreadPoolExecutor(self._threads, "loading")
@@ -90,6 +93,10 @@ class GraphLoader:
             graph = self._loaded[name] = self._load(name)
         LOG.debug("loaded %s in %.2f s", name, time.perf_counter() - begun)
         return graph
+
+
+def _closed() -> UsageError:
+    return UsageError("The codec is closed, and an open one is needed; make a new Codec.")
 
 
 _LOADERS: WeakSet[GraphLoader] = WeakSet()

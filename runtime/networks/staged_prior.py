@@ -17,7 +17,7 @@ from uigc.runtime.arrays import Bits, Logits, Tokens
 from uigc.runtime.errors import UigcError
 from uigc.runtime.format.entropy_coder import Rows, SymbolReader, SymbolWriter, TokenEntropyModel
 from uigc.runtime.format.grid import Scalar, pad_to_windows
-from uigc.runtime.format.regeneration import RandomNumbers, most_likely, random_numbers, sampled
+from uigc.runtime.format.regeneration import RandomNumbers, drawn, most_likely, random_numbers
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.networks.outputs import logits_of
 from uigc.runtime.networks.stage_cells import Cells, StageCells, stage_cells
@@ -103,7 +103,7 @@ class StagedPrior:
     ) -> list[Tokens | UigcError]:
         """Write the ``sent`` tokens of grids (h, w) of one shape, in one batch; return the grids of their decoders.
 
-        ``seed``: the seed to sample lost tokens with, None for the most likely ones. ``first``: the stage to begin
+        ``seed``: the seed to draw lost tokens with, None for the most likely ones. ``first``: the stage to begin
         with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for each
         grid, which sees the logits.
         """
@@ -279,4 +279,4 @@ class StagedPrior:
         """Return the tokens that take the place of lost ones, given their logits."""
         if walk.numbers is None:
             return most_likely(logits)
-        return sampled(logits, walk.numbers.take(cells), self.model.weights)
+        return drawn(logits, walk.numbers.take(cells), self.model.weights)

@@ -11,7 +11,9 @@ from uigc.runtime.providers.base import (
     check_device,
     check_options,
     find,
+    loaded,
     names,
+    own_device,
     select,
     takes_engines,
 )
@@ -27,7 +29,9 @@ __all__ = [
     "check_device",
     "check_options",
     "find",
+    "loaded",
     "names",
+    "own_device",
     "select",
     "takes_engines",
 ]

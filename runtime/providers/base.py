@@ -138,7 +138,7 @@ def find(name: str, engines: Path | None = None) -> Provider:
     ``engines``: folder with its engines, for a provider that runs engines. Raises a :class:`ProviderError` if there is
     no such provider or it cannot run here, and a :class:`UsageError` for engines that it does not take.
     """
-    provider = _load(name)
+    provider = loaded(name)
     if engines is not None:
         provider = provider.with_engines(engines)
     problem = provider.problem()
@@ -157,9 +157,14 @@ def check_device(provider: Provider, device: int) -> None:
         )
 
 
+def own_device(provider: Provider, device: int) -> int:
+    """Return the device on which a provider runs if several are asked to run on ``device``: 0 if it is on no GPU."""
+    return device if provider.on_gpu else 0
+
+
 def takes_engines(name: str) -> bool:
     """Return True if the provider of that name runs engines of a folder."""
-    return _load(name).takes_engines
+    return loaded(name).takes_engines
 
 
 def available(engines: Path | None = None) -> list[Provider]:
@@ -168,7 +173,7 @@ def available(engines: Path | None = None) -> list[Provider]:
     for name in names():
         try:
             found.append(find(name, engines if takes_engines(name) else None))
-        except (ImportError, ProviderError):
+        except (ImportError, ProviderError):  # the first one of a provider of others
             continue
     return found
 
@@ -180,12 +185,20 @@ def select(asked: list[str] | None, engines: Path | None = None) -> list[Provide
     return available(engines)
 
 
-def _load(name: str) -> Provider:
-    """Load the entry point of that name."""
+def loaded(name: str) -> Provider:
+    """Return the provider of that name, whether it can run here or not.
+
+    Raises a :class:`ProviderError` if there is none, or if its package does not hold it as it says.
+    """
     entry = named(GROUP, name)
     if entry is None:
         raise ProviderError(f"There is no provider {name!r}; choose one of: {', '.join(names())}.")
-    provider: Provider = entry.load()
+    try:
+        provider = entry.load()
+        if not isinstance(provider, Provider):
+            raise ImportError(f"it is a {type(provider).__name__} and no Provider")
+    except (AttributeError, ImportError) as error:
+        raise ProviderError(f"The provider {name!r} cannot be loaded ({error}); reinstall its package.") from error
     return provider
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from uigc.runtime.bundle.graph_entry import GraphEntry
 from uigc.runtime.environment import CUDA_DRIVER, cuda_works, gpu_names
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.providers.guarded import first_line
 from uigc.runtime.providers.library import import_onnxruntime
 
 PROVIDER = "CUDAExecutionProvider"
@@ -84,7 +85,7 @@ def _try(device: int) -> None:
         if PROVIDER in offered:
             session.run(None, {"x": np.ones((1, 1, 1, 1), np.float32)})
     except Exception as error:  # onnxruntime raises a dozen unrelated types
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         absent = _ABSENT.search(said)
         if absent:
             raise _Fault(_missing(absent[0])) from error

@@ -18,7 +18,7 @@ from uigc.runtime.errors import ProviderError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.providers import cuda, optimized_graphs
 from uigc.runtime.providers.base import OPTIMIZATIONS, Graph, Provider, ProviderOptions
-from uigc.runtime.providers.guarded import Guarded
+from uigc.runtime.providers.guarded import Guarded, first_line
 from uigc.runtime.providers.io_binding import BoundSession, SizedSessions
 from uigc.runtime.providers.library import broken, expect_weights_beside, import_onnxruntime, missing
 from uigc.runtime.providers.worker import Worker, WorkerGraph
@@ -168,7 +168,7 @@ class OnnxRuntime(Provider):
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             expect_weights_beside(path, "ONNX Runtime", "escapes", error)
             raise ProviderError(
-                f"The provider {self.name!r} could not load {path.name}: {str(error).splitlines()[0]}; "
+                f"The provider {self.name!r} could not load {path.name}: {first_line(error)}; "
                 "check the bundle with 'uigc doctor'."
             ) from error
         if self.execution_provider not in session.get_providers():

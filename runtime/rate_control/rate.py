@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format.bitstream import read_header
 from uigc.runtime.format.mask import Mask
@@ -48,12 +50,24 @@ class Rate:
         if name == "quality" and not 0 <= value <= BEST:
             raise UsageError(f"quality is {value!r}, and 0 to {BEST} is possible; give another.")
 
+    @property
+    def label(self) -> str:
+        """What was asked for, in short: ``0.02bpp``, ``900B`` or ``q50``."""
+        if self.bpp is not None:
+            return f"{_digits(self.bpp)}bpp"
+        return f"{self.size}B" if self.quality is None else f"q{_digits(self.quality)}"
+
     def budget(self, height: int, width: int) -> int | None:
         """Return the most bytes that the file of an image may have; None for a quality, which sets no limit."""
         if self.bpp is not None:
             # With room for the product's own rounding, so that 8 * bytes / pixels asks for those bytes again.
             return math.floor(float(self.bpp) * height * width / 8 * (1 + 1e-12))
         return None if self.size is None else int(self.size)
+
+
+def _digits(value: float) -> str:
+    """A number with every digit that it has, and never with an exponent."""
+    return np.format_float_positional(float(value), trim="-")
 
 
 def _is_number(value: Any) -> bool:

@@ -17,16 +17,22 @@ ort.env.logLevel = "error";
 const bytesOf = (numbers) => new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
 const limit = maxPixels ? { maxPixels: Number(maxPixels) } : {};
 
+async function read(path) {
+  return readFile(path).catch((cause) => {
+    throw new UigcError(`${path} cannot be read (${cause.code}): check its name.`, { cause });
+  });
+}
+
 const REQUESTS = {
   // the grid of a file
   async decode(decoder, path) {
-    const { hash } = await decoder.decode(await readFile(path), { ...limit, paint: false });
+    const { hash } = await decoder.decode(await read(path), { ...limit, paint: false });
     return `grid ${hash}`;
   },
 
   // the logits of a stage for int32 (batch, rows, columns), least significant byte first
   async logits(decoder, stage, batch, rows, columns, path) {
-    const tokens = new Int32Array(Uint8Array.from(await readFile(path)).buffer);
+    const tokens = new Int32Array(Uint8Array.from(await read(path)).buffer);
     const size = { rows: Number(rows), columns: Number(columns) };
     const all = createHash("sha256");
     for (let image = 0; image < Number(batch); image++) {
@@ -39,17 +45,26 @@ const REQUESTS = {
 
   // the pixels of a file, red, green and blue, written to another file
   async paint(decoder, path, output) {
-    const { header, rgba } = await decoder.decode(await readFile(path), limit);
+    const { header, rgba } = await decoder.decode(await read(path), limit);
     await writeFile(output, rgba.filter((_, index) => index % 4 < 3));
     return `pixels ${header.width} ${header.height}`;
   },
 };
 
+// A path is the rest of its line, spaces and all; only the first of two has none.
+const OPERANDS = { decode: 1, logits: 5, paint: 2 };
+
+// The first `count` words, and the rest.
+function split(text, count) {
+  const words = text.split(" ");
+  return [...words.slice(0, count), words.slice(count).join(" ")];
+}
+
 async function answer(decoder, line) {
-  const [request, ...operands] = line.trim().split(" ");
+  const [request, rest] = split(line, 1);
   if (!(request in REQUESTS)) return "unsupported";
   try {
-    return await REQUESTS[request](decoder, ...operands);
+    return await REQUESTS[request](decoder, ...split(rest, OPERANDS[request] - 1));
   } catch (error) {
     if (!(error instanceof UigcError)) throw error;
     console.error(error.message);

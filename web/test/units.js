@@ -74,10 +74,10 @@ function bundleOf(log) {
   };
 }
 
-function runtime(fails) {
+function runtime(fails, released = []) {
   const create = async (graph, { executionProviders: [provider] }) => {
-    if (fails(provider)) throw new Error(`no ${provider} here\nand more`);
-    return { graph, release: async () => {} };
+    if (fails(provider, graph)) throw new Error(`no ${provider} here\nand more`);
+    return { graph, release: async () => released.push(graph) };
   };
   return { InferenceSession: { create } };
 }
@@ -103,6 +103,13 @@ test("where WebGPU fails, wasm paints, and it is said", async () => {
 test("where nothing works, the error says why", async () => {
   const opening = Networks.open(runtime(() => true), bundleOf([]), "wasm", () => {});
   await assert.rejects(opening, { name: "ProviderError", message: /no wasm here\): use a newer browser/ });
+});
+
+test("what was loaded before a graph that fails is given back", async () => {
+  const released = [];
+  const failing = runtime((_, graph) => graph === "decoder", released);
+  await assert.rejects(Networks.open(failing, bundleOf([]), "wasm", () => {}), ProviderError);
+  assert.deepEqual(released, ["stage0", "stage1"]);
 });
 
 // A browser's cache and a server, as far as downloads use them.
@@ -165,4 +172,31 @@ test("what is missing or longer than stated is refused", async () => {
   const source = fromUrl("https://example.org/", { keep: false });
   await assert.rejects(source.read("none.onnx", { bytes: 3, sha256: "0" }), { message: /not there \(HTTP 404\)/ });
   await assert.rejects(source.read("graph.onnx", { bytes: 99, sha256: "0" }), BundleError);
+});
+
+test("a connection that is lost in the middle is no bug of uigc", async () => {
+  standIn({});
+  const body = new ReadableStream({
+    pull(controller) {
+      if (controller.desiredSize > 0) controller.enqueue(new Uint8Array([1]));
+      controller.error(new TypeError("network error"));
+    },
+  });
+  globalThis.fetch = async () => new Response(body);
+  const source = fromUrl("https://example.org/");
+  await assert.rejects(source.read("graph.onnx", { bytes: 3, sha256: "0" }), (error) => {
+    assert.equal(error.message, "/graph.onnx cannot be reached: check the address and the connection.");
+    return error instanceof BundleError;
+  });
+});
+
+test("a cache that cannot be read is as good as none", async () => {
+  const graph = new Uint8Array([1, 2, 3]);
+  standIn({ "graph.onnx": graph });
+  const cache = await globalThis.caches.open();
+  cache.match = async () => {
+    throw new DOMException("the storage is broken", "UnknownError");
+  };
+  const source = fromUrl("https://example.org/");
+  assert.deepEqual(await source.read("graph.onnx", { bytes: 3, sha256: await sha256(graph) }), graph);
 });

@@ -23,10 +23,9 @@ export function fromUrl(url, { keep = true } = {}) {
       // The manifest is asked for every time, and taken from the cache only without a network.
       if (!entry) return readManifest(address, cache);
       address.searchParams.set("sha256", entry.sha256);
-      const kept = await cache?.match(address);
-      const bytesKept = kept && new Uint8Array(await kept.arrayBuffer());
+      const kept = await keptBytes(cache, address);
       // What was damaged on its way or on the disk is downloaded again, and not refused for ever.
-      if (bytesKept && (await sha256(bytesKept)) === entry.sha256) return bytesKept;
+      if (kept && (await sha256(kept)) === entry.sha256) return kept;
       const bytes = await download(address, entry.bytes, onBytes);
       await store(cache, address, bytes);
       return bytes;
@@ -43,14 +42,24 @@ async function openCache() {
   }
 }
 
+// What the cache holds of a file; null if that is nothing, or cannot be read.
+async function keptBytes(cache, address) {
+  try {
+    const kept = await cache?.match(address);
+    return kept ? new Uint8Array(await kept.arrayBuffer()) : null;
+  } catch {
+    return null;
+  }
+}
+
 async function readManifest(address, cache) {
   let bytes;
   try {
     bytes = await download(address, LARGEST_MANIFEST, () => {});
   } catch (error) {
-    const kept = await cache?.match(address);
+    const kept = await keptBytes(cache, address);
     if (!kept) throw error;
-    return new Uint8Array(await kept.arrayBuffer());
+    return kept;
   }
   await store(cache, address, bytes);
   return bytes;
@@ -67,9 +76,10 @@ async function store(cache, address, bytes) {
 }
 
 async function download(address, largest, onBytes) {
-  const response = await fetch(address, { cache: "no-cache" }).catch((cause) => {
+  const unreachable = (cause) => {
     throw new BundleError(`${address.pathname} cannot be reached: check the address and the connection.`, { cause });
-  });
+  };
+  const response = await fetch(address, { cache: "no-cache" }).catch(unreachable);
   if (!response.ok) {
     throw new BundleError(
       `${address.pathname} is not there (HTTP ${response.status}): export a bundle to that place, or name another.`,
@@ -77,7 +87,7 @@ async function download(address, largest, onBytes) {
   }
   const chunks = [];
   let count = 0;
-  for await (const chunk of iterate(response.body)) {
+  for await (const chunk of iterate(response.body, unreachable)) {
     count += chunk.length;
     if (count > largest) throw new BundleError(`${address.pathname} is larger than stated: get the bundle anew.`);
     chunks.push(chunk);
@@ -86,12 +96,13 @@ async function download(address, largest, onBytes) {
   return concatenate(chunks, count);
 }
 
-// Streams are not iterable in every browser yet. Leaving the loop early ends the download.
-async function* iterate(stream) {
+// Streams are not iterable in every browser yet. Leaving the loop early ends the download; `onError` is called with what
+// ends it from outside, such as a lost connection.
+async function* iterate(stream, onError) {
   const reader = stream.getReader();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch(onError);
       if (done) return;
       yield value;
     }

@@ -34,21 +34,29 @@ export class Networks {
     const precision = bundle.precision("decoder", PIXEL_PRECISIONS[provider]);
     const total = names.length + 1;
     const files = await bundle.load([...chosen, ["decoder", precision]]);
-    const sessions = [];
-    for (const graph of files.graphs.slice(0, -1)) {
-      onProgress({ step: "load", done: sessions.length, total });
-      sessions.push(await openGraph(ort, graph, files, "wasm"));
-    }
-    onProgress({ step: "load", done: sessions.length, total });
-    const networks = new Networks(ort, sessions, { provider, precision, reason: null });
+    const networks = new Networks(ort, [], { provider, precision, reason: null });
     try {
-      sessions.push(await openGraph(ort, files.graphs.at(-1), files, provider));
+      await networks.#load(bundle, files, (done) => onProgress({ step: "load", done, total }));
     } catch (error) {
-      if (provider === "wasm") throw error;
-      await networks.#paintOnWasm(bundle, error);
+      await networks.close();
+      throw error;
     }
-    onProgress({ step: "load", done: total, total });
     return networks;
+  }
+
+  async #load(bundle, files, onGraph) {
+    for (const graph of files.graphs.slice(0, -1)) {
+      onGraph(this.#sessions.length);
+      this.#sessions.push(await openGraph(this.#ort, graph, files, "wasm"));
+    }
+    onGraph(this.#sessions.length);
+    try {
+      this.#sessions.push(await openGraph(this.#ort, files.graphs.at(-1), files, this.pixels.provider));
+    } catch (error) {
+      if (this.pixels.provider === "wasm") throw error;
+      await this.#paintOnWasm(bundle, error);
+    }
+    onGraph(this.#sessions.length);
   }
 
   // Pixels may come from anywhere, so a graphics card that fails is no reason to give up.
