@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count, require
+from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count, refuse_useless, require
 from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import UsageError
 
@@ -33,13 +33,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.folder is None) == (arguments.compare is None):
         raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
     if arguments.compare:
-        measuring = {
-            "--codec": arguments.codec != "uigc",
-            "--setting": arguments.setting,
-            "--networks": arguments.networks,
-        }
-        if given := [name for name, value in measuring.items() if value]:
-            raise UsageError(f"{' and '.join(given)} would change nothing of --compare; leave out one or the other.")
+        others = {"--setting": arguments.setting, "--networks": arguments.networks}
+        refuse_useless({"--codec": arguments.codec != "uigc", **others}, "--compare")
         require("Comparing", ("bjontegaard",), "bench")
         from uigc.bench import compare
 

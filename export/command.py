@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import require
+from uigc.runtime.cli.arguments import refuse_useless, require
 from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import InputError, UsageError
 
@@ -43,15 +43,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _expect_options(arguments: argparse.Namespace) -> None:
     """Refuse options that would change nothing of what is written."""
-    options = {"--decoder-only": arguments.decoder_only, "--tokenizer": arguments.tokenizer, "--force": arguments.force}
+    tokenizer = {"--tokenizer": arguments.tokenizer}
     if arguments.triton is not None:
-        written, useless = "--triton", options
+        others = {"--decoder-only": arguments.decoder_only, **tokenizer, "--force": arguments.force}
+        refuse_useless(others, "--triton")
     elif arguments.decoder_only:
-        written, useless = "--decoder-only", {"--tokenizer": arguments.tokenizer}
-    else:
-        return
-    if given := [name for name, value in useless.items() if value]:
-        raise UsageError(f"{' and '.join(given)} would change nothing of {written}; leave out one or the other.")
+        refuse_useless(tokenizer, "--decoder-only")
 
 
 def _write_repository(arguments: argparse.Namespace) -> None:

@@ -143,6 +143,17 @@ def test_two_processes_with_one_output(tiny: Codec, folder: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(folder / "out.png")), tiny.decompress(tiny.compress(PIXELS)))
 
 
+def expect_theirs_kept(tiny: Codec, folder: Path, capsys: pytest.CaptureFixture[str], skip: bool) -> None:
+    """Compress two images, while somebody writes ``theirs`` to the output of the first."""
+    (folder / "in" / "a.uigc").unlink()
+    (folder / "in" / "b.uigc").unlink()
+    options = ["--skip-existing"] if skip else []
+    assert run(tiny, "compress", "in/a.png", "in/b.png", "-o", "in", *options) == (0 if skip else ExitCode.OUTPUT)
+    assert ("1 existed and were left" in capsys.readouterr().err) == skip
+    assert (folder / "in" / "a.uigc").read_bytes() == b"theirs"
+    assert (folder / "in" / "b.uigc").read_bytes() == tiny.compress(PIXELS)
+
+
 @pytest.mark.parametrize("skip", [True, False])
 def test_an_output_that_appears_meanwhile(
     tiny: Codec, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], skip: bool
@@ -155,14 +166,8 @@ def test_an_output_that_appears_meanwhile(
             (folder / "in" / "a.uigc").write_bytes(b"theirs")
             yield outcome
 
-    (folder / "in" / "a.uigc").unlink()
-    (folder / "in" / "b.uigc").unlink()
     monkeypatch.setattr(Codec, "compress_many", compress_many)
-    options = ["--skip-existing"] if skip else []
-    assert run(tiny, "compress", "in/a.png", "in/b.png", "-o", "in", *options) == (0 if skip else ExitCode.OUTPUT)
-    assert ("1 existed and were left" in capsys.readouterr().err) == skip
-    assert (folder / "in" / "a.uigc").read_bytes() == b"theirs"
-    assert (folder / "in" / "b.uigc").read_bytes() == tiny.compress(PIXELS)
+    expect_theirs_kept(tiny, folder, capsys, skip)
 
 
 @pytest.mark.parametrize("skip", [True, False])
@@ -177,14 +182,8 @@ def test_an_output_that_appears_before_its_input_is_read(
         (folder / "in" / "a.uigc").write_bytes(b"theirs")
         return places
 
-    (folder / "in" / "a.uigc").unlink()
-    (folder / "in" / "b.uigc").unlink()
     monkeypatch.setattr(batch, "_unfinished", unfinished)
-    options = ["--skip-existing"] if skip else []
-    assert run(tiny, "compress", "in/a.png", "in/b.png", "-o", "in", *options) == (0 if skip else ExitCode.OUTPUT)
-    assert ("1 existed and were left" in capsys.readouterr().err) == skip
-    assert (folder / "in" / "a.uigc").read_bytes() == b"theirs"
-    assert (folder / "in" / "b.uigc").read_bytes() == tiny.compress(PIXELS)
+    expect_theirs_kept(tiny, folder, capsys, skip)
 
 
 def test_no_folder_is_made_for_what_is_refused(tiny: Codec, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,12 @@ def count(text: str) -> int:
     if not 1 <= value <= 100_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
     return value
+
+
+def refuse_useless(options: Mapping[str, object], asked: str) -> None:
+    """Raise a :class:`UsageError` if any of these options is given, which would change nothing of what is ``asked``."""
+    if given := [name for name, value in options.items() if value]:
+        raise UsageError(f"{' and '.join(given)} would change nothing of {asked}; leave out one or the other.")
 
 
 def seconds(text: str) -> float:
