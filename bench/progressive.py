@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from uigc.bench.evaluate import to_tensor
 from uigc.bench.metrics import DISTS, LPIPS, Networks, psnr
+from uigc.bench.plotting import two_charts
 from uigc.bench.result import machine, write
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import CorruptFileError
@@ -93,21 +94,14 @@ def curve(entries: list[dict[str, Any]], mask: str, points: int = POINTS) -> lis
 
 def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
     """LPIPS and DISTS over the bytes received, a line for each mask."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, both = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axes, name, label in zip(both, ("lpips_alex", "dists"), ("LPIPS (AlexNet)", "DISTS"), strict=True):
-        for mask, means in curves.items():
-            received = [mean["bytes"] for mean in means]
-            axes.plot(received, [mean[name] for mean in means], "o-", markersize=3.5, label=mask)
-        axes.set(xlabel="bytes received", title=f"{label}, lower is better", ylim=(0, None))
-        axes.grid(True, alpha=0.3)
-        axes.legend(title="mask")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    with two_charts(path) as both:
+        for axes, name, label in zip(both, ("lpips_alex", "dists"), ("LPIPS (AlexNet)", "DISTS"), strict=True):
+            for mask, means in curves.items():
+                received = [mean["bytes"] for mean in means]
+                axes.plot(received, [mean[name] for mean in means], "o-", markersize=3.5, label=mask)
+            axes.set(xlabel="bytes received", title=f"{label}, lower is better", ylim=(0, None))
+            axes.grid(True, alpha=0.3)
+            axes.legend(title="mask")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from uigc.bench.interleaved import time_interleaved
 from uigc.bench.isolated import codec_arguments, peak_bytes, run_isolated
+from uigc.bench.plotting import two_charts
 from uigc.bench.profile import sample
 from uigc.bench.result import machine, write
 from uigc.runtime.cli.arguments import add_codec_arguments, make_codec, size
@@ -66,27 +67,19 @@ def fit(points: list[dict[str, Any]]) -> dict[str, Any]:
 
 def plot(result: dict[str, Any], path: Path) -> None:
     """Time and memory over megapixels, on logarithmic axes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     points = result["points"]
     megapixels = [point["width"] * point["height"] / 1e6 for point in points]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    left.loglog(megapixels, [point["p50_ms"] / 1e3 for point in points], "o-", label="decode, median")
     middle = len(points) // 2
     level = points[middle]["p50_ms"] / 1e3 / megapixels[middle]
-    left.loglog(megapixels, [level * size for size in megapixels], "--", color="gray", label="slope 1")
-    left.set(xlabel="megapixels", ylabel="seconds", title=f"time: slope {result['slope']:.2f}")
-    left.legend()
-    right.loglog(megapixels, [point["peak_bytes"] / 2**20 for point in points], "o-", color="tab:orange")
-    right.set(xlabel="megapixels", ylabel="MiB", title="peak memory of the process")
-    for axes in (left, right):
-        axes.grid(True, which="both", alpha=0.3)
-    figure.suptitle(f"{result['processor']}, {result['date']}", fontsize=9)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    with two_charts(path, f"{result['processor']}, {result['date']}") as (left, right):
+        left.loglog(megapixels, [point["p50_ms"] / 1e3 for point in points], "o-", label="decode, median")
+        left.loglog(megapixels, [level * size for size in megapixels], "--", color="gray", label="slope 1")
+        left.set(xlabel="megapixels", ylabel="seconds", title=f"time: slope {result['slope']:.2f}")
+        left.legend()
+        right.loglog(megapixels, [point["peak_bytes"] / 2**20 for point in points], "o-", color="tab:orange")
+        right.set(xlabel="megapixels", ylabel="MiB", title="peak memory of the process")
+        for axes in (left, right):
+            axes.grid(True, which="both", alpha=0.3)
 
 
 def run(arguments: argparse.Namespace, forwarded: list[str]) -> dict[str, Any]:

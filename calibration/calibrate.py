@@ -60,9 +60,10 @@ class Calibration:
 
     def search(self, network: Network, observed: list[Array], measured: list[Array], judge: Judge) -> Search:
         """Return the search for the encoder or the decoder; both lists hold images uint8 (1, H, W, 3)."""
+        covered: list[Array] = []
         if network is self.decoder:
-            colours = photographs.single_colours(max(image.shape[1] for image in observed))
-            inputs, grids = self.grids([*observed, *colours]), self.grids(measured)
+            inputs, grids = self.grids(observed), self.grids(measured)
+            covered = self.grids(photographs.single_colours(max(image.shape[1] for image in observed)))
 
             def paint(call: Call) -> list[Array]:
                 return [call(grid) for grid in grids]
@@ -72,12 +73,13 @@ class Calibration:
             def paint(call: Call) -> list[Array]:
                 return [self.decoder.full(call(image)) for image in measured]
 
-        done = iter(range(1, len(inputs) + 1))
+        total = len(inputs) + len(covered)
+        done = iter(range(1, total + 1))
 
         def step() -> None:
-            self._progress(f"{network.name}: ranges", next(done), len(inputs))
+            self._progress(f"{network.name}: ranges", next(done), total)
 
-        return Search(network, network.observe(inputs, step), paint, judge, self._progress)
+        return Search(network, network.observe(inputs, covered, step), paint, judge, self._progress)
 
     def same_tokens(self, scales: dict[str, Scales], pictures: list[Array]) -> float:
         """Return the share of tokens that the int8 encoder chooses as the float32 encoder does."""

@@ -1,7 +1,7 @@
 """The layers of a pixel network that can be quantized: its convolutions in half precision.
 
 What the half-precision graph keeps in float32 (the cosines among which the encoder takes the largest) is left there.
-Thin convolutions, those at half of the resolution, stay in half precision, because int8 makes them slower on a CPU.
+Light convolutions stay in half precision: int8 saves no time there, and its rounding is seen.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Layer:
     weight_scales: NDArray[np.float32]
 
 
-def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> tuple[list[Layer], list[Layer]]:
-    """Return the layers of a network that can be int8, in order, and the thin ones, which stay in half precision.
+def layers(full: onnx.ModelProto, half: onnx.ModelProto, paints: bool) -> tuple[list[Layer], list[Layer]]:
+    """Return the layers of a network that can be int8, in order, and the light ones, which stay in half precision.
 
-    ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights.
+    ``full`` and ``half`` are its graphs in fp32 and fp16 with their weights; ``paints``: whether it is the decoder.
     """
     traced = {node.name: node for node in full.graph.node if node.op_type == "Conv"}
     editor = Editor(half)
     found: list[Layer] = []
-    thin: list[Layer] = []
+    spared: list[Layer] = []
     for node in half.graph.node:
         weights = editor.constant_value(node.input[1]) if node.name in traced else None
         if weights is None or weights.dtype != np.float16:
@@ -47,7 +47,7 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> tuple[list[Layer], l
         kernel = weights.astype(np.float32)
         bias = editor.array(node.input[2]) if len(node.input) > 2 else None
         twin = traced[node.name]
-        (thin if max(weights.shape[:2]) < THIN else found).append(
+        (spared if light(weights.shape, paints) else found).append(
             Layer(
                 node.name,
                 node.input[1].removesuffix(".half"),
@@ -57,7 +57,13 @@ def layers(full: onnx.ModelProto, half: onnx.ModelProto) -> tuple[list[Layer], l
                 weight_scales(kernel),
             )
         )
-    return found, thin
+    return found, spared
+
+
+def light(shape: tuple[int, ...], paints: bool) -> bool:
+    """Whether a kernel (output, input, height, width) multiplies little: between few channels or, in the decoder, from
+    codewords, to pixels, or pointwise. There rounding shows: it differs between the pixels of a token."""
+    return max(shape[:2]) < THIN or (paints and (min(shape[:2]) < THIN or shape[2:] == (1, 1)))
 
 
 def weight_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:

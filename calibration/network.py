@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,20 @@ Step = Callable[[], None]
 
 
 class Network:
-    """``encoder`` or ``decoder``: ``layers`` can be quantized, ``thin`` ones stay in half precision.
+    """``encoder`` or ``decoder``: ``layers`` can be quantized, ``light`` ones stay in half precision.
 
-    Raises :class:`BudgetError` if all of them are thin.
+    Raises :class:`BudgetError` if all of them are light.
     """
 
     def __init__(self, bundle: Bundle, name: str, threads: int | None) -> None:
         self.name, self.path = name, bundle.graph(name, "fp16")
         self._threads = threads
         self._full, self._half = onnx.load(bundle.graph(name, "fp32")), onnx.load(self.path)
-        self.layers, self.thin = layers(self._full, self._half)
+        self.layers, self.light = layers(self._full, self._half, name == "decoder")
         if not self.layers:
             raise BudgetError(
-                f"All convolutions of the {name} have fewer than {THIN} channels on both sides, so none of them can be "
-                "int8; use fp16."
+                f"All convolutions of the {name} have fewer than {THIN} channels on both sides or, in the decoder, on "
+                "one, or are pointwise, so none of them can be int8; use fp16."
             )
         self.full: Call = self._call(self._full)
 
@@ -49,8 +49,11 @@ class Network:
         """Return the graph of :meth:`quantized` that points into the bundle's weights, as the other graphs do."""
         return quantize(onnx.load(self.path, load_external_data=False), chosen)
 
-    def observe(self, inputs: Iterable[Array], step: Step) -> dict[str, tuple[Observed, Observed]]:
-        """Return the observed input and output before the bias of each layer, in float32 over all ``inputs``."""
+    def observe(
+        self, inputs: Sequence[Array], covered: Sequence[Array], step: Step
+    ) -> dict[str, tuple[Observed, Observed]]:
+        """Return the observed input and output before the bias of each layer, in float32 over all ``inputs``; no range
+        will clip what it is for the ``covered`` inputs."""
         watched = onnx.ModelProto()
         watched.CopyFrom(self._full)
         tensors = list(dict.fromkeys(name for layer in self.layers for name in (layer.input, layer.output)))
@@ -60,13 +63,14 @@ class Network:
                 watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
         session = self._session(watched)
         found = {layer.name: (Observed(), Observed()) for layer in self.layers}
-        for value in inputs:
+        for number, value in enumerate([*inputs, *covered]):
             outputs = session.run(tensors, {session.get_inputs()[0].name: value})
             values = dict(zip(tensors, outputs, strict=True))
             for layer in self.layers:
                 bias = np.float32(0) if layer.bias is None else layer.bias.reshape(1, -1, 1, 1)
-                found[layer.name][0].add(values[layer.input])
-                found[layer.name][1].add(values[layer.output] - bias)
+                tensors_of_layer = values[layer.input], values[layer.output] - bias
+                for seen, tensor in zip(found[layer.name], tensors_of_layer, strict=True):
+                    (seen.add if number < len(inputs) else seen.cover)(tensor)
             step()
         return found
 

@@ -51,8 +51,8 @@ def choose(place: Path, observed: int, measured: int, say: Callable[[str], None]
 def single_colours(side: int) -> list[NDArray[np.uint8]]:
     """Return images uint8 (1, side, side, 3) of black, white and the six saturated colours.
 
-    Photographs hardly have such fields, and a decoder whose ranges were observed on them alone clips what it computes
-    for one.
+    Photographs hardly have such fields, and a decoder whose ranges were chosen by them alone clips what it computes for
+    one.
     """
     return [np.full((1, side, side, 3), colour, np.uint8) for colour in itertools.product((0, 255), repeat=3)]
 

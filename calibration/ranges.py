@@ -7,6 +7,8 @@ Quantization is symmetric: a tensor with the range r has the scale r/127, and wh
 | ``min-max`` | the largest magnitude that was seen |
 | ``percentile`` | the magnitude that 99.99 % of the values do not exceed |
 | ``mse`` | where rounding within and clipping beyond cost the least together, in mean squared error |
+
+No range is below the largest magnitude that was to be covered.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Observed:
     most: float = -np.inf
     limit: float = 2.0**-10
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    covered: float = 0.0
 
     def add(self, values: Floats) -> None:
         """Take in the values of one image, of any shape."""
@@ -48,6 +51,10 @@ class Observed:
         places = (magnitudes * np.float32(BINS / self.limit)).astype(np.int32)
         self.counts += np.bincount(places, minlength=BINS)
 
+    def cover(self, values: Floats) -> None:
+        """Let no range clip these values, of any shape, which do not count otherwise."""
+        self.covered = max(self.covered, float(np.abs(values).max()))
+
     @property
     def largest(self) -> float:
         """The largest magnitude, which may be 0."""
@@ -56,9 +63,9 @@ class Observed:
     def ranges(self) -> dict[str, float]:
         """Return the range by each of ``METHODS``; 1 for a tensor of zeros."""
         if not self.largest:
-            return dict.fromkeys(METHODS, 1.0)
+            return dict.fromkeys(METHODS, self.covered or 1.0)
         found = (self.largest, self._percentile(), self._least_error())
-        return dict(zip(METHODS, found, strict=True))
+        return {method: max(reach, self.covered) for method, reach in zip(METHODS, found, strict=True)}
 
     def _percentile(self) -> float:
         share = np.cumsum(self.counts) / self.counts.sum()

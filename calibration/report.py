@@ -90,7 +90,7 @@ def _part(part: Part) -> dict[str, Any]:
         ]
         + [
             {"layer": layer.name, "weight": layer.weight, "precision": "fp16", "alone": None, "tensors": []}
-            for layer in part.network.thin
+            for layer in part.network.light
         ],
     }  # fmt: skip
 
@@ -114,7 +114,7 @@ def table(parts: list[Part], budget: Budget, images: tuple[int, int]) -> str:
 
 
 def _summary(part: Part) -> list[str]:
-    found, total = part.found, len(part.network.layers) + len(part.network.thin)
+    found, total = part.found, len(part.network.layers) + len(part.network.light)
     quantized = len(part.network.layers) - len(found.left)
     text = f"{quantized} of {total} layers in int8, ranges by {found.method}; {part.integer} run in integers"
     if part.same is not None:
@@ -147,7 +147,7 @@ def _layers(part: Part) -> list[str]:
             "fp16" if layer.name in found.left else "int8",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines + [f"| {_label(layer)} | - | - | - | - | - | fp16, thin |" for layer in part.network.thin]
+    return lines + [f"| {_label(layer)} | - | - | - | - | - | fp16, light |" for layer in part.network.light]
 
 
 def _label(layer: Layer) -> str:

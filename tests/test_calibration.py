@@ -24,47 +24,41 @@ from uigc.runtime.errors import BundleError, ExitCode, OutputError
 from uigc.runtime.format.mask import MODES
 from uigc.runtime.io import files
 
+LIGHT = layers.light
 SETTINGS = ("--psnr-only", "--observe", "2", "--measure", "1", "--threads", "1", "--quiet")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def all_layers() -> Iterator[None]:
-    """All convolutions of the tiny networks are thin; quantize them nevertheless."""
+    """All convolutions of the tiny networks are light; quantize them nevertheless."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "THIN", 1)
+        patch.setattr(layers, "light", lambda shape, paints: False)
         yield
 
 
-def test_thin_layers_stay_in_half_precision(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    full, half = (onnx.load(tiny_path / f"encoder.{precision}.onnx") for precision in ("fp32", "fp16"))
-    every = [layer.weight for layer in layers.layers(full, half)[0]]
-    monkeypatch.setattr(layers, "THIN", 16)  # the convolutions from 8 channels to 8 are thin
-    kept, thin = ([layer.weight for layer in some] for some in layers.layers(full, half))
-    assert [name for name in every if name not in kept] == thin == [
-        "tokenizer.encoder.layers.2.first.weight", "tokenizer.encoder.layers.2.second.weight",
-        "tokenizer.encoder.layers.3.weight", "tokenizer.encoder.layers.4.first.weight",
-        "tokenizer.encoder.layers.4.second.weight",
-    ]  # fmt: skip
+def thin(shape: tuple[int, ...], paints: bool) -> bool:
+    """The convolutions from 8 channels to 8."""
+    return max(shape[:2]) < 16
 
 
-def test_a_network_of_thin_layers_is_refused_and_some_are_listed(
+def test_a_network_of_light_layers_is_refused_and_some_are_listed(
     tiny_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / "bundle"
     shutil.copytree(tiny_path, path)
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     command = ["calibrate", str(path), "--images", str(images), *SETTINGS, "--method", "min-max", "--psnr-loss", "9"]
-    monkeypatch.setattr(layers, "THIN", 1000)
+    monkeypatch.setattr(layers, "light", LIGHT)
     assert main(command) == ExitCode.BUDGET
-    assert "fewer than" in capfd.readouterr().err
+    assert "have fewer than 64 channels on both sides" in capfd.readouterr().err
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
-    monkeypatch.setattr(layers, "THIN", 16)
+    monkeypatch.setattr(layers, "light", thin)
     assert main(command) == 0
     found = json.loads((path / "calibration.json").read_text())["graphs"]["encoder"]["layers"]
-    thin = [layer for layer in found if layer["alone"] is None]
-    assert (len(thin), len(found)) == (5, 10)
-    assert all(layer["precision"] == "fp16" and layer["tensors"] == [] for layer in thin)
-    assert (path / "calibration.md").read_text().count("| fp16, thin |\n") >= 5
+    light = [layer for layer in found if layer["alone"] is None]
+    assert (len(light), len(found)) == (5, 10)
+    assert all(layer["precision"] == "fp16" and layer["tensors"] == [] for layer in light)
+    assert (path / "calibration.md").read_text().count("| fp16, light |\n") >= 5
     assert "5 of 10 layers in int8" in (path / "calibration.md").read_text()
 
 

@@ -68,9 +68,9 @@ def test_graphs_read_eight_bits_as_their_modules_do(
     for name, module in convolutions.items():
         assert file.read(f"tokenizer.{name}.weight").dtype == np.uint8
         assert np.array_equal(eight_bits.read(file, f"tokenizer.{name}.weight"), module.weight.detach().numpy())
-    monkeypatch.setattr(calibrated_layers, "THIN", 1)
+    monkeypatch.setattr(calibrated_layers, "light", lambda shape, paints: False)
     full, half = (onnx.load(tmp_path / f"decoder.{precision}.onnx") for precision in ("fp32", "fp16"))
-    found, _ = calibrated_layers.layers(full, half)
+    found, _ = calibrated_layers.layers(full, half, True)
     assert {layer.weight for layer in found} == {f"tokenizer.{name}.weight" for name in convolutions}
     chosen = {layer.name: Scales(0.05, 0.05, layer.weight_scales) for layer in found}
     onnx.save(quantize(onnx.load(tmp_path / "decoder.fp16.onnx", load_external_data=False), chosen), tmp_path / "int8")

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from uigc.bench import flat_fields
-from uigc.bench.flat_fields import COLOURS, SIZES, judge, measure, summary
+from uigc.bench.flat_fields import COLOURS, FLAT, SIZES, judge, measure, summary
 from uigc.runtime.codec import Codec
 from uigc.runtime.providers import ProviderOptions, find
 
@@ -81,3 +81,12 @@ def test_the_command_writes_every_figure(tiny_path: Path, tmp_path: Path, monkey
     assert result["mask"] == "entire"
     assert [entry["colour"] for entry in result["entries"]] == [*COLOURS]
     assert result["summary"]["flat"] == sum(entry["flat"] for entry in result["entries"])
+
+
+def test_the_default_bundle_leaves_them_flat() -> None:
+    """With a level to spare, because other processors round its pixels otherwise."""
+    codec = Codec(threads=1)
+    for name, colour in COLOURS.items():
+        field = judge(name, codec.decompress(codec.compress(np.full((128, 144, 3), colour, np.uint8), "entire")))
+        assert field.unevenness <= FLAT + 1, field
+        assert field.right, field

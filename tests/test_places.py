@@ -57,7 +57,10 @@ def sentence(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_an_input_that_is_named_twice_is_one(folder: Folder, wanted: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     folder.photo("in/a.png")
-    assert folder.run("compress", "-r", "in", "in", "photo.png", "photo.png", "-o", "out/") == 0
+    names = ("in", "in", "photo.png", "photo.png", "./photo.png", str(folder.path / "photo.png"))
+    assert folder.run("compress", "-r", *names, "-o", "out/") == 0
+    assert "2 files" in sentence(capsys)
+    assert folder.run("compress", "-r", *names) == 0
     assert "2 files" in sentence(capsys)
     assert (folder.path / "out" / "a.uigc").read_bytes() == (folder.path / "out" / "photo.uigc").read_bytes() == wanted
 

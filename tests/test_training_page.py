@@ -23,8 +23,8 @@ def commands() -> list[list[str]]:
 
 def test_every_command_is_understood() -> None:
     recipes = [_parser().parse_args(command).recipe for command in commands()]
-    assert {*recipes} == {"tokenizer", "prior", "decoder", "encoder"}
-    assert len(recipes) >= 6
+    assert {*recipes} == {"tokenizer", "prior", "decoder", "flat", "encoder"}
+    assert len(recipes) >= 7
 
 
 def test_the_first_ones_make_a_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "export B --triton OUT --force --tokenizer T": "--tokenizer and --force would change nothing of --triton",
     "export B -o OUT --decoder-only --tokenizer T": "--tokenizer would change nothing of --decoder-only",
     "calibrate B --images . --psnr-only --lpips-gain 0.1": "--psnr-only and --lpips-gain contradict each other",
+    "decompress a.uigc a.png --partial --batch 2": "--batch would change nothing of --partial",
     "evaluate --compare a.json b.json --setting edge": "--setting would change nothing of --compare",
     "evaluate --compare a.json b.json --codec webp --networks n": "--codec and --networks would change nothing",
 }

@@ -1,4 +1,4 @@
-"""``python -m uigc.training tokenizer|prior|decoder|encoder --images IMAGES --output RUN``: ``docs/TRAINING.md``."""
+"""``python -m uigc.training RECIPE --images IMAGES --output RUN``: see ``docs/TRAINING.md``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from uigc.training.objective import SMALLEST_CROP
 
 TINY_TOKENIZER = TokenizerConfig(32, 8, (16, 16, 32), (1, 1, 1), (8, 16, 16, 32), (1, 1, 1, 1))
 TINY_PRIOR = PriorConfig(32, 32, 2, 2, 2)
+TINY = "a configuration that trains in seconds, for trials"
 
 
 def _power_of_two(text: str) -> int:
@@ -74,15 +75,13 @@ def _add_common(recipe: argparse.ArgumentParser, batch: int) -> None:
     recipe.add_argument("--stop-after", type=_positive, metavar="STEPS", help="stop now, resume at the next call")
 
 
-def _add_pixels(recipe: argparse.ArgumentParser) -> None:
-    text = "crop size in pixels, a multiple of 16; half as much again in the last part of a run (default: 128)"
+def _add_pixels(recipe: argparse.ArgumentParser, grows: bool = True) -> None:
+    text = "; half as much again in the last part of a run" if grows else ""
+    text = f"crop size in pixels, a multiple of 16{text} (default: 128)"
     recipe.add_argument("--crop", type=_crop, default=128, metavar="PIXELS", help=text)
-    recipe.add_argument(
-        "--networks",
-        metavar="FILE",
-        type=Path,
-        help="safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md)",
-    )
+    text = "" if grows else ", for the reports alone"
+    text = f"safetensors of the networks behind LPIPS and DISTS{text} (see docs/EVALUATION.md)"
+    recipe.add_argument("--networks", metavar="FILE", type=Path, help=text)
     recipe.add_argument("--compile", action="store_true", help="torch.compile: slow start, faster steps")
 
 
@@ -91,24 +90,32 @@ def _add_start(recipe: argparse.ArgumentParser) -> None:
     recipe.add_argument("--start", type=Path, metavar="RUN", help=text)
 
 
+def _add_regenerated(recipe: argparse.ArgumentParser) -> None:
+    text = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
+    recipe.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m uigc.training", description="Train the modules of the codec.")
     recipes = parser.add_subparsers(dest="recipe", required=True)
-    tiny = "a configuration that trains in seconds, for trials"
-
     tokenizer = recipes.add_parser("tokenizer", help="encoder, codebook and pixel decoder")
     _add_common(tokenizer, batch=16)
     _add_pixels(tokenizer)
     tokenizer.add_argument("--codebook", type=_power_of_two, help="codebook size (default: 256, or that of --start)")
     tokenizer.add_argument("--start", type=Path, metavar="RUN", help="continue the tokenizer of this run or bundle")
-    tokenizer.add_argument("--tiny", action="store_true", help=tiny)
+    tokenizer.add_argument("--tiny", action="store_true", help=TINY)
 
     decoder = recipes.add_parser("decoder", help="fine-tune the pixel decoder alone; tokens stay as they are")
     _add_common(decoder, batch=16)
     _add_pixels(decoder)
     _add_start(decoder)
-    lossy = "share of the batch whose lost tokens the prior of RUN regenerates (default: none)"
-    decoder.add_argument("--regenerated", type=_share, default=0.0, metavar="SHARE", help=lossy)
+    _add_regenerated(decoder)
+
+    flat = recipes.add_parser("flat", help="fine-tune the pixel decoder on single colours; all else stays")
+    _add_common(flat, batch=16)
+    _add_pixels(flat, grows=False)
+    _add_start(flat)
+    _add_regenerated(flat)
 
     encoder = recipes.add_parser("encoder", help="fine-tune the encoder alone, for tokens that cost fewer bits")
     _add_common(encoder, batch=16)
@@ -117,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "weight of a bit a token, at the cost of the prior in RUN, beside the losses of the image (default: 0.03)"
     encoder.add_argument("--rate", type=float, default=0.03, metavar="WEIGHT", help=text)
 
-    prior = recipes.add_parser("prior", help="multi-stage transformer on the tokens of RUN/tokenizer.safetensors")
+    _configure_prior(recipes.add_parser("prior", help="multi-stage transformer on the tokens of the tokenizer in RUN"))
+    return parser
+
+
+def _configure_prior(prior: argparse.ArgumentParser) -> None:
     _add_common(prior, batch=12)
     prior.add_argument("--start", type=Path, metavar="RUN", help="continue the prior of this run or bundle")
     text = "token grids of each photograph: as it is, and augmented (default: 1)"
@@ -128,9 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--layers", type=_positive, help=f"blocks (default: {shape.layers}, or those of --start)")
     text = f"width of the MLP, times that of the blocks (default: {shape.expansion})"
     prior.add_argument("--expansion", type=_positive, help=text)
-    prior.add_argument("--tiny", action="store_true", help=tiny)
+    prior.add_argument("--tiny", action="store_true", help=TINY)
     prior.add_argument("--twin", action="store_true", help="train the float twin, to see what exactness costs")
-    return parser
 
 
 def _prior_config(arguments: argparse.Namespace) -> PriorConfig:
@@ -185,13 +195,15 @@ def _run(arguments: argparse.Namespace) -> None:
         prior.train(options, config, arguments.twin, arguments.start, arguments.variants, arguments.layers)
         return
     from uigc.bench.metrics import Networks
-    from uigc.training import decoder, encoder, start, tokenizer
+    from uigc.training import decoder, encoder, flat, start, tokenizer
 
     networks = Networks(arguments.networks) if arguments.networks else None
     if arguments.start and arguments.recipe != "tokenizer":
         start.begin(arguments.recipe, arguments.output, arguments.start)
     if arguments.recipe == "decoder":
         decoder.train(options, arguments.crop, networks, arguments.regenerated)
+    elif arguments.recipe == "flat":
+        flat.train(options, arguments.crop, networks, arguments.regenerated)
     elif arguments.recipe == "encoder":
         encoder.train(options, arguments.crop, networks, arguments.rate)
     else:

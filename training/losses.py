@@ -111,15 +111,16 @@ def pixel_terms(image: Tensor, reference: Tensor) -> dict[str, Tensor]:
     }
 
 
-def flat_distance(image: Tensor, reference: Tensor) -> Tensor:
-    """Mean distance of images (B, 3, 16h, 16w), h and w at least 3, from images of a single colour: a scalar.
+def flat_distance(image: Tensor, reference: Tensor, border: int = PATCH) -> Tensor:
+    """Mean distance of images (B, 3, H, W) from images of a single colour, without a ``border`` of pixels that leaves
+    something: a scalar.
 
-    The distance of an image is the fourth root of the mean fourth power of its errors, all along its border of one
-    token left out. So a pixel that stands out counts most, as it does to the eye; and an image whose colour cannot be
-    told from its tokens pulls no more than another, so that of several colours that share a token the frequent one
-    wins.
+    The distance of an image is the fourth root of the mean fourth power of its errors. So a pixel that stands out
+    counts most, as it does to the eye; and an image whose colour cannot be told from its tokens pulls no more than
+    another, so that of several colours that share a token the frequent one wins.
     """
-    error = (image - reference)[:, :, PATCH:-PATCH, PATCH:-PATCH]
+    inner = slice(border, -border or None)
+    error = (image - reference)[:, :, inner, inner]
     return (error.pow(4).mean((1, 2, 3)) + 1e-12).pow(0.25).mean()
 
 

@@ -1,4 +1,4 @@
-"""The start of a run of the recipes decoder and encoder: the networks of another run, or of a bundle."""
+"""The start of a run of the recipes decoder, flat and encoder: the networks of another run, or of a bundle."""
 
 from __future__ import annotations
 

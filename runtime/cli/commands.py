@@ -21,6 +21,7 @@ from uigc.runtime.cli.arguments import (
     count,
     percent,
     rate,
+    refuse_useless,
     seconds,
 )
 from uigc.runtime.cli.command import Command
@@ -68,6 +69,8 @@ def _decompress(arguments: argparse.Namespace) -> None:
     from uigc.runtime.cli import batch, places, single
     from uigc.runtime.cli.output_format import OutputFormat
 
+    if arguments.partial:
+        refuse_useless({"--batch": arguments.batch}, "--partial")
     output = OutputFormat.of_arguments(arguments)
     plan = places.plan(arguments, places.FILES, output.suffix or places.IMAGE_SUFFIX)
     if plan.many:

@@ -158,7 +158,7 @@ def _below(folder: Path, taken: Sequence[str]) -> Iterator[_Input]:
 def _distinct(inputs: list[_Input], folder: Path | None, suffix: str) -> list[Place]:
     """Return each input with its output, or with an error if an earlier input has the same output.
 
-    An input that was named before, by the same name and for the same output, is left out.
+    An input that was named before, relative to whatever folder, is left out.
     """
     first: dict[str, str] = {}
     places: list[Place] = []
@@ -167,11 +167,11 @@ def _distinct(inputs: list[_Input], folder: Path | None, suffix: str) -> list[Pl
             places.append(Place(each.name, each.error))
             continue
         target = each.target(folder, suffix)
-        other = first.get(target)
+        other = first.get(os.path.abspath(target))
         if other is None:
-            first[target] = each.name
+            first[os.path.abspath(target)] = each.name
             places.append(_guarded(each.name, target, suffix))
-        elif other != each.name:
+        elif os.path.abspath(other) != os.path.abspath(each.name):
             clash = f"{each.name} would be written to {target}, as {other} is; rename one, or use two folders."
             places.append(Place(each.name, OutputError(clash)))
     return places

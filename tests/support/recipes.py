@@ -30,7 +30,7 @@ def smooth_images(folder: Path) -> Path:
 def train(recipe: str, photos: Path, out: Path, steps: int, *more: str) -> str:
     """What a recipe prints. On one thread: with several, sums may be taken in another order, and then no two runs are
     alike to the last bit."""
-    tiny = [] if recipe in ("decoder", "encoder") or "--start" in more else ["--tiny"]
+    tiny = [] if recipe in ("decoder", "flat", "encoder") or "--start" in more else ["--tiny"]
     printed, threads = io.StringIO(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
