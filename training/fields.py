@@ -105,10 +105,10 @@ class Fields:
             tokenizer.quantizer.assign(encoder(some.expand(-1, 3, PATCH, PATCH).contiguous())).flatten()
             for some in (pure, shades)
         )
-        tokens = torch.cat([found, others]).unique()
+        tokens = torch.bincount(torch.cat([found, others])).nonzero().flatten()
         painted = circular(decoder)(tokenizer.quantizer.look_up(tokens.view(-1, 1, 1)))
         colours = painted.mean((2, 3), keepdim=True).clamp(0, 1)
-        for token in found.unique():
+        for token in set(found.tolist()):
             colours[tokens == token] = pure[found == token].mean(0)
         grids = {side: _tokens(tokenizer, pure, side) for side in SIDES}
         return cls(tokens.view(-1, 1, 1), colours, grids, colours[torch.searchsorted(tokens, found)])
@@ -123,7 +123,8 @@ class Fields:
 def _tokens(tokenizer: VQTokenizer, colours: Tensor, side: int) -> Tensor:
     """Encode images of single colours (n, 3, 1, 1): tokens (n, side, side)."""
     images = colours.expand(-1, 3, PATCH * side, PATCH * side)
-    return torch.cat([tokenizer.quantizer.assign(tokenizer.encoder(image.contiguous())) for image in images.split(1)])
+    grids = [tokenizer.quantizer.assign(tokenizer.encoder(image.contiguous())) for image in torch.split(images, 1)]
+    return torch.cat(grids)
 
 
 class Flatness:
