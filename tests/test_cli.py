@@ -178,13 +178,15 @@ def test_bad_files_are_named_and_stop_no_other(uigc: Run, file: Path, tmp_path: 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept.png").write_bytes(b"mine")
     (tmp_path / "kept.uigc").write_bytes(file.read_bytes())
-    names = ["cut.uigc", "absent.uigc", "kept.uigc", "in.uigc", tmp_path / "in.uigc"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "in.uigc").write_bytes(file.read_bytes())
+    names = ["cut.uigc", "absent.uigc", "kept.uigc", "in.uigc", "other/in.uigc"]
     done = uigc("decompress", *names, "-o", "out", "--bundle", tiny_path)
     *lines, summary, last = done.stderr.decode().splitlines()
     assert done.returncode == ExitCode.CORRUPT_FILE  # of the first that failed
     for line, name, text in zip(
         lines,
-        ("cut.uigc", "absent.uigc", "kept.png", str(tmp_path / "in.uigc")),
+        ("cut.uigc", "absent.uigc", "kept.png", "other/in.uigc"),
         ("truncated", "cannot be read", "exists", "rename one"),
         strict=True,
     ):
