@@ -52,9 +52,8 @@ def test_every_engine_of_the_shipped_bundle(precision: str, tmp_path: Path, caps
 def test_calibrated_graphs_are_int8(
     tiny_path: Path, sample: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        layers, "light", lambda shape, paints: False
-    )  # or all of the tiny networks would stay in half precision
+    # Or all of the tiny networks would stay in half precision.
+    monkeypatch.setattr(layers, "light", lambda shape, paints: False)
     calibrated, images = shutil.copytree(tiny_path, tmp_path / "bundle"), tmp_path / "pictures"
     images.mkdir()
     for number in range(3):

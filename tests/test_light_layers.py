@@ -34,9 +34,8 @@ def test_they_are_told_from_the_others(tiny_path: Path, monkeypatch: pytest.Monk
     full, half = (onnx.load(tiny_path / f"encoder.{precision}.onnx") for precision in ("fp32", "fp16"))
     monkeypatch.setattr(layers, "light", lambda shape, paints: False)
     every = [layer.weight for layer in layers.layers(full, half, False)[0]]
-    monkeypatch.setattr(
-        layers, "light", lambda shape, paints: max(shape[:2]) < 16
-    )  # the convolutions from 8 channels to 8
+    # The convolutions from 8 channels to 8.
+    monkeypatch.setattr(layers, "light", lambda shape, paints: max(shape[:2]) < 16)
     kept, light = ([layer.weight for layer in some] for some in layers.layers(full, half, False))
     assert [name for name in every if name not in kept] == light == [
         "tokenizer.encoder.layers.2.first.weight", "tokenizer.encoder.layers.2.second.weight",

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uigc.bench.flat_fields import BORDER, COLOURS
+from uigc.bench.flat_fields import BORDER
 from uigc.export.modules.interface import VQTokenizer
 from uigc.runtime.bundle.manifest import INT8_WEIGHT_MAX
 from uigc.runtime.format.bitstream import PATCH
+from uigc.training.held_out import pure_colours
 from uigc.training.losses import flat_distance
 
 SHADES = 17  # of each channel, of the colours whose tokens are looked for
@@ -98,7 +99,7 @@ class Fields:
     def of(cls, tokenizer: VQTokenizer, decoder: nn.Module) -> Fields:
         """Look for them with a tokenizer of convolutions only, and a decoder of its tokens."""
         device = tokenizer.quantizer.words.device
-        pure = torch.tensor([*COLOURS.values()], device=device).view(-1, 3, 1, 1) / 255
+        pure = pure_colours(device)
         shades = torch.cartesian_prod(*3 * [torch.linspace(0, 1, SHADES, device=device)]).view(-1, 3, 1, 1)
         encoder = circular(tokenizer.encoder)
         found, others = (

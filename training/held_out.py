@@ -16,6 +16,11 @@ BATCH = 16
 FLAT_SIDE = 8 * PATCH  # pixels, of the images of a single colour
 
 
+def pure_colours(device: torch.device) -> Tensor:
+    """Return the colours (9, 3, 1, 1) in [0, 1] of :mod:`uigc.bench.flat_fields`, in their order there."""
+    return torch.tensor([*COLOURS.values()], device=device).view(-1, 3, 1, 1) / 255
+
+
 def coded(tokenizer: VQTokenizer, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Encode and decode images (n, 3, H, W) in [0, 1]; return what comes back, likewise, and the tokens (n, h, w)."""
     back, grids = [], []
@@ -45,8 +50,7 @@ def distances(back: Tensor, pictures: Tensor, networks: Networks | None) -> dict
 def flatness(tokenizer: VQTokenizer) -> dict[str, float]:
     """Return by how much images of nine single colours come back uneven, and off their colours: the worst of them, in
     levels of 255, as :mod:`uigc.bench.flat_fields` measures it."""
-    device = tokenizer.quantizer.words.device
-    colours = torch.tensor([*COLOURS.values()], device=device).view(-1, 3, 1, 1) / 255
+    colours = pure_colours(tokenizer.quantizer.words.device)
     back, _ = coded(tokenizer, colours.expand(-1, 3, FLAT_SIDE, FLAT_SIDE).contiguous())
     pixels = (255 * back).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     fields = [judge(name, np.ascontiguousarray(one)) for name, one in zip(COLOURS, pixels, strict=True)]
