@@ -81,12 +81,13 @@ def test_a_teacher_stays_what_it_was(tiny_path: Path) -> None:
     codewords = tokenizer.quantizer.look_up(torch.arange(16).view(1, 4, 4))
     teacher, image = Teacher(tokenizer.decoder, compiled=False), tokenizer.decoder(codewords)
     assert teacher.distance(image, codewords) < 1e-5
-    assert teacher.change(tokenizer, image.clamp(0, 1)) == 0
+    assert teacher.change(image.clamp(0, 1), codewords) == 0
+    assert teacher.change((image + 10 / 255).clamp(0, 1), codewords) == pytest.approx(10, rel=0.1)
     for weight in tokenizer.decoder.parameters():
         weight.mul_(1.1)
     assert teacher.distance(image, codewords) < 1e-5
     assert torch.allclose(teacher.distance(image + 0.1, codewords), torch.tensor(0.2))  # 0.1 by both
-    assert teacher.change(tokenizer, image.clamp(0, 1)) > 1
+    assert teacher.change(tokenizer.decoder(codewords).clamp(0, 1), codewords) > 1
 
 
 def test_a_decoder_that_sees_the_whole_image_is_refused(

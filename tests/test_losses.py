@@ -15,8 +15,8 @@ from tests.support.paths import outside
 from tests.support.tiny import TINY_TOKENIZER
 from uigc.bench.metrics import Networks
 from uigc.export.modules.tokenizer import Tokenizer
-from uigc.runtime.errors import InputError
-from uigc.training.loop import Run, RunOptions
+from uigc.runtime.errors import InputError, UigcError
+from uigc.training.loop import MOST_PASSED_OVER, Run, RunOptions
 from uigc.training.losses import LossWeights, Patterns, colour_distance, fixed_pattern, flat_distance, pattern_distance
 from uigc.training.objective import LARGER_AFTER, Objective, cut, larger, plan, window
 from uigc.training.optimizers import Muon, Optimizers, Rates, adamw, as_matrix, mixed
@@ -189,6 +189,21 @@ def test_the_rate_falls_to_zero_and_what_is_not_finite_is_passed_over(tmp_path: 
         assert module.weight.grad is None
     assert max(paces) == pytest.approx(0.5, abs=0.02)  # after the warm-up of 100 of these 200 steps
     assert paces[-1] == pytest.approx(0.005)
+
+
+def test_a_run_that_learns_nothing_ends(tmp_path: Path) -> None:
+    """Gradients that are never finite; a few in a row, as early in training, are passed over (above)."""
+    module = nn.Linear(2, 1)
+    run = run_of(tmp_path, module)
+
+    def step(number: int) -> None:
+        (module.weight.sum() * (1 if number in (0, 50) else float("nan"))).backward()
+        run.descend(4)
+
+    for number in range(50 + MOST_PASSED_OVER):
+        step(number)
+    with pytest.raises(UigcError, match=f"in {MOST_PASSED_OVER} steps in a row"):
+        step(50 + MOST_PASSED_OVER)
 
 
 def test_figures_that_are_not_finite_do_not_stay(tmp_path: Path) -> None:

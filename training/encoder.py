@@ -20,8 +20,9 @@ from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import Quantizer, Tokenizer
 from uigc.runtime.errors import InputError
+from uigc.training.averaging import averaged
 from uigc.training.held_out import coded, distances
-from uigc.training.loop import Run, RunOptions, averaged
+from uigc.training.loop import Run, RunOptions
 from uigc.training.losses import LossWeights
 from uigc.training.masks import gathered, pad_to_windows, stage_grid
 from uigc.training.objective import Objective, larger

@@ -20,10 +20,10 @@ from uigc.export.modules.tokenizer import Tokenizer
 from uigc.runtime.errors import InputError
 from uigc.training.decoder import draw_mixed, encoded, keep, prepare, subject_of
 from uigc.training.fields import WEIGHTS, Fields, Flatness
-from uigc.training.loop import Run, RunOptions, averaged
+from uigc.training.loop import Run, RunOptions
 from uigc.training.optimizers import Rates, mixed
-from uigc.training.photos import Photos, centre
-from uigc.training.tokenizer import HELD_OUT, halves, report
+from uigc.training.photos import Photos
+from uigc.training.tokenizer import halves, report
 
 RATES = Rates(muon=0.002, adamw=3e-4)
 REGENERATED = 200  # photographs; fewer than where there is something to be learned from them
@@ -50,12 +50,11 @@ class Teacher:
         error = images.float() - self._paint(codewords).detach().float()
         return error.abs().mean() + (error.square().mean() + 1e-12).sqrt()
 
-    def change(self, tokenizer: VQTokenizer, images: Tensor) -> float:
-        """Root mean square difference between what both decoders make of images (n, 3, H, W), in levels of 255."""
-        codewords = tokenizer.quantizer.look_up(tokenizer.quantizer.assign(tokenizer.encoder(images)))
+    def change(self, images: Tensor, codewords: Tensor) -> float:
+        """Root mean square difference of images (n, 3, 16h, 16w) in [0, 1] from what it paints of codewords
+        (n, dim, h, w), in levels of 255."""
         with torch.no_grad():
-            now, before = (decoder(codewords).clamp(0, 1) for decoder in (tokenizer.decoder, self.decoder))
-        return 255 * float((now - before).square().mean().sqrt())
+            return 255 * float((images - self.decoder(codewords).clamp(0, 1)).square().mean().sqrt())
 
 
 def train(options: RunOptions, size: int, networks: Networks | None, regenerated: float = 0.0) -> None:
@@ -102,7 +101,5 @@ def _check_local(tokenizer: VQTokenizer, options: RunOptions) -> None:
 def _report(
     run: Run, tokenizer: VQTokenizer, teacher: Teacher, photos: Photos, networks: Networks | None, size: int
 ) -> None:
-    report(run, tokenizer, photos, networks, size)
-    with averaged(run):
-        change = teacher.change(tokenizer, torch.cat([centre(image, size) for image in photos.held_out[:HELD_OUT]]))
-    run.report(held_out_change=round(change, 2))
+    images, tokens = report(run, tokenizer, photos, networks, size)
+    run.report(held_out_change=round(teacher.change(images, tokenizer.quantizer.look_up(tokens)), 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import math
 import random
@@ -19,12 +18,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from uigc.export.modules.checkpoint import digest
-from uigc.runtime.errors import InputError
+from uigc.runtime.errors import InputError, UigcError
 from uigc.runtime.io.atomic import replace as replace_file
+from uigc.training.averaging import Average
 from uigc.training.optimizers import Optimizers
 from uigc.training.timing import Timer
 
 WARM_UP = 100  # steps
+MOST_PASSED_OVER = 100  # steps in a row; a few are normal, so many mean that something computes nothing but NaN
 DECISIVE = ("seed", "batch", "photo_limit", "steps", "minutes")
 """The options that decide what a run learns."""
 
@@ -52,24 +53,6 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Average:
-    """Exponential moving average of a module's parameters, with a warm-up; buffers are taken as they are."""
-
-    def __init__(self, module: nn.Module, decay: float = 0.998) -> None:
-        self.decay, self.updates = decay, 0
-        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in module.named_parameters():
-            self.state[name].lerp_(value, 1 - decay)
-        for name, buffer in module.named_buffers():
-            if name in self.state:
-                self.state[name].copy_(buffer)
 
 
 def save_image(path: Path, image: Tensor) -> None:
@@ -108,7 +91,7 @@ class Run:
         self.rng = random.Random(f"{options.seed} {self.subject} {digest(module)}")
         torch.manual_seed(self.rng.getrandbits(63))
         self.average = Average(module)
-        self.step, self.elapsed = 0, 0.0
+        self.step, self.elapsed, self.passed_over = 0, 0.0, 0
         self.concluded = False
         """Whether nothing is left to do: what was written stays as it is."""
         self.timer = Timer(options.device)
@@ -191,17 +174,29 @@ class Run:
         """Take one step down the gradients that the weights have, and drop them.
 
         ``items``: how many crops or windows they come from. ``figures`` are averaged for the progress bar and the log.
-        A gradient that is not finite is passed over.
+        A gradient that is not finite is passed over; raises an :class:`UigcError` when nothing else comes.
         """
         with self.timer("optimizer"):
             norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
             if torch.isfinite(norm):
                 self.optimizers.step(self.pace)
                 self.average.update(self.module)
+                self.passed_over = 0
             else:
                 self.optimizers.zero_grad()
+                self._pass_over()
         self.timer.count(items)
         self.note(**figures)
+
+    def _pass_over(self) -> None:
+        """Count a step that taught nothing. A run of them would spend its budget and look as if it had learned."""
+        self.passed_over += 1
+        if self.passed_over >= MOST_PASSED_OVER:
+            raise UigcError(
+                f"The gradients of {self.name!r} were not finite in {self.passed_over} steps in a row, so it learns "
+                f"nothing; look for NaN in the weights that it started with, or try without --compile. "
+                f"{self.checkpoint.name} is as it was saved last."
+            )
 
     def note(self, **figures: Tensor) -> None:
         """Average figures for the progress bar and the log; those that are not finite are left out."""
@@ -267,20 +262,6 @@ def _differences(theirs: str, ours: str) -> str:
     one, other = json.loads(theirs), json.loads(ours)
     names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
     return ", ".join(f"{name} {one.get(name)} there and {other.get(name)} here" for name in names)
-
-
-@contextlib.contextmanager
-def averaged(run: Run) -> Iterator[nn.Module]:
-    """Give the module its averaged weights and evaluation mode for the length of the block."""
-    kept = {name: value.clone() for name, value in run.module.state_dict().items()}
-    run.module.load_state_dict(run.average.state)
-    run.module.eval()
-    try:
-        with torch.no_grad():
-            yield run.module
-    finally:
-        run.module.load_state_dict(kept)
-        run.module.train()
 
 
 def uses_bfloat16(device: torch.device) -> bool:

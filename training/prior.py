@@ -33,7 +33,8 @@ from uigc.runtime.errors import InputError
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.io.atomic import replace as replace_file
-from uigc.training.loop import Run, RunOptions, averaged
+from uigc.training.averaging import averaged
+from uigc.training.loop import Run, RunOptions
 from uigc.training.masks import count_mask_bits, pad_to_windows
 from uigc.training.optimizers import NARROWEST, Optimizers, Rates, adamw, without
 from uigc.training.photos import Photos

@@ -14,8 +14,9 @@ from uigc.export.modules.checkpoint import load_tokenizer, save_tokenizer
 from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.tokenizer import Tokenizer, TokenizerConfig, unit
 from uigc.runtime.errors import InputError
+from uigc.training.averaging import averaged
 from uigc.training.held_out import coded, distances, flatness
-from uigc.training.loop import Run, RunOptions, averaged, mixed_precision, save_image
+from uigc.training.loop import Run, RunOptions, mixed_precision, save_image
 from uigc.training.losses import LossWeights
 from uigc.training.objective import Objective, larger, plan
 from uigc.training.optimizers import Rates, mixed
@@ -50,8 +51,13 @@ def halves(tokenizer: VQTokenizer, compiled: bool) -> tuple[Network, Network]:
     return tokenizer.encoder, tokenizer.decoder
 
 
-def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks | None, size: int) -> None:
-    """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights."""
+def report(
+    run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks | None, size: int
+) -> tuple[Tensor, Tensor]:
+    """Figures and a sample of ``tokenizer``, all or part of which is ``run``'s module, with the averaged weights.
+
+    Returned is what it made of the held-out photographs: images (n, 3, H, W) and tokens (n, h, w).
+    """
     with averaged(run):
         pictures = torch.cat([centre(image, size) for image in photos.held_out[:HELD_OUT]])
         back, tokens = coded(tokenizer, pictures)
@@ -59,6 +65,7 @@ def report(run: Run, tokenizer: VQTokenizer, photos: Photos, networks: Networks 
         figures = {**distances(back, pictures, networks), "words_used": used, **flatness(tokenizer)}
         save_image(run.options.output / f"{run.name}.png", torch.cat([pictures[0], back[0]], 2))
     run.report(**figures)
+    return back, tokens
 
 
 def _started(folder: Path, codebook: int | None) -> Tokenizer:
