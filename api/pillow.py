@@ -139,6 +139,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         chosen = {name: given[name] for name in ("mask", "bpp", "size") if given.get(name) is not None}
         if not chosen and given.get("quality") is not None:  # many formats have one, so what is ours comes first
             chosen["quality"] = given["quality"]
+        if given.get("effort") is not None:
+            chosen["effort"] = given["effort"]
         file.write(codec.compress(pixels, **chosen))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,11 @@ class Uigc(BaselineCodec):
 
     name = "uigc"
 
-    def __init__(self, codec: Codec, settings: list[str]) -> None:
+    def __init__(self, codec: Codec, settings: list[str], effort: int = 1) -> None:
         self.codec, self.version = codec, package_version("uigc") or "not installed"
-        self._asked = read_settings(settings, _mask_or_quality)
+        self._asked = [
+            (label, replace(asked, effort=effort)) for label, asked in read_settings(settings, _mask_or_quality)
+        ]
         self.settings = [setting for setting, _ in self._asked]
         self.tokens: list[NDArray[np.int32]] = []
         self.costs: list[list[tuple[int, float]]] = []
@@ -83,9 +86,12 @@ def _mask_or_quality(text: str) -> Mask | Rate:
 NAMES = ("uigc", *WRITERS)
 
 
-def create(name: str, settings: list[str] | None, codec: Codec | None) -> BaselineCodec:
-    """Return the codec of a name; ``settings``: masks of uigc, qualities of others, rates; None for some."""
+def create(name: str, settings: list[str] | None, codec: Codec | None, effort: int = 1) -> BaselineCodec:
+    """Return the codec of a name; ``settings``: masks of uigc, qualities of others, rates; None for some.
+
+    ``effort``: of uigc, where there is something to search for.
+    """
     if name == "uigc":
         assert codec is not None
-        return Uigc(codec, settings or [mode.label for mode in MaskMode])
+        return Uigc(codec, settings or [mode.label for mode in MaskMode], effort)
     return Pillow(name, list(settings or DEFAULTS))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uigc.runtime.cli.arguments import add_codec_arguments, add_mask, add_rate, count, refuse_useless, require
+from uigc.runtime.cli.arguments import (
+    add_codec_arguments,
+    add_effort,
+    add_mask,
+    add_rate,
+    count,
+    refuse_useless,
+    require,
+)
 from uigc.runtime.cli.command import Command
 from uigc.runtime.errors import UsageError
 
@@ -26,6 +34,7 @@ def _configure_evaluate(parser: argparse.ArgumentParser) -> None:
     text = "safetensors of the networks behind LPIPS and DISTS (see docs/EVALUATION.md); without it PSNR and MS-SSIM"
     parser.add_argument("--networks", metavar="FILE", type=Path, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    add_effort(parser)
     add_codec_arguments(parser)
 
 
@@ -33,13 +42,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if (arguments.folder is None) == (arguments.compare is None):
         raise UsageError("One of a folder of images and --compare with two files of figures is needed; give one.")
     if arguments.compare:
-        others = {"--setting": arguments.setting, "--networks": arguments.networks}
+        others = {"--setting": arguments.setting, "--networks": arguments.networks, "--effort": arguments.effort != 1}
         refuse_useless({"--codec": arguments.codec != "uigc", **others}, "--compare")
         require("Comparing", ("bjontegaard",), "bench")
         from uigc.bench import compare
 
         compare.run(arguments)
     else:
+        if arguments.codec != "uigc":
+            refuse_useless({"--effort": arguments.effort != 1}, f"--codec {arguments.codec}")
         require("Evaluating", ("torch", "pytorch_msssim"), "bench")
         from uigc.bench import evaluate
 

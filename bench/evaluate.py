@@ -228,7 +228,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths = images_in(arguments.folder)
     yardstick = Yardstick(arguments.networks)
     codec = make_codec(arguments) if arguments.codec == "uigc" else None
-    coder = codecs.create(arguments.codec, arguments.setting, codec)
+    coder = codecs.create(arguments.codec, arguments.setting, codec, arguments.effort)
     failures = Failures("the figures are those of the others")
     check = codec.limits.check if codec else None
     entries, left_out = measure(paths, coder, yardstick, failures, arguments.quiet, check)
@@ -243,6 +243,7 @@ def run(arguments: argparse.Namespace) -> None:
             "data_set": {"name": arguments.folder.resolve().name, "pictures": len(paths) - len(failures)},
             "networks": yardstick.fingerprint,
             "precisions": codec and {"prior": codec.precision, "pixels": codec.pixel_precision},
+            "effort": arguments.effort if codec else None,
             "prior": prior,
             "left_out": left_out,
             "entries": entries,

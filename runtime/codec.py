@@ -41,10 +41,6 @@ DEFAULT_JOBS, DEFAULT_MASK = 2, "edge"
 CPU_LOADERS = 2  # graphs that are loaded at a time, where that is work for the CPU alone
 
 
-def _open(bundle: Path, arguments: dict[str, Any]) -> Codec:
-    return Codec(bundle, **arguments)
-
-
 class Codec:
     """Compresses and decompresses images with one bundle on one provider.
 
@@ -96,7 +92,7 @@ class Codec:
     ) -> None:
         providers.check_options(optimization, threads=threads, max_pixels=max_pixels, max_memory=max_memory)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle, recompute=False)
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "provider": provider, "precision": precision, "pixel_precision": pixel_precision, "threads": threads,
             "optimization": optimization, "engines": engines, "device": device, "max_pixels": max_pixels,
             "max_memory": max_memory, "read_back": read_back,
@@ -128,7 +124,7 @@ class Codec:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _open, (self.bundle.path, self._arguments)
+        return partial(Codec, **self._arguments), (self.bundle.path,)
 
     def _choose_precisions(self, runner: Provider, device: int, prior: str | None, pixels: str | None) -> None:
         """Set both precisions: the one asked for, else the fastest measured here, else the provider's first."""
@@ -150,6 +146,7 @@ class Codec:
         bpp: float | None = None,
         size: int | None = None,
         quality: float | None = None,
+        effort: int = 1,
         progress: Progress = silent,
     ) -> bytes:
         """Return the bytes of a .uigc file for an image.
@@ -164,8 +161,10 @@ class Codec:
         Instead of a mask (default: ``edge``): at most ``bpp`` bits per pixel, at most ``size`` bytes, or ``quality``
         0..100. Files more than 3 % below their limit are explained by a warning of the logger ``uigc``; an image whose
         smallest file is above it raises an :class:`OutOfReachError`.
+
+        ``effort``: 1..9, how long to search for the tokens that are worth sending; decoding takes the same time.
         """
-        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality)
+        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality, effort)
         return self.encode(image, choice, progress=progress).data
 
     def decompress(self, file: Data, *, progress: Progress = silent) -> Pixels:
@@ -183,11 +182,12 @@ class Codec:
         bpp: float | None = None,
         size: int | None = None,
         quality: float | None = None,
+        effort: int = 1,
         batch: int | None = None,
         jobs: int = DEFAULT_JOBS,
     ) -> Iterator[bytes | UigcError]:
         """Compress many images, lazily and in order; see :meth:`compress` and :meth:`decompress_many`."""
-        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality)
+        choice = rate_control.choose(mask, DEFAULT_MASK, bpp, size, quality, effort)
         check_counts(batch, jobs)
         outcomes = in_batches(
             images,

@@ -16,9 +16,10 @@ def compress(
     bpp: float | None = None,
     size: int | None = None,
     quality: float | None = None,
+    effort: int = 1,
 ) -> bytes:
     """Return the bytes of a .uigc file for an image, as :meth:`Codec.compress` of a default codec does."""
-    return shared_codec().compress(image, mask, bpp=bpp, size=size, quality=quality)
+    return shared_codec().compress(image, mask, bpp=bpp, size=size, quality=quality, effort=effort)
 
 
 def decompress(file: Data) -> Pixels:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from uigc.runtime import providers
 from uigc.runtime.arrays import Bits, Tokens
+from uigc.runtime.block_search import best_seeds, first_blocks, ranked_blocks
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE, MASK_TABLE
 from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError, UsageError
@@ -123,16 +124,17 @@ class TokenCodec:
         """
         writers = [SymbolWriter() for _ in grids]
         with span("mask"):
-            edges = self._edges(grids, choice) if edges is None else edges
+            edges = self._edges(grids, choice, progress) if edges is None else edges
             sent = [
                 self.write_mask(writer, blocks, choice.mode, grid.shape)
                 for writer, blocks, grid in zip(writers, edges, grids, strict=True)
             ]
-        ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, choice.seed)]
+            seeds = self._seeds(grids, sent, choice)
+        ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, seeds)]
         with span("file"):
             return [
-                Encoded(self.pack(writer, size, end, choice), end, bits)
-                for writer, size, end, bits in zip(writers, sizes, ends, sent, strict=True)
+                Encoded(self.pack(writer, size, end, replace(choice, seed=seed)), end, bits)
+                for writer, size, end, bits, seed in zip(writers, sizes, ends, sent, seeds, strict=True)
             ]
 
     def parse(self, data: bytes) -> File:
@@ -217,17 +219,28 @@ class TokenCodec:
         assert decoding.grid is not None
         decoding.reader.expect_check(check_of(decoding.grid))
 
-    def _edges(self, grids: Sequence[Tokens], choice: Mask) -> list[Bits]:
+    def _edges(self, grids: Sequence[Tokens], choice: Mask, progress: Progress) -> list[Bits]:
         """Choose the blocks of each grid that are sent whole: those that the decoder would regenerate worst."""
         nothing = np.zeros(mask.block_shape(*grids[0].shape), dtype=bool)
         if choice.mode is MaskMode.ENTIRE:
             return [nothing for _ in grids]
         sent = mask.sent_tokens(choice.mode, nothing, self.bundle.schedule, *grids[0].shape)
         regenerated = self.prior.regenerate(grids, [sent for _ in grids], choice.seed)
-        return [
-            lost_blocks(grid, other, self.bundle.codewords, choice.share)
-            for grid, other in zip(grids, regenerated, strict=True)
+        codewords = self.bundle.codewords
+        edges = [
+            lost_blocks(grid, other, codewords, choice.share) for grid, other in zip(grids, regenerated, strict=True)
         ]
+        if choice.effort == 1:
+            return edges
+        counts = [int(bits.sum()) for bits in edges]  # as many as without a search, and better ones
+        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=max(counts), progress=progress)
+        return [first_blocks(*each, nothing.shape) for each in zip(orders, counts, strict=True)]
+
+    def _seeds(self, grids: Sequence[Tokens], sent: Sequence[Bits], choice: Mask) -> list[int | None]:
+        """Choose the seed of each grid that lost tokens are drawn with; None where they are not drawn."""
+        if choice.seed is None:
+            return [None for _ in grids]
+        return list(best_seeds(self.prior, self.bundle.codewords, grids, sent, choice))
 
     def check_grid(self, tokens: Tokens, height: int, width: int) -> None:
         """Raise a :class:`UsageError` unless a grid is that of an image of this size, with codewords of the bundle."""

@@ -43,11 +43,13 @@ ROOMS: dict[str, set[str]] = {
     "tuning_cache": {"bundle", "environment", "errors", "io"},
     "exactness": {"arrays", "bundle", "environment", "errors", "format", "progress", "providers"},
     "networks": {"arrays", "errors", "format", "outcomes", "progress", "providers", "spans"},
+    "block_search": {"arrays", "format", "networks", "progress"},
     "token_codec": {
-        "arrays", "bundle", "errors", "format", "limits", "networks", "outcomes", "progress", "providers", "spans",
+        "arrays", "block_search", "bundle", "errors", "format", "limits", "networks", "outcomes", "progress",
+        "providers", "spans",
     },
     "rate_control": {
-        "arrays", "errors", "format", "networks", "outcomes", "progress", "spans", "token_codec",
+        "arrays", "block_search", "errors", "format", "networks", "outcomes", "progress", "spans", "token_codec",
     },
     "codec": {
         "arrays", "batching", "bundle", "errors", "format", "io", "limits", "networks", "outcomes", "progress",

@@ -79,7 +79,7 @@ def test_the_size_rises_with_the_quality(
     estimate = tokens[0] + (tokens - tokens[0]) * wrong + edge_bits
     found = []
     for quality in sorted((one, other)):
-        search = QualitySearch(estimate, sizes[0], quality, edge_bits)
+        search = QualitySearch(estimate, sizes[0], round(quality / 100 * (len(estimate) - 1)), edge_bits)
         run(search, sizes)
         assert search.best is not None
         found.append((sizes[search.best], search.best))
@@ -89,9 +89,9 @@ def test_the_size_rises_with_the_quality(
 def test_a_quality_far_from_all_blocks_needs_one_file() -> None:
     edge_bits = np.append(np.full(1000, 30.0), 0.0)
     sizes = (400 + 0.5 * np.arange(1001) + edge_bits).astype(int)
-    searches = {quality: QualitySearch(sizes.astype(float), 430, quality, edge_bits) for quality in (70, 90)}
-    asked = {quality: run(search, sizes.tolist()) for quality, search in searches.items()}
-    assert asked == {70: 1, 90: 2}
+    searches = {count: QualitySearch(sizes.astype(float), 430, count, edge_bits) for count in (700, 900)}
+    asked = {count: run(search, sizes.tolist()) for count, search in searches.items()}
+    assert asked == {700: 1, 900: 2}
 
 
 @pytest.mark.parametrize("size", ODD)

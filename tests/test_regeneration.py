@@ -26,7 +26,7 @@ def test_the_formats_rule_is_that_of_the_runtime(tiny: Codec, sample: np.ndarray
     for name, grid in grids.items():
         assert np.array_equal(grid[encoded.sent], tokens[encoded.sent]), name
     assert not np.array_equal(grids["most likely, fed back"], encoded.grid)
-    drawn_grid = tiny.token_codec.prior.encode_many([tokens], [encoded.sent], [SymbolWriter()], seed=0)[0]
+    drawn_grid = tiny.token_codec.prior.encode_many([tokens], [encoded.sent], [SymbolWriter()], seeds=[0])[0]
     assert np.array_equal(grids["drawn"], drawn_grid)
     assert len({grid.tobytes() for grid in grids.values()}) == len(RULES)
     whole = mask.sent_tokens(mask.MaskMode.ENTIRE, np.zeros((12, 19), bool), tiny.bundle.schedule, 23, 37)

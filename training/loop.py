@@ -158,7 +158,7 @@ class Run:
             self.save()
         self.report(**{f"{unit}_per_second": round(self.timer.rate, 2), "time": self.timer.take()})
 
-    def reporting(self, unit: str, report: Callable[[bool], None]) -> Iterator[int]:
+    def reporting(self, unit: str, report: Callable[[bool], object]) -> Iterator[int]:
         """Iterate over :meth:`steps` and call ``report`` after every tenth of the budget, and with True at its end."""
         checked = self.progress
         for step in self.steps(unit):

@@ -49,8 +49,10 @@ class Maker:
     def __init__(self, codec: Codec, options: dict[str, Any], peer: str, networks: Path | None) -> None:
         self._codec, self._choice = codec, rate_control.choose(default=DEFAULT_MASK, **options)
         self._peer, self._yardstick = Pillow(peer, []), Yardstick(networks)
-        ((name, value),) = [each for each in options.items() if each[1] is not None] or [("mask", DEFAULT_MASK)]
-        self._ours = str(value), f"{name} {value}, prior {codec.bundle.prior_id.hex()[:8]}"
+        asked = {name: value for name, value in options.items() if value is not None and name != "effort"}
+        ((name, value),) = asked.items() or [("mask", DEFAULT_MASK)]
+        effort = "" if self._choice.effort == 1 else f", effort {self._choice.effort}"
+        self._ours = str(value), f"{name} {value}{effort}, prior {codec.bundle.prior_id.hex()[:8]}"
 
     def compare(self, path: Path) -> Comparison:
         """Return the comparison of one image."""

@@ -79,6 +79,15 @@ def add_rate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="BYTES", type=int, help="instead of a mask: at most so many bytes")
     text = "instead of a mask: 0 for the smallest file, 100 for one with all tokens, and any number in between"
     parser.add_argument("-q", "--quality", metavar="N", type=float, help=text)
+    add_effort(parser)
+
+
+def add_effort(parser: argparse.ArgumentParser) -> None:
+    """Add ``--effort``."""
+    text = (
+        "1 (the default) to 9: how long to search for the tokens that are worth sending; decoding takes the same time"
+    )
+    parser.add_argument("--effort", metavar="N", type=effort, default=1, help=text)
 
 
 def rate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def rate(arguments: argparse.Namespace) -> dict[str, Any]:
     from uigc.runtime import rate_control
     from uigc.runtime.codec import DEFAULT_MASK
 
-    options = {name: getattr(arguments, name) for name in ("mask", "bpp", "size", "quality")}
+    options = {name: getattr(arguments, name) for name in ("mask", "bpp", "size", "quality", "effort")}
     rate_control.choose(default=DEFAULT_MASK, **options)
     return options
 
@@ -220,6 +229,14 @@ def size(text: str) -> tuple[int, int]:
     if not separator or not 1 <= int(width) <= 1 << 14 or not 1 <= int(height) <= 1 << 14:
         raise argparse.ArgumentTypeError(f"{text} is not a size such as 768x512, of 1 to {1 << 14} pixels a side")
     return int(width), int(height)
+
+
+def effort(text: str) -> int:
+    """Read an argument from 1 to 9."""
+    value = int(text)
+    if not 1 <= value <= 9:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 9")
+    return value
 
 
 def percent(text: str) -> int:

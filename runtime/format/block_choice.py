@@ -29,16 +29,12 @@ def lost_blocks(tokens: Tokens, regenerated: Tokens, codewords: NDArray[np.int64
     :func:`in_steps`. A block's loss is the sum of the squared distances between the codewords of its tokens and those
     of the tokens in their place; blocks are chosen by their losses as in :func:`edge_blocks`.
     """
-    losses = _losses(tokens, regenerated, codewords)
+    losses = block_losses(tokens, regenerated, codewords)
     return _largest(losses, np.ones_like(losses), share)
 
 
-def ranked_blocks(tokens: Tokens, regenerated: Tokens, codewords: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers (n,) of all blocks, those with the largest loss of :func:`lost_blocks` first."""
-    return np.argsort(-_losses(tokens, regenerated, codewords), axis=None, kind="stable")
-
-
-def _losses(tokens: Tokens, regenerated: Tokens, codewords: NDArray[np.int64]) -> NDArray[np.int64]:
+def block_losses(tokens: Tokens, regenerated: Tokens, codewords: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the losses (ceil(h/2), ceil(w/2)) of blocks that :func:`lost_blocks` chooses by."""
     return _block_sums(np.square(codewords[tokens] - codewords[regenerated]).sum(axis=2), BLOCK)
 
 

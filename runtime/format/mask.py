@@ -21,7 +21,7 @@ from uigc.runtime.format.regeneration import SEEDS
 from uigc.runtime.format.schedule import Schedule
 
 BLOCK = 2  # side of a block in tokens
-
+EFFORT = 9  # the largest; see :mod:`~uigc.runtime.block_search`
 
 MODES = {mode.label: mode for mode in MaskMode}
 RANKINGS = ("loss", "gradient")
@@ -37,12 +37,15 @@ class Mask:
     ``by``: how blocks are ranked, by ``loss`` (the default, see :func:`~uigc.runtime.format.block_choice.lost_blocks`)
     or by ``gradient`` (:func:`~uigc.runtime.format.block_choice.edge_blocks`).
     ``seed``: 0..255 to let the decoder draw the tokens that are not sent; None for the most likely ones.
+    ``effort``: 1..9, how long the encoder searches for the blocks to send, and from ``seed`` on for a better one. It
+    is not part of the text.
     """
 
     mode: MaskMode
     share: float | None = None
     by: str = "loss"
     seed: int | None = None
+    effort: int = 1
 
     @classmethod
     def parse(cls, choice: Mask | MaskMode | str) -> Mask:
@@ -67,6 +70,7 @@ class Mask:
 
     def __post_init__(self) -> None:
         is_entire = self.mode is MaskMode.ENTIRE
+        check_effort(self.effort)
         valid = (
             isinstance(self.mode, MaskMode)
             and (self.share is None or (_is_number(self.share, Real) and 0 <= self.share <= 1))
@@ -88,6 +92,17 @@ class Mask:
         by = "" if self.by == "loss" else f"@{self.by}"
         draw = "" if self.seed is None else f"+draw{self.seed or ''}"
         return f"{self.mode.label}{share}{by}{draw}"
+
+    @property
+    def searches(self) -> bool:
+        """Whether an effort above 1 changes anything."""
+        return self.seed is not None or (self.mode is not MaskMode.ENTIRE and self.by == "loss")
+
+
+def check_effort(effort: int) -> None:
+    """Raise a :class:`UsageError` unless an effort is a whole number in its range."""
+    if not (_is_number(effort, int) and 1 <= effort <= EFFORT):
+        raise UsageError(f"effort is {effort!r}, and a whole number from 1 to {EFFORT} is needed; give one.")
 
 
 def _is_number(value: object, kind: type) -> bool:

@@ -7,6 +7,8 @@ work.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,20 +38,34 @@ def random_numbers(seed: int, height: int, width: int) -> RandomNumbers:
     return (raw >> np.uint64(_BITS)).astype(np.int64).reshape(height, width)
 
 
-def drawn(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:
-    """Draw tokens (n,) under logits (n, codebook) with one random number (n,) each.
+@dataclass(frozen=True)
+class Candidates:
+    """What tokens may be drawn from: the ``TOP_K`` most likely ``codewords`` (n, k) (of equals, the lower ones), and
+    the cumulative weights (n, k) of their probabilities at :data:`TEMPERATURE`."""
 
-    A token is one of the ``TOP_K`` most likely ones (of equals, the lower codewords) and drawn at :data:`TEMPERATURE`.
-    ``weights`` is the entropy coder's table of weights by the distance below the best logit.
-    """
-    if len(logits) == 0:
-        return most_likely(logits)
-    best, codewords = _best(logits, min(TOP_K, logits.shape[1]))
-    distances = (best[:, :1] - best) * TEMPERATURE[1] // TEMPERATURE[0]
-    sums = weights.astype(np.int64).take(distances, mode="clip").cumsum(axis=1)
-    points = numbers * sums[:, -1] >> _BITS  # uniform on 0..total-1; the token is the first whose sum lies above
-    index = (sums <= points[:, None]).sum(axis=1)
-    return codewords[np.arange(len(codewords)), index].astype(np.int32)
+    codewords: NDArray[np.int64]
+    sums: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, logits: Logits, weights: NDArray[np.int32]) -> Candidates:
+        """Return those under logits (n, codebook), n above 0.
+
+        ``weights`` is the entropy coder's table of weights by the distance below the best logit.
+        """
+        best, codewords = _best(logits, min(TOP_K, logits.shape[1]))
+        distances = (best[:, :1] - best) * TEMPERATURE[1] // TEMPERATURE[0]
+        return cls(codewords, weights.astype(np.int64).take(distances, mode="clip").cumsum(axis=1))
+
+    def drawn(self, numbers: RandomNumbers) -> Tokens:
+        """Draw tokens (n,) with one random number (n,) each."""
+        points = numbers * self.sums[:, -1] >> _BITS  # uniform on 0..total-1; the first whose sum lies above
+        index = (self.sums <= points[:, None]).sum(axis=1)
+        return self.codewords[np.arange(len(self.codewords)), index].astype(np.int32)
+
+
+def drawn(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:
+    """Draw tokens (n,) under logits (n, codebook) with one random number (n,) each, as :class:`Candidates` says."""
+    return Candidates.of(logits, weights).drawn(numbers) if len(logits) else most_likely(logits)
 
 
 def _best(logits: Logits, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -96,20 +96,22 @@ class StagedPrior:
         sent: Sequence[Bits],
         writers: Sequence[SymbolWriter],
         progress: Progress = silent,
-        seed: int | None = None,
+        seeds: Sequence[int | None] | None = None,
         *,
         first: int = 0,
         observers: Sequence[Observer | None] | None = None,
     ) -> list[Tokens | UigcError]:
         """Write the ``sent`` tokens of grids (h, w) of one shape, in one batch; return the grids of their decoders.
 
-        ``seed``: the seed to draw lost tokens with, None for the most likely ones. ``first``: the stage to begin
-        with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for each
-        grid, which sees the logits.
+        ``seeds``: the seed of each grid to draw lost tokens with, None for the most likely ones. ``first``: the stage
+        to begin with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for
+        each grid, which sees the logits.
         """
         known = self.cells(grids[0].shape)[:first]
 
-        def writing(tokens: Tokens, bits: Bits, writer: SymbolWriter, observe: Observer | None) -> Walk:
+        def writing(
+            tokens: Tokens, bits: Bits, writer: SymbolWriter, seed: int | None, observe: Observer | None
+        ) -> Walk:
             padded = self._padded(tokens, self.pad)
 
             def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
@@ -121,8 +123,8 @@ class StagedPrior:
             self._show(walk, padded, known)
             return walk
 
-        observers = [None] * len(grids) if observers is None else observers
-        walks = [writing(*image) for image in zip(grids, sent, writers, observers, strict=True)]
+        seeds, observers = seeds or [None] * len(grids), observers or [None] * len(grids)
+        walks = [writing(*image) for image in zip(grids, sent, writers, seeds, observers, strict=True)]
         return self._walk(walks, grids[0].shape, progress, first)
 
     def decode_many(
@@ -144,19 +146,30 @@ class StagedPrior:
         walks = [reading(*image) for image in zip(sent, readers, seeds, strict=True)]
         return self._walk(walks, sent[0].shape, progress)
 
-    def regenerate(self, grids: Sequence[Tokens], sent: Sequence[Bits], seed: int | None = None) -> list[Tokens]:
-        """Return the grids (h, w) that decoders would end with if the ``sent`` tokens of ``grids`` were sent."""
+    def regenerate(
+        self,
+        grids: Sequence[Tokens],
+        sent: Sequence[Bits],
+        seed: int | None = None,
+        *,
+        observers: Sequence[Observer | None] | None = None,
+    ) -> list[Tokens]:
+        """Return the grids (h, w) that decoders would end with if the ``sent`` tokens of ``grids`` were sent.
+
+        ``observers``: as of :meth:`encode_many`, of the stages with lost tokens.
+        """
         shape = grids[0].shape
         stages = self.cells(shape)
         first = self._first_lost(sent)
 
-        def showing(tokens: Tokens, bits: Bits) -> Walk:
+        def showing(tokens: Tokens, bits: Bits, observe: Observer | None) -> Walk:
             padded = self._padded(tokens, self.pad)
-            walk = self.begin(bits, lambda logits, rows, cells: padded.take(cells), seed)
+            walk = self.begin(bits, lambda logits, rows, cells: padded.take(cells), seed, observe)
             self._show(walk, padded, stages[:first])
             return walk
 
-        walks = [showing(*image) for image in zip(grids, sent, strict=True)]
+        watching = observers or [None] * len(grids)
+        walks = [showing(*image) for image in zip(grids, sent, watching, strict=True)]
         return [unwrap(end) for end in self._walk(walks, shape, silent, first)]
 
     def _first_lost(self, sent: Sequence[Bits]) -> int:

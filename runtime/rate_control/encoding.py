@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Bits, Logits, Pixels, Tokens
+from uigc.runtime.block_search import first_blocks, ranked_blocks
 from uigc.runtime.errors import OutOfReachError, UigcError
 from uigc.runtime.format import mask, mask_coding
-from uigc.runtime.format.block_choice import edge_blocks, ranked_blocks
+from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.entropy_coder import Rows, Symbols, SymbolWriter
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import BLOCK, Mask
@@ -70,9 +71,7 @@ class _Image:
 
     def edges(self, count: int) -> Bits:
         """Return the edge bits with the first ``count`` blocks of the order."""
-        edges = np.zeros(self.blocks, dtype=bool)
-        edges.reshape(-1)[self.order[:count]] = True
-        return edges
+        return first_blocks(self.order, count, self.blocks)
 
 
 def encode(
@@ -132,10 +131,20 @@ class _Encoding:
             self.progress,
             observers=[self._observer(image) for image in self.images],
         )
-        for image, end in zip(self.images, ends, strict=True):
-            regenerated = unwrap(end)
-            image.order = ranked_blocks(image.grid, regenerated, self.codec.bundle.codewords)
-            image.files[0] = self._file(image, 0, Recorder(), regenerated, nothing)
+        regenerated = [unwrap(end) for end in ends]
+        with span("mask"):
+            self._rank(regenerated)
+        for image, end in zip(self.images, regenerated, strict=True):
+            image.files[0] = self._file(image, 0, Recorder(), end, nothing)
+
+    def _rank(self, regenerated: list[Tokens]) -> None:
+        """Find the order of each image's blocks, from what comes back if none of them is sent."""
+        grids, choice = [image.grid for image in self.images], Mask(MODE, effort=self.rate.effort)
+        needed = self.rate.blocks(int(np.prod(self.images[0].blocks)))
+        codewords = self.codec.bundle.codewords
+        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=needed, progress=self.progress)
+        for image, order in zip(self.images, orders, strict=True):
+            image.order = order
 
     def _observer(self, image: _Image) -> Observer:
         padded = pad_to_windows(image.grid, self.prior.window, 0)
@@ -150,8 +159,9 @@ class _Encoding:
     def _search(self, image: _Image) -> Search:
         tokens, edge_bits = self._estimate(image)
         estimate, smallest = tokens + edge_bits, len(image.files[0].data)
-        if self.rate.quality is not None:
-            return QualitySearch(estimate, smallest, self.rate.quality, edge_bits)
+        count = self.rate.blocks(len(image.order))
+        if count is not None:
+            return QualitySearch(estimate, smallest, count, edge_bits)
         budget = self.rate.budget(*image.size)
         assert budget is not None
         return BudgetSearch(estimate, smallest, budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format.bitstream import read_header
-from uigc.runtime.format.mask import Mask
+from uigc.runtime.format.mask import Mask, check_effort
 from uigc.runtime.format.mask_mode import MaskMode
 from uigc.runtime.token_codec import Encoded
 
@@ -27,17 +27,20 @@ class Rate:
     """The rate of a file, by one of three measures; the others are None.
 
     ``bpp``: at most so many bits per pixel. ``size``: at most so many bytes, header included. ``quality``: 0..100, how
-    many percent of the blocks are sent whole that the smallest file leaves out.
+    many percent of the blocks are sent whole that the smallest file leaves out. ``effort``: as of :class:`Mask`.
 
-    Raises a :class:`UsageError` unless exactly one of them is given and in its range.
+    Raises a :class:`UsageError` unless exactly one of the three is given, and all are in their ranges.
     """
 
     bpp: float | None = None
     size: int | None = None
     quality: float | None = None
+    effort: int = 1
 
     def __post_init__(self) -> None:
-        given: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        check_effort(self.effort)
+        measures = {"bpp": self.bpp, "size": self.size, "quality": self.quality}
+        given: dict[str, Any] = {name: value for name, value in measures.items() if value is not None}
         if len(given) != 1:
             raise UsageError(f"{len(given)} of bpp, size and quality were given, and one is needed; give one.")
         ((name, value),) = given.items()
@@ -56,6 +59,10 @@ class Rate:
         if self.bpp is not None:
             return f"{_digits(self.bpp)}bpp"
         return f"{self.size}B" if self.quality is None else f"q{_digits(self.quality)}"
+
+    def blocks(self, count: int) -> int | None:
+        """Return how many of so many blocks a quality sends whole; None for what is a limit of bytes."""
+        return None if self.quality is None else round(self.quality / BEST * count)
 
     def budget(self, height: int, width: int) -> int | None:
         """Return the most bytes that the file of an image may have; None for a quality, which sets no limit."""
@@ -76,11 +83,17 @@ def _is_number(value: Any) -> bool:
 
 
 def choose(
-    mask: Mask | MaskMode | str | None, default: str, bpp: float | None, size: int | None, quality: float | None
+    mask: Mask | MaskMode | str | None,
+    default: str,
+    bpp: float | None,
+    size: int | None,
+    quality: float | None,
+    effort: int = 1,
 ) -> Mask | Rate:
     """Return what decides on the tokens to send: a mask, by ``default`` the one of this name, or a rate.
 
-    Raises a :class:`UsageError` if more than one of them is given, or one that is not possible.
+    Raises a :class:`UsageError` if more than one of them is given, or one that is not possible, or an ``effort`` that
+    would change nothing.
     """
     measures = {"mask": mask, "bpp": bpp, "size": size, "quality": quality}
     given = [name for name, value in measures.items() if value is not None]
@@ -90,8 +103,18 @@ def choose(
             f"{', '.join(measures)}."
         )
     if given in ([], ["mask"]):
-        return Mask.parse(default if mask is None else mask)
-    return Rate(bpp, size, quality)
+        chosen = Mask.parse(default if mask is None else mask)
+        return chosen if effort == 1 else _searched(replace(chosen, effort=effort))
+    return Rate(bpp, size, quality, effort)
+
+
+def _searched(choice: Mask) -> Mask:
+    if choice.searches:
+        return choice
+    raise UsageError(
+        f"The mask {choice.label!r} leaves nothing to search for, so effort {choice.effort} would change nothing; "
+        "leave it out, or give another mask."
+    )
 
 
 def parse(choice: Mask | MaskMode | Rate | str) -> Mask | Rate:

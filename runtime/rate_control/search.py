@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.rate_control.rate import BEST, TOLERANCE
+from uigc.runtime.rate_control.rate import TOLERANCE
 
 AIM = 0.988  # of the budget: the estimate's error is as likely above as below, and above is a file in vain
 UNSURE = 0.12  # share by which the estimate of a file with all blocks may be wrong
@@ -77,16 +77,16 @@ class BudgetSearch(Search):
 
 
 class QualitySearch(Search):
-    """Takes a share of the blocks, or all of them if that takes fewer bytes, so that size rises with quality.
+    """Takes ``count`` blocks, or all of them if that takes fewer bytes, so that size rises with quality.
 
     ``edge_bits``: the bytes (n + 1,) that edge bits take in each file of the estimate; none in that of all blocks.
     """
 
     def __init__(
-        self, estimate: NDArray[np.float64], smallest: int, quality: float, edge_bits: NDArray[np.float64]
+        self, estimate: NDArray[np.float64], smallest: int, count: int, edge_bits: NDArray[np.float64]
     ) -> None:
         super().__init__(estimate, smallest)
-        self.count = round(quality / BEST * self.blocks)
+        self.count = count
         self.tokens, self.edge_bits = estimate - edge_bits, edge_bits
 
     def propose(self) -> int | None:
