@@ -50,6 +50,7 @@ def test_figures_are_those_of_the_files(
     assert result["schema"] == 1
     assert result["data_set"] == {"name": folder.name, "pictures": 2}
     assert result["networks"] is None
+    assert result["effort"] == 1
     assert [entry["setting"] for entry in result["entries"]] == ["entire", "edge", "edge_more"]
     for entry in result["entries"]:
         assert entry["codec"] == "uigc"
@@ -74,6 +75,24 @@ def test_figures_are_those_of_the_files(
     shown = capsys.readouterr().out
     assert "edge_more" in shown
     assert "bits a token" in shown
+
+
+def test_effort_is_that_of_every_setting_that_leaves_something_to_search_for(
+    folder: Path, tiny: Codec, tmp_path: Path
+) -> None:
+    settings = ("entire", "edge_more:0.3", "edge_more:0+draw", "q50")
+    chosen = [word for setting in settings for word in ("--setting", setting)]
+    result = evaluated(folder, "--bundle", tiny.bundle.path, *chosen, "--effort", 4, "--json", tmp_path / "out.json")
+    assert result["effort"] == 4
+    pixels = image.read((folder / "a.png").read_bytes())
+    rates = [{"mask": "entire"}, {"mask": "edge_more:0.3", "effort": 4}, {"mask": "edge_more:0+draw", "effort": 4}]
+    files = [tiny.compress(pixels, **rate) for rate in (*rates, {"quality": 50, "effort": 4})]  # type: ignore[arg-type]
+    for entry, data in zip(result["entries"], files, strict=True):
+        back = tiny.decompress(data).astype(float)
+        assert entry["pictures"][0]["bytes"] == len(data)
+        assert math.isclose(
+            entry["pictures"][0]["psnr"], 10 * math.log10(255**2 / np.square(back - pixels).mean()), abs_tol=1e-3
+        )
 
 
 def test_other_codecs_share_the_schema(folder: Path, tmp_path: Path) -> None:

@@ -188,7 +188,10 @@ def test_images_without_figures(figures: list[Path], sample: np.ndarray, tmp_pat
 
 def test_the_page_of_the_documentation_is_made_of_the_committed_figures(tmp_path: Path) -> None:
     """``docs/EVALUATION.md`` has the command; whoever changes the page or the figures makes it anew."""
-    figures = [ROOT / "bench" / "results" / f"kodak-rates{codec}.json" for codec in ("", "-avif", "-jxl", "-webp", "-heic", "-jpeg")]
+    figures = [
+        ROOT / "bench" / "results" / f"kodak-rates{codec}.json"
+        for codec in ("", "-avif", "-jxl", "-webp", "-heic", "-jpeg")
+    ]
     out = tmp_path / "kodak.html"
     assert main(["report", *map(str, figures), "-o", str(out), "--quiet"]) == 0
     assert out.read_bytes() == (ROOT / "docs" / "kodak.html").read_bytes()
