@@ -109,7 +109,9 @@ def read(path: Path) -> Evaluation:
     if len(codecs) != 1:
         raise InputError(f"{path} is of {len(codecs)} codecs, and one was expected; measure each into its own file.")
     (codec,) = codecs
-    return Evaluation(path, codec, result, entries, LABELS.get(codec, codec))
+    effort = result.get("effort") or 1  # none of other codecs, and of files that earlier versions measured
+    label = LABELS.get(codec, codec) + (f", effort {effort}" if effort != 1 else "")
+    return Evaluation(path, codec, result, entries, label)
 
 
 def read_all(paths: Sequence[Path]) -> list[Evaluation]:

@@ -7,6 +7,7 @@ the same file of the same tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from uigc.runtime.format.block_choice import block_losses
 from uigc.runtime.format.entropy_coder import Rows
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import Mask
-from uigc.runtime.format.regeneration import SEEDS, Candidates, random_numbers
+from uigc.runtime.format.regeneration import SEEDS, Candidates, RandomNumbers, random_numbers
 from uigc.runtime.networks.stage_cells import Cells
 from uigc.runtime.networks.staged_prior import Observer, StagedPrior
 from uigc.runtime.progress import Progress, silent
@@ -25,10 +26,23 @@ from uigc.runtime.progress import Progress, silent
 Order = NDArray[np.int64]
 """The numbers (n,) of all blocks of a grid in raster order, those that a decoder would miss most first."""
 
+SMALLEST_PART = 64  # of so many, that are ranked first
 
-def tries(effort: int) -> int:
-    """Return the number of parts that blocks are ranked in, and of seeds: 1, 2, 4 ... 256 for the efforts 1 to 9."""
-    return 1 << (effort - 1)
+
+def part_ends(count: int, effort: int) -> list[int]:
+    """Return where the parts end that ``count`` blocks are ranked in; effort 1 has one part.
+
+    They grow by the same factor each, 4 with effort 2, 2 with effort 3, and the square root of the last with each
+    effort more, so that files of every size pass through a number of them.
+    """
+    steps = [2.0 ** (-number * 2.0 ** (3 - effort)) for number in range(1, 1 + 6 * 2**effort)] if effort > 1 else []
+    ends = {round(count * share) for share in steps if share >= 1 / SMALLEST_PART}
+    return [*sorted(ends - {0, count}), count]
+
+
+def seeds_from(seed: int, effort: int) -> list[int]:
+    """Return the seeds that are tried: 1, 2, 4 ... 256 for the efforts 1 to 9; after the last comes 0."""
+    return [(seed + number) % SEEDS for number in range(1 << (effort - 1))]
 
 
 def ranked_blocks(
@@ -38,36 +52,37 @@ def ranked_blocks(
     regenerated: Sequence[Tokens],
     choice: Mask,
     *,
-    needed: int | None = None,
+    needed: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> list[Order]:
     """Return the order of the blocks of each grid (h, w); all grids have one shape.
 
-    ``regenerated``: what comes back if no block is sent. With effort 1, it ranks all blocks. With more, it ranks the
-    first part of them alone; the next part is ranked by what comes back once the blocks before it are sent, because
-    some losses mend themselves when their surroundings are known. The blocks before a block never depend on those after
-    it, so that a file with more blocks has all those of a file with fewer.
+    ``regenerated``: what comes back if no block is sent. It ranks the first part of the blocks (:func:`part_ends`); the
+    next part is ranked by what comes back once the blocks before it are sent, because some losses mend themselves when
+    their surroundings are known. Blocks never depend on those after them, so that a file with more blocks has all those
+    of a file with fewer. Lost tokens are drawn with the seed of ``choice``.
 
-    ``needed``: how many blocks will be sent at most, None for all of them; what comes after is ranked as it is.
+    ``needed``: how many blocks of each grid will be sent at most; the order of the others is not searched for.
     """
     shape = mask.block_shape(*grids[0].shape)
     count = shape[0] * shape[1]
-    parts = min(tries(choice.effort), count)
-    orders = [np.empty(0, np.int64) for _ in grids]
-    for part in range(1, parts + 1):
-        progress("blocks", part - 1, parts)
-        end = count * part // parts
-        done = part == parts or (needed is not None and end >= needed)
-        orders = [
-            _extended(order, block_losses(grid, back, codewords), count if done else end)
-            for order, grid, back in zip(orders, grids, regenerated, strict=True)
-        ]
-        if done:
-            break
-        edges = [first_blocks(order, end, shape) for order in orders]
-        sent = [mask.sent_tokens(choice.mode, each, prior.schedule, *grids[0].shape) for each in edges]
-        regenerated = prior.regenerate(grids, sent, choice.seed)
-    progress("blocks", parts, parts)
+    limits = [count for _ in grids] if needed is None else needed
+    ends, orders, known = part_ends(count, choice.effort), [np.empty(0, np.int64) for _ in grids], list(regenerated)
+    parts = 1 + sum(end < max(limits) for end in ends)
+    for part, end in enumerate(ends[:parts]):
+        if parts > 1:
+            progress("blocks", part, parts)
+        going = [number for number, order in enumerate(orders) if len(order) < count]
+        for number in going:
+            losses = block_losses(grids[number], known[number], codewords)
+            orders[number] = _extended(orders[number], losses, end if end < limits[number] else count)
+        if going := [number for number in going if len(orders[number]) < count]:
+            edges = [first_blocks(orders[number], end, shape) for number in going]
+            sent = [mask.sent_tokens(choice.mode, each, prior.schedule, *grids[0].shape) for each in edges]
+            found = prior.regenerate([grids[number] for number in going], sent, choice.seed)
+            known = [dict(zip(going, found, strict=True)).get(number, known[number]) for number in range(len(grids))]
+    if parts > 1:
+        progress("blocks", parts, parts)
     return orders
 
 
@@ -85,47 +100,59 @@ def _extended(order: Order, losses: NDArray[np.int64], length: int) -> Order:
 
 
 def best_seeds(
-    prior: StagedPrior, codewords: NDArray[np.int64], grids: Sequence[Tokens], sent: Sequence[Bits], choice: Mask
+    prior: StagedPrior,
+    codewords: NDArray[np.int64],
+    grids: Sequence[Tokens],
+    sent: Sequence[Bits],
+    choice: Mask,
+    progress: Progress = silent,
 ) -> list[int]:
     """Return for each grid the seed with which drawn tokens are nearest to the lost ones, by codewords.
 
-    As many seeds as the effort says are tried, from that of ``choice`` on; after the last comes 0. Of equals, the first
-    wins. Drawn tokens are never fed back, so one pass through the prior serves all seeds.
+    Those of :func:`seeds_from` are tried; of equals, the first wins. Drawn tokens are never fed back, so one pass
+    through the prior serves all seeds.
     """
     assert choice.seed is not None
-    seeds = [(choice.seed + number) % SEEDS for number in range(tries(choice.effort))]
+    seeds = seeds_from(choice.seed, choice.effort)
     if len(seeds) == 1:
         return [choice.seed for _ in grids]
-    losses = [np.zeros(len(seeds), np.int64) for _ in grids]
-    watching = [_observer(prior, codewords, *image, seeds) for image in zip(grids, sent, losses, strict=True)]
-    prior.regenerate(grids, sent, choice.seed, observers=watching)
-    return [seeds[int(loss.argmin())] for loss in losses]
+    draws = [_Draws(grid, bits, codewords, prior) for grid, bits in zip(grids, sent, strict=True)]
+    prior.regenerate(grids, sent, choice.seed, observers=[each.observer() for each in draws])
+    losses = np.empty((len(seeds), len(grids)), np.int64)
+    for row, seed in enumerate(seeds):
+        progress("seeds", row, len(seeds))
+        numbers = pad_to_windows(random_numbers(seed, *grids[0].shape), prior.window, 0).reshape(-1)
+        losses[row] = [each.loss(numbers) for each in draws]
+    progress("seeds", len(seeds), len(seeds))
+    return [seeds[best] for best in losses.argmin(axis=0).tolist()]
 
 
-def _observer(
-    prior: StagedPrior,
-    codewords: NDArray[np.int64],
-    grid: Tokens,
-    sent: Bits,
-    losses: NDArray[np.int64],
-    seeds: list[int],
-) -> Observer:
-    """Return what adds the losses (seeds,) of a stage's lost tokens, for each seed that they may be drawn with."""
+@dataclass
+class _Draws:
+    """What the lost tokens of a grid may be drawn from, and how far each candidate is from the token that was lost."""
 
-    def padded(values: NDArray[np.generic]) -> NDArray[np.generic]:
-        return pad_to_windows(values, prior.window, 0).reshape(-1)
+    grid: Tokens
+    sent: Bits
+    codewords: NDArray[np.int64]
+    prior: StagedPrior
+    stages: list[tuple[Cells, Candidates, NDArray[np.int32]]] = field(default_factory=list)
 
-    numbers = [padded(random_numbers(seed, *grid.shape)) for seed in seeds]
-    truth, known = padded(grid), padded(sent)
+    def observer(self) -> Observer:
+        """Return what keeps the candidates of every stage."""
+        truth, known = (pad_to_windows(each, self.prior.window, 0).reshape(-1) for each in (self.grid, self.sent))
 
-    def observe(logits: Logits, rows: Rows | None, cells: Cells) -> None:
-        lost = np.logical_not(known.take(cells))
-        if not lost.any():
-            return
-        there = cells[lost]
-        candidates = Candidates.of(logits[lost] if rows is None else logits[rows[lost]], prior.model.weights)
-        wanted = codewords[truth.take(there)]
-        for index, chances in enumerate(numbers):
-            losses[index] += np.square(codewords[candidates.drawn(chances.take(there))] - wanted).sum()
+        def observe(logits: Logits, rows: Rows | None, cells: Cells) -> None:
+            lost = np.flatnonzero(np.logical_not(known.take(cells)))
+            if len(lost):
+                there = cells[lost]
+                found = Candidates.of(logits[lost if rows is None else rows[lost]], self.prior.model.weights)
+                wanted = self.codewords[truth.take(there)][:, None]
+                distances = np.square(self.codewords[found.codewords] - wanted).sum(axis=2, dtype=np.int32)
+                self.stages.append((there, found, distances))
 
-    return observe
+        return observe
+
+    def loss(self, numbers: RandomNumbers) -> int:
+        """Return the sum of the distances of the tokens that are drawn with random numbers for the padded grid."""
+        drawn = [(distances, found.index(numbers.take(cells))) for cells, found, distances in self.stages]
+        return sum(int(np.take_along_axis(each, index[:, None], axis=1).sum(dtype=np.int64)) for each, index in drawn)

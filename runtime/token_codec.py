@@ -129,7 +129,7 @@ class TokenCodec:
                 self.write_mask(writer, blocks, choice.mode, grid.shape)
                 for writer, blocks, grid in zip(writers, edges, grids, strict=True)
             ]
-            seeds = self._seeds(grids, sent, choice)
+            seeds = self._seeds(grids, sent, choice, progress)
         ends = [unwrap(end) for end in self.prior.encode_many(grids, sent, writers, progress, seeds)]
         with span("file"):
             return [
@@ -233,14 +233,16 @@ class TokenCodec:
         if choice.effort == 1:
             return edges
         counts = [int(bits.sum()) for bits in edges]  # as many as without a search, and better ones
-        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=max(counts), progress=progress)
+        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=counts, progress=progress)
         return [first_blocks(*each, nothing.shape) for each in zip(orders, counts, strict=True)]
 
-    def _seeds(self, grids: Sequence[Tokens], sent: Sequence[Bits], choice: Mask) -> list[int | None]:
+    def _seeds(
+        self, grids: Sequence[Tokens], sent: Sequence[Bits], choice: Mask, progress: Progress
+    ) -> list[int | None]:
         """Choose the seed of each grid that lost tokens are drawn with; None where they are not drawn."""
         if choice.seed is None:
             return [None for _ in grids]
-        return list(best_seeds(self.prior, self.bundle.codewords, grids, sent, choice))
+        return list(best_seeds(self.prior, self.bundle.codewords, grids, sent, choice, progress))
 
     def check_grid(self, tokens: Tokens, height: int, width: int) -> None:
         """Raise a :class:`UsageError` unless a grid is that of an image of this size, with codewords of the bundle."""

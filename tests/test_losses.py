@@ -206,6 +206,26 @@ def test_a_run_that_learns_nothing_ends(tmp_path: Path) -> None:
         step(50 + MOST_PASSED_OVER)
 
 
+def test_a_short_run_that_learned_nothing_is_not_saved(tmp_path: Path) -> None:
+    module = nn.Linear(2, 1)
+    run = Run(
+        "tried",
+        RunOptions(tmp_path, tmp_path, 3, None, 4, 0, CPU),
+        module,
+        Optimizers(adamw=adamw(module.parameters(), 0.1)),
+        {},
+    )
+
+    def whole() -> None:
+        for _ in run.steps("crops"):
+            (module.weight.sum() * float("nan")).backward()
+            run.descend(4)
+
+    with pytest.raises(UigcError, match=r"in 3 steps in a row.*started with\.$"):
+        whole()
+    assert not run.checkpoint.exists()
+
+
 def test_figures_that_are_not_finite_do_not_stay(tmp_path: Path) -> None:
     run = run_of(tmp_path, nn.Linear(2, 1))
     for value in (float("nan"), 1.0, float("inf"), 1.0):

@@ -59,8 +59,23 @@ def test_every_exit_code_is_documented() -> None:
         assert re.search(rf"^\| {int(code)} \|", text, re.MULTILINE), code.name
 
 
+def headings(page: Path) -> set[str]:
+    """The fragments by which links name the headings of a page: equal ones are numbered."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        plain = re.sub(r"\]\([^)]*\)", "", heading.lower())
+        found.append(re.sub(r"[^\w -]", "", plain).strip().replace(" ", "-"))
+    return {f"{name}-{n}" if (n := found[:index].count(name)) else name for index, name in enumerate(found)}
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            name, _, fragment = target.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name} links to {target}"
+            if fragment and there.suffix == ".md":
+                assert fragment in headings(there), f"{page.name} links to {target}"

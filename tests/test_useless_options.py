@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate --compare a.json b.json --setting edge": "--setting would change nothing of --compare",
     "evaluate --compare a.json b.json --effort 2": "--effort would change nothing of --compare",
     "evaluate . --codec webp --effort 2": "--effort would change nothing of --codec webp",
-    "compress a.png a.uigc --mask entire --effort 3": "The mask 'entire' leaves nothing to search for",
+    "compress a.png a.uigc --mask entire --effort 3": "entire leaves nothing to search for",
     "evaluate --compare a.json b.json --codec webp --networks n": "--codec and --networks would change nothing",
 }
 

@@ -149,6 +149,8 @@ class Run:
                 if time.monotonic() - saved > self.options.save_every:
                     self._tell(unit)
                     saved, told = time.monotonic(), self.step
+            if 0 < self.step - first <= self.passed_over:
+                raise self._learned_nothing()
             if self.step > told:
                 self._tell(unit)
 
@@ -192,11 +194,17 @@ class Run:
         """Count a step that taught nothing. A run of them would spend its budget and look as if it had learned."""
         self.passed_over += 1
         if self.passed_over >= MOST_PASSED_OVER:
-            raise UigcError(
-                f"The gradients of {self.name!r} were not finite in {self.passed_over} steps in a row, so it learns "
-                f"nothing; look for NaN in the weights that it started with, or try without --compile. "
-                f"{self.checkpoint.name} is as it was saved last."
-            )
+            raise self._learned_nothing()
+
+    def _learned_nothing(self) -> UigcError:
+        remedy = "look for NaN in the weights that it started with" + (
+            ", or try without --compile" if self.options.compiled else ""
+        )
+        kept = f" {self.checkpoint.name} is as it was saved last." if self.checkpoint.exists() else ""
+        return UigcError(
+            f"The gradients of {self.name!r} were not finite in {self.passed_over} steps in a row, so it learns "
+            f"nothing; {remedy}.{kept}"
+        )
 
     def note(self, **figures: Tensor) -> None:
         """Average figures for the progress bar and the log; those that are not finite are left out."""

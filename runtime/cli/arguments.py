@@ -72,7 +72,7 @@ def add_codec_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_rate(parser: argparse.ArgumentParser) -> None:
-    """Add ``--mask``, ``--bpp``, ``--size`` and ``--quality``, of which at most one may be given."""
+    """Add ``--mask``, ``--bpp``, ``--size`` and ``--quality``, of which at most one may be given, and ``--effort``."""
     add_mask(parser)
     parser.set_defaults(mask=None)
     parser.add_argument("--bpp", metavar="X", type=float, help="instead of a mask: at most X bits per pixel")

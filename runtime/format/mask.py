@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Mask:
 
     @property
     def label(self) -> str:
-        """The text that :meth:`parse` reads as this mask."""
+        """The text that :meth:`parse` reads as this mask, but for its effort."""
         share = "" if self.share is None else f":{np.format_float_positional(self.share, trim='-')}"
         by = "" if self.by == "loss" else f"@{self.by}"
         draw = "" if self.seed is None else f"+draw{self.seed or ''}"
@@ -95,13 +95,15 @@ class Mask:
 
     @property
     def searches(self) -> bool:
-        """Whether an effort above 1 changes anything."""
-        return self.seed is not None or (self.mode is not MaskMode.ENTIRE and self.by == "loss")
+        """Whether an effort above 1 may change anything."""
+        if self.mode is MaskMode.ENTIRE or self.share == 1:
+            return False
+        return self.seed is not None or (self.by == "loss" and self.share != 0)
 
 
 def check_effort(effort: int) -> None:
     """Raise a :class:`UsageError` unless an effort is a whole number in its range."""
-    if not (_is_number(effort, int) and 1 <= effort <= EFFORT):
+    if not (_is_number(effort, Integral) and 1 <= effort <= EFFORT):
         raise UsageError(f"effort is {effort!r}, and a whole number from 1 to {EFFORT} is needed; give one.")
 
 

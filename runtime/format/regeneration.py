@@ -43,8 +43,8 @@ class Candidates:
     """What tokens may be drawn from: the ``TOP_K`` most likely ``codewords`` (n, k) (of equals, the lower ones), and
     the cumulative weights (n, k) of their probabilities at :data:`TEMPERATURE`."""
 
-    codewords: NDArray[np.int64]
-    sums: NDArray[np.int64]
+    codewords: NDArray[np.int32]
+    sums: NDArray[np.int32]
 
     @classmethod
     def of(cls, logits: Logits, weights: NDArray[np.int32]) -> Candidates:
@@ -54,13 +54,16 @@ class Candidates:
         """
         best, codewords = _best(logits, min(TOP_K, logits.shape[1]))
         distances = (best[:, :1] - best) * TEMPERATURE[1] // TEMPERATURE[0]
-        return cls(codewords, weights.astype(np.int64).take(distances, mode="clip").cumsum(axis=1))
+        return cls(codewords.astype(np.int32), weights.take(distances, mode="clip").cumsum(axis=1, dtype=np.int32))
+
+    def index(self, numbers: RandomNumbers) -> NDArray[np.intp]:
+        """Choose with one random number (n,) each: (n,), which of the k it is."""
+        points = numbers * self.sums[:, -1] >> _BITS  # uniform on 0..total-1; the first whose sum lies above
+        return (self.sums <= points[:, None]).sum(axis=1)
 
     def drawn(self, numbers: RandomNumbers) -> Tokens:
         """Draw tokens (n,) with one random number (n,) each."""
-        points = numbers * self.sums[:, -1] >> _BITS  # uniform on 0..total-1; the first whose sum lies above
-        index = (self.sums <= points[:, None]).sum(axis=1)
-        return self.codewords[np.arange(len(self.codewords)), index].astype(np.int32)
+        return self.codewords[np.arange(len(self.codewords)), self.index(numbers)]
 
 
 def drawn(logits: Logits, numbers: RandomNumbers, weights: NDArray[np.int32]) -> Tokens:

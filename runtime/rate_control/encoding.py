@@ -29,7 +29,7 @@ from uigc.runtime.networks.staged_prior import Observer
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress
 from uigc.runtime.rate_control.rate import Rate
-from uigc.runtime.rate_control.search import BudgetSearch, QualitySearch, Search
+from uigc.runtime.rate_control.search import UNSURE, BudgetSearch, QualitySearch, Search
 from uigc.runtime.spans import span
 from uigc.runtime.token_codec import Encoded, TokenCodec
 
@@ -132,19 +132,31 @@ class _Encoding:
             observers=[self._observer(image) for image in self.images],
         )
         regenerated = [unwrap(end) for end in ends]
-        with span("mask"):
-            self._rank(regenerated)
+        self._rank(regenerated, 1, None)
         for image, end in zip(self.images, regenerated, strict=True):
             image.files[0] = self._file(image, 0, Recorder(), end, nothing)
+        if self.rate.effort > 1:
+            with span("mask"):
+                self._rank(regenerated, self.rate.effort, [self._needed(image) for image in self.images])
 
-    def _rank(self, regenerated: list[Tokens]) -> None:
+    def _rank(self, regenerated: list[Tokens], effort: int, needed: list[int] | None) -> None:
         """Find the order of each image's blocks, from what comes back if none of them is sent."""
-        grids, choice = [image.grid for image in self.images], Mask(MODE, effort=self.rate.effort)
-        needed = self.rate.blocks(int(np.prod(self.images[0].blocks)))
-        codewords = self.codec.bundle.codewords
-        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=needed, progress=self.progress)
+        grids, choice = [image.grid for image in self.images], Mask(MODE, effort=effort)
+        codewords, progress = self.codec.bundle.codewords, self.progress
+        orders = ranked_blocks(self.prior, codewords, grids, regenerated, choice, needed=needed, progress=progress)
         for image, order in zip(self.images, orders, strict=True):
             image.order = order
+
+    def _needed(self, image: _Image) -> int:
+        """Return how many blocks the file may have at most, 0 if their order does not matter."""
+        every, count = len(image.order), self.rate.blocks(len(image.order))
+        if count is not None:
+            return 0 if count == every else count
+        tokens, edge_bits = self._estimate(image)
+        budget, estimate = self.rate.budget(*image.size) or 0, tokens + edge_bits
+        if estimate[-1] * (1 + UNSURE) <= budget:
+            return 0  # all of them
+        return int((estimate * (1 - UNSURE) <= budget).sum())
 
     def _observer(self, image: _Image) -> Observer:
         padded = pad_to_windows(image.grid, self.prior.window, 0)

@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class Rate:
             return f"{_digits(self.bpp)}bpp"
         return f"{self.size}B" if self.quality is None else f"q{_digits(self.quality)}"
 
+    @property
+    def searches(self) -> bool:
+        """Whether an effort above 1 may change anything."""
+        return self.quality not in (0, BEST)
+
     def blocks(self, count: int) -> int | None:
         """Return how many of so many blocks a quality sends whole; None for what is a limit of bytes."""
         return None if self.quality is None else round(self.quality / BEST * count)
@@ -97,6 +102,7 @@ def choose(
     """
     measures = {"mask": mask, "bpp": bpp, "size": size, "quality": quality}
     given = [name for name, value in measures.items() if value is not None]
+    check_effort(effort)
     if len(given) > 1:
         raise UsageError(
             f"{' and '.join(given)} were given, and each of them decides how many tokens are sent; give one of "
@@ -105,15 +111,18 @@ def choose(
     if given in ([], ["mask"]):
         chosen = Mask.parse(default if mask is None else mask)
         return chosen if effort == 1 else _searched(replace(chosen, effort=effort))
-    return Rate(bpp, size, quality, effort)
+    return _searched(Rate(bpp, size, quality, effort))
 
 
-def _searched(choice: Mask) -> Mask:
-    if choice.searches:
+Choice = TypeVar("Choice", Mask, Rate)
+
+
+def _searched(choice: Choice) -> Choice:
+    if choice.effort == 1 or choice.searches:
         return choice
     raise UsageError(
-        f"The mask {choice.label!r} leaves nothing to search for, so effort {choice.effort} would change nothing; "
-        "leave it out, or give another mask."
+        f"{choice.label} leaves nothing to search for, so effort {choice.effort} would change nothing; leave it out, "
+        "or give another mask or rate."
     )
 
 
