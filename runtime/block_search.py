@@ -16,7 +16,6 @@ from uigc.runtime.arrays import Bits, Logits, Tokens
 from uigc.runtime.format import mask
 from uigc.runtime.format.block_choice import block_losses
 from uigc.runtime.format.entropy_coder import Rows
-from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.regeneration import SEEDS, Candidates, RandomNumbers, random_numbers
 from uigc.runtime.networks.stage_cells import Cells
@@ -80,7 +79,8 @@ def ranked_blocks(
             edges = [first_blocks(orders[number], end, shape) for number in going]
             sent = [mask.sent_tokens(choice.mode, each, prior.schedule, *grids[0].shape) for each in edges]
             found = prior.regenerate([grids[number] for number in going], sent, choice.seed)
-            known = [dict(zip(going, found, strict=True)).get(number, known[number]) for number in range(len(grids))]
+            for number, back in zip(going, found, strict=True):
+                known[number] = back
     if parts > 1:
         progress("blocks", parts, parts)
     return orders
@@ -121,7 +121,7 @@ def best_seeds(
     losses = np.empty((len(seeds), len(grids)), np.int64)
     for row, seed in enumerate(seeds):
         progress("seeds", row, len(seeds))
-        numbers = pad_to_windows(random_numbers(seed, *grids[0].shape), prior.window, 0).reshape(-1)
+        numbers = prior.padded(random_numbers(seed, *grids[0].shape), 0)
         losses[row] = [each.loss(numbers) for each in draws]
     progress("seeds", len(seeds), len(seeds))
     return [seeds[best] for best in losses.argmin(axis=0).tolist()]
@@ -139,7 +139,7 @@ class _Draws:
 
     def observer(self) -> Observer:
         """Return what keeps the candidates of every stage."""
-        truth, known = (pad_to_windows(each, self.prior.window, 0).reshape(-1) for each in (self.grid, self.sent))
+        truth, known = self.prior.padded(self.grid, 0), self.prior.padded(self.sent, False)
 
         def observe(logits: Logits, rows: Rows | None, cells: Cells) -> None:
             lost = np.flatnonzero(np.logical_not(known.take(cells)))

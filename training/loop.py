@@ -197,13 +197,11 @@ class Run:
             raise self._learned_nothing()
 
     def _learned_nothing(self) -> UigcError:
-        remedy = "look for NaN in the weights that it started with" + (
-            ", or try without --compile" if self.options.compiled else ""
-        )
+        other = ", or try without --compile" if self.options.compiled else ""
         kept = f" {self.checkpoint.name} is as it was saved last." if self.checkpoint.exists() else ""
         return UigcError(
             f"The gradients of {self.name!r} were not finite in {self.passed_over} steps in a row, so it learns "
-            f"nothing; {remedy}.{kept}"
+            f"nothing; look for NaN in the weights that it started with{other}.{kept}"
         )
 
     def note(self, **figures: Tensor) -> None:

@@ -195,10 +195,7 @@ def make_codec(arguments: argparse.Namespace) -> Codec:
 
 def count(text: str) -> int:
     """Read an argument that counts something: 1 to 100000."""
-    value = int(text)
-    if not 1 <= value <= 100_000:
-        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100000")
-    return value
+    return _whole(text, 100_000)
 
 
 def refuse_useless(options: Mapping[str, object], asked: str) -> None:
@@ -233,15 +230,16 @@ def size(text: str) -> tuple[int, int]:
 
 def effort(text: str) -> int:
     """Read an argument from 1 to 9."""
-    value = int(text)
-    if not 1 <= value <= 9:
-        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 9")
-    return value
+    return _whole(text, 9)
 
 
 def percent(text: str) -> int:
     """Read an argument from 1 to 100."""
+    return _whole(text, 100)
+
+
+def _whole(text: str, largest: int) -> int:
     value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 100")
+    if not 1 <= value <= largest:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to {largest}")
     return value

@@ -112,7 +112,7 @@ class StagedPrior:
         def writing(
             tokens: Tokens, bits: Bits, writer: SymbolWriter, seed: int | None, observe: Observer | None
         ) -> Walk:
-            padded = self._padded(tokens, self.pad)
+            padded = self.padded(tokens, self.pad)
 
             def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
                 chosen = padded.take(cells)
@@ -163,7 +163,7 @@ class StagedPrior:
         first = self._first_lost(sent)
 
         def showing(tokens: Tokens, bits: Bits, observe: Observer | None) -> Walk:
-            padded = self._padded(tokens, self.pad)
+            padded = self.padded(tokens, self.pad)
             walk = self.begin(bits, lambda logits, rows, cells: padded.take(cells), seed, observe)
             self._show(walk, padded, stages[:first])
             return walk
@@ -174,13 +174,13 @@ class StagedPrior:
 
     def _first_lost(self, sent: Sequence[Bits]) -> int:
         """Return the first stage with a lost token: the tokens of earlier stages are known without a prediction."""
-        flags, stages = [self._padded(bits, False) for bits in sent], self.cells(sent[0].shape)
+        flags, stages = [self.padded(bits, False) for bits in sent], self.cells(sent[0].shape)
         lost = (k for k, stage in enumerate(stages) if not all(each.take(stage.cells).all() for each in flags))
         return next(lost, len(stages))
 
     def cost(self, tokens: Tokens, sent: Bits) -> list[tuple[int, float]]:
         """Return for each stage the number of its sent tokens and the bits that they cost; for statistics."""
-        padded, costs = self._padded(tokens, self.pad), []
+        padded, costs = self.padded(tokens, self.pad), []
 
         def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
             chosen = padded.take(cells)
@@ -194,7 +194,7 @@ class StagedPrior:
         """Return where the tokens of every stage lie in grids of a shape (h, w)."""
         return stage_cells(self.schedule, *shape, self.window)
 
-    def _padded(self, grid: NDArray[Scalar], value: int) -> NDArray[Scalar]:
+    def padded(self, grid: NDArray[Scalar], value: int) -> NDArray[Scalar]:
         """Extend a grid (h, w) to whole windows, and return it flat."""
         return pad_to_windows(grid, self.window, value).reshape(-1)
 
@@ -212,8 +212,8 @@ class StagedPrior:
     def begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> Walk:
         """Start a walk on which nothing is known yet."""
         context = pad_to_windows(np.full(sent.shape, self.unknown, dtype=np.int32), self.window, self.pad)
-        chances = None if seed is None else self._padded(random_numbers(seed, *sent.shape), 0)
-        return Walk(self._padded(sent, False), exchange, context, context.flatten(), chances, observe)
+        chances = None if seed is None else self.padded(random_numbers(seed, *sent.shape), 0)
+        return Walk(self.padded(sent, False), exchange, context, context.flatten(), chances, observe)
 
     def _walk(
         self, walks: list[Walk], shape: tuple[int, ...], progress: Progress, first: int = 0
