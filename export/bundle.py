@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from uigc.export import eight_bits
+from uigc.export import calibrated, eight_bits
 from uigc.export.byte_images import to_bytes
 from uigc.export.modules.checkpoint import TrainedPrior
 from uigc.export.modules.interface import VQTokenizer
@@ -49,12 +49,19 @@ class ExportResult:
 
 
 def write_bundle(
-    tokenizer: VQTokenizer, trained: TrainedPrior, out: Path, images: list[NDArray[np.uint8]], force: bool, log: Log
+    tokenizer: VQTokenizer,
+    trained: TrainedPrior,
+    out: Path,
+    images: list[NDArray[np.uint8]],
+    force: bool,
+    log: Log,
+    source: Bundle | None = None,
 ) -> ExportResult:
     """Export to the folder ``out``, which appears only if every graph agrees with its module.
 
     ``images``: uint8 (H, W, 3), on which graphs and modules are compared; ``force``: replace a bundle at ``out``;
-    ``log`` receives a line for each step.
+    ``log`` receives a line for each step; ``source``: the bundle that the modules are from, whose calibrated graphs are
+    kept.
     """
     _check_free(out, force)
     prior = trained.freeze_for(tokenizer)
@@ -62,7 +69,7 @@ def write_bundle(
         raise InputError("The tokenizer has no codebook yet; train it beyond the first third of its run.")
     _round_as_stored(tokenizer)
     with folder.complete(out) as working:
-        identity = _Export(tokenizer, prior, trained.mask_table.numpy(), working, images, log).run()
+        identity = _Export(tokenizer, prior, trained.mask_table.numpy(), working, images, log).run(source)
     return ExportResult(out, identity, sum(file.stat().st_size for file in out.iterdir()) / 1e6)
 
 
@@ -106,8 +113,8 @@ class _Export:
         self.store = WeightStore({**self.parameters, **self.tables})
         self.domain = token_domain(prior.config.pad)
 
-    def run(self) -> bytes:
-        """Write all files of the bundle and return the prior's id."""
+    def run(self, source: Bundle | None) -> bytes:
+        """Write all files of the bundle, with the calibrated graphs of ``source``, and return the prior's id."""
         # All graphs are traced before the first is written, because they refer to places in the shared weights.
         traced = [(spec, self._trace(spec)) for spec in specs(self.tokenizer, self.prior)]
         path = self.folder / layout.WEIGHTS
@@ -126,8 +133,20 @@ class _Export:
             self.prior.schedule.to_json(),
         )
         manifest = _manifest(self.tokenizer, self.prior, identity, entries, weights)
+        if source is not None:
+            self._keep_calibrated(source, file, manifest)
         (self.folder / layout.MANIFEST).write_bytes(sealed(manifest))
         return Bundle.load(self.folder).prior_id  # the runtime checks the bundle as it would for a user
+
+    def _keep_calibrated(self, source: Bundle, file: TensorFile, manifest: dict[str, Any]) -> None:
+        """Take over the calibrated graphs of ``source``, if they fit the weights, and list them in the manifest."""
+        kept = calibrated.keep(source, self.folder, file)
+        if kept is not None:
+            graphs, manifest["calibration"] = kept
+            for name, entry in graphs.items():
+                manifest["graphs"][name]["precisions"]["int8"] = entry
+        if "calibration" in source.manifest:
+            self.log("kept the calibrated graphs" if kept else "left out the calibrated graphs: run uigc calibrate")
 
     def _trace(self, spec: Spec) -> dict[str, onnx.ModelProto]:
         """Return a graph in all its precisions, with its weights moved into the store."""

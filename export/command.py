@@ -78,6 +78,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from uigc.export.bundle import write_bundle
     from uigc.export.modules.checkpoint import load_prior, load_tokenizer
     from uigc.export.modules.taming import load_vqgan
+    from uigc.runtime.bundle import Bundle
+    from uigc.runtime.bundle.manifest import MANIFEST
     from uigc.runtime.io import image
     from uigc.runtime.io.samples import SAMPLE
 
@@ -99,6 +101,7 @@ def _export(arguments: argparse.Namespace) -> None:
         [sample, sample[:200, :333]],
         arguments.force,
         log,
+        Bundle.load(run) if (run / MANIFEST).is_file() and source == run else None,
     )
     log(f"{result.path}: {result.megabytes:.1f} MB, prior {result.prior.hex()[:8]}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.support.tiny import QUARTER_TOKENIZER, TINY_TOKENIZER, tiny_modules
@@ -16,12 +18,17 @@ from uigc.calibration import layers as calibrated_layers
 from uigc.calibration.graph import Scales, quantize
 from uigc.calibration.store import integer_convolutions
 from uigc.export import bundle, eight_bits
-from uigc.export.modules.checkpoint import _bundled_tokenizer, load_prior, load_tokenizer
+from uigc.export.calibrated import keep
+from uigc.export.modules.checkpoint import _bundled_tokenizer, load_tokenizer
 from uigc.export.modules.tokenizer import TRAINING_STATE, TokenizerConfig
 from uigc.export.trace import specs
+from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import file_entry
 from uigc.runtime.bundle.safetensors import TensorFile
+from uigc.runtime.cli.main import main
 from uigc.runtime.errors import BundleError
+from uigc.runtime.providers import ProviderOptions
 
 RNG = np.random.default_rng(3)
 
@@ -80,7 +87,9 @@ def test_graphs_read_eight_bits_as_their_modules_do(
 def test_a_bundle_in_eight_bits_is_read_whole_and_exported_again_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With its calibrated graphs, which need no photographs again."""
     monkeypatch.setattr(eight_bits, "SMALLEST", 64)
+    monkeypatch.setattr(calibrated_layers, "light", lambda shape, paints: False)
     tokenizer, trained = tiny_modules(5)
     trained_weight = tokenizer.decoder.layers[0].weight.detach().numpy().copy()
     first, second = tmp_path / "first", tmp_path / "second"
@@ -90,8 +99,53 @@ def test_a_bundle_in_eight_bits_is_read_whole_and_exported_again_the_same(
         assert torch.equal(value, loaded.state_dict()[name]) or name in TRAINING_STATE, name
     stored = loaded.decoder.layers[0].weight.detach().numpy()
     assert np.array_equal(stored, eight_bits.round_to_eight_bits(trained_weight))  # not from half precision
-    bundle.write_bundle(loaded, load_prior(first), second, [], False, lambda text: None)
-    assert (first / "weights.safetensors").read_bytes() == (second / "weights.safetensors").read_bytes()
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for number in range(3):
+        Image.fromarray(RNG.integers(0, 256, (80, 80, 3), dtype=np.uint8)).save(photographs / f"{number}.png")
+    settings = ("--psnr-only", "--observe", "2", "--measure", "1", "--psnr-loss", "99", "--quiet")
+    assert main(["calibrate", str(first), "--images", str(photographs), *settings]) == 0
+    assert main(["export", str(first), "-o", str(second), "--quiet"]) == 0
+    calibrated = {"encoder.int8.onnx", "decoder.int8.onnx", "calibration.json", "calibration.md"}
+    assert calibrated <= {path.name for path in second.iterdir()}
+    for path in second.iterdir():  # all of it, manifest and seal included
+        assert path.read_bytes() == (first / path.name).read_bytes(), path.name
+
+
+def test_calibrated_graphs_are_moved_to_where_their_weights_lie(tmp_path: Path) -> None:
+    source = Bundle.load()
+    tensors = {name: source.weights.read(name) for name in source.weights}
+    save_file({"a": np.zeros(3, np.float32), **tensors}, tmp_path / "weights.safetensors")
+    file = TensorFile(tmp_path / "weights.safetensors")
+    found = keep(source, tmp_path, file)
+    assert found is not None
+    graphs, reports = found
+    assert set(graphs) == {"encoder", "decoder"}
+    given = {"encoder": RNG.integers(0, 256, (1, 32, 48, 3), np.uint8), "decoder": np.arange(6, dtype=np.int32)}
+    for name, array in given.items():
+        array = array.reshape(1, 2, 3) if name == "decoder" else array
+        assert graphs[name]["sha256"] != source.manifest["graphs"][name]["precisions"]["int8"]["sha256"]
+        moved, before = (
+            providers.find("cpu").load(path, ProviderOptions())
+            for path in (tmp_path / f"{name}.int8.onnx", source.graph(name, "int8"))
+        )
+        assert np.array_equal(moved(array), before(array))
+        report = json.loads((tmp_path / "calibration.json").read_text())
+        assert report["graphs"][name]["graph"] == graphs[name]["sha256"]
+    ends = {"data": "json", "report": "md"}
+    assert reports == {part: file_entry(tmp_path / f"calibration.{end}") for part, end in ends.items()}
+
+
+@pytest.mark.parametrize("altered", [True, False], ids=["another", "absent"])
+def test_calibrated_graphs_of_other_weights_are_left_out(altered: bool, tmp_path: Path) -> None:
+    source = Bundle.load()
+    tensors = {name: source.weights.read(name) for name in source.weights}
+    name = next(name for name in tensors if name.startswith("tokenizer.decoder") and tensors[name].dtype == np.uint8)
+    changed = tensors.pop(name).copy()
+    changed.flat[0] ^= 1
+    save_file({**tensors, **({name: changed} if altered else {})}, tmp_path / "weights.safetensors")
+    assert keep(source, tmp_path, TensorFile(tmp_path / "weights.safetensors")) is None
+    assert not (tmp_path / "decoder.int8.onnx").exists()
 
 
 @pytest.mark.parametrize("widths", [(8, 8, 8, 32), (8, 8, 16)], ids=["larger", "of fewer stages"])
