@@ -96,6 +96,21 @@ def test_a_stage_does_not_see_later_stages() -> None:
         assert torch.equal(prior(tokens, 2), prior(torch.where(later, 17, tokens), 2))
 
 
+def test_the_last_block_returns_only_what_is_predicted(prior: Prior) -> None:
+    rows: list[list[int]] = []
+    hooks = [block.register_forward_hook(lambda _, __, x: rows[-1].append(len(x))) for block in prior.blocks]
+    schedule, tiles = prior.schedule, 2 * 8 * 12
+    for stage in range(len(schedule)):
+        rows.append([])
+        with torch.no_grad():
+            prior(torch.zeros(2, 32, 48, dtype=torch.int32), stage)
+    for hook in hooks:
+        hook.remove()
+    for stage, counts in enumerate(rows):
+        active, asked = len(schedule.active(stage)), len(schedule.stages[stage])
+        assert counts == [tiles * active] * (len(prior.blocks) - 1) + [tiles * asked]
+
+
 def test_every_parameter_learns() -> None:
     _, trained = tiny_modules(5)
     tokens = torch.randint(0, 16, (4, 16, 16))
@@ -112,7 +127,7 @@ def positions(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return image.flatten(), (line * layout.side + down).flatten(), (window * layout.side + right).flatten()
 
 
-@pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1), Layout(3, 1, 2, 4, 1), Layout(1, 3, 1, 4, 1)])
+@pytest.mark.parametrize("layout", [Layout(2, 2, 3, 4, 1, 1), Layout(3, 1, 2, 4, 1, 1), Layout(1, 3, 1, 4, 1, 1)])
 def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -> None:
     orders, mask = prior._row_orders(layout, 0), layout.for_all_windows(prior.near0, prior.others)
     image, row, column = (axis[orders.shift].view(-1, layout.tokens) for axis in positions(layout))
@@ -130,19 +145,24 @@ def test_shifted_windows_connect_neighbours_only(prior: Prior, layout: Layout) -
     assert torch.equal(allowed, near & ~over)
 
 
-def test_every_token_is_moved_once_and_comes_back(prior: Prior) -> None:
-    layout = Layout(2, 2, 3, 4, 1)
-    orders, every_row = prior._row_orders(layout, 0), torch.arange(2 * 2 * 3 * 16)
+@pytest.mark.parametrize("stage", range(6))
+def test_every_token_is_moved_once_and_comes_back(stage: int, prior: Prior) -> None:
+    per_tile, asked_of_tile = len(prior.schedule.active(stage)), len(prior.schedule.stages[stage])
+    layout = Layout(2, 2, 3, 4, per_tile, asked_of_tile)
+    orders, every_row = prior._row_orders(layout, stage), torch.arange(2 * 2 * 3 * 16 * per_tile)
     assert torch.equal(orders.shift.sort().values, every_row)
     assert torch.equal(orders.shift[orders.unshift], every_row)
     image, row, column = positions(layout)
-    # The asked tokens of each grid are in coding order: tile by tile, from left to right and from top to bottom.
-    asked = orders.shift[orders.asked]
-    in_order = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
+    # The asked tokens of each grid are in coding order: tile by tile, from left to right and from top to bottom, and in
+    # each tile the last ones in their order.
+    asked = layout.asked_rows(orders.shift[:, None]).flatten()[orders.asked]
+    tiles = torch.arange(8)[:, None].expand(8, 12).flatten(), torch.arange(12).expand(8, 12).flatten()
+    in_order = [axis.repeat_interleave(asked_of_tile) for axis in tiles]
     for grid in range(2):
-        assert torch.equal(image[asked[grid]], torch.full((96,), grid))
+        assert torch.equal(image[asked[grid]], torch.full((96 * asked_of_tile,), grid))
         assert torch.equal(row[asked[grid]], in_order[0])
         assert torch.equal(column[asked[grid]], in_order[1])
+        assert torch.equal(asked[grid] % per_tile, torch.arange(per_tile)[-asked_of_tile:].repeat(96))
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4])

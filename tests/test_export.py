@@ -17,13 +17,14 @@ from tests.support.tiny import QUARTER_TOKENIZER, TINY_PRIOR, tiny_modules
 from uigc.export import bundle, trace
 from uigc.export.bundle import write_bundle
 from uigc.export.modules.checkpoint import TrainedPrior, load_prior, load_tokenizer, save_prior, save_tokenizer
-from uigc.export.modules.prior import Prior, PriorConfig
+from uigc.export.modules.prior import Prior, PriorConfig, Stage
 from uigc.export.modules.tokenizer import TokenizerConfig
+from uigc.export.proof import prove_file, token_domain
 from uigc.export.weights import SMALLEST_HALF, WeightStore, compact
 from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InputError, OutputError
-from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.format.schedule import Schedule, quincunx
 
 
 def graphs(path: Path) -> dict[str, onnx.ModelProto]:
@@ -108,6 +109,19 @@ def test_a_graph_whose_numbers_leave_half_precision_is_left_out(tiny_path: Path,
     assert "left out decoder.fp16.onnx" in logged[-1]
     with pytest.raises(trace.TraceError, match="off by nan"):
         bundle._agrees(spec, tmp_path / "decoder.fp32.onnx", [spec.example], "fp32", logged.append)
+
+
+def test_a_stage_of_one_layer_and_another_schedule_is_exact(tmp_path: Path) -> None:
+    """One layer ends without shifted windows; here, it predicts half of a tile of 2x2."""
+    torch.manual_seed(0)
+    schedule = Schedule(2, (((0, 0),), ((1, 1),), ((0, 1), (1, 0))))
+    prior = Prior(PriorConfig(codebook=16, width=16, layers=1, heads=2, window=8), schedule).freeze()
+    grid = torch.randint(16, (2, 16, 24), dtype=torch.int32)
+    dynamic = {0: ("batch", 1), 1: ("rows", 8), 2: ("columns", 8)}
+    spec = trace.Spec("stage2", Stage(prior, 2), grid, "tokens", "logits", dynamic, len(prior.others))
+    onnx.save(trace.trace(spec), tmp_path / "stage2.onnx")
+    assert prove_file(tmp_path / "stage2.onnx", token_domain(prior.config.pad)).tightest.slack > 0
+    trace.compare(spec, str(tmp_path / "stage2.onnx"), [grid, torch.randint(16, (1, 8, 8), dtype=torch.int32)])
 
 
 def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:

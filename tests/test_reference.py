@@ -15,7 +15,7 @@ from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.exactness.conformance import context
 from uigc.runtime.exactness.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded
-from uigc.runtime.format.schedule import quincunx
+from uigc.runtime.format.schedule import Schedule, quincunx
 from uigc.runtime.providers import ProviderOptions
 
 
@@ -41,10 +41,14 @@ def test_reciprocals_equal_those_of_the_modules() -> None:
     assert np.array_equal(reciprocals(CONTEXT_LIMIT), table * 2**24)
 
 
-@pytest.mark.parametrize(("width", "heads", "window"), [(64, 2, 16), (32, 4, 8), (16, 4, 16), (16, 2, 4), (16, 2, 12)])
-def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "heads", "window", "layers"),
+    [(64, 2, 16, 3), (32, 4, 8, 2), (16, 4, 16, 1), (16, 2, 4, 4), (16, 2, 12, 3)],
+)
+def test_pytorch_in_every_precision(width: int, heads: int, window: int, layers: int) -> None:
     torch.manual_seed(width)
-    prior = Prior(PriorConfig(codebook=32, width=width, layers=3, heads=heads, expansion=4, window=window), quincunx())
+    schedule = quincunx() if layers > 2 else Schedule(2, (((0, 0),), ((1, 1),), ((0, 1), (1, 0))))
+    prior = Prior(PriorConfig(32, width, layers, heads, expansion=4, window=window), schedule)
     for block in prior.blocks:
         for table in (block.attention.scores, block.attention.qkv.bias, block.up.bias):
             torch.nn.init.normal_(table.weight)
@@ -54,7 +58,7 @@ def test_pytorch_in_every_precision(width: int, heads: int, window: int) -> None
     state = {f"prior.{name}": value.numpy() for name, value in prior.state_dict().items()}
     reference = ReferencePrior(state.__getitem__, prior.config.to_json(), prior.schedule)
     tokens = torch.randint(0, 34, (2, 2 * window, 3 * window), dtype=torch.int32)
-    for stage in range(6):
+    for stage in range(len(schedule)):
         expected = torch.from_numpy(reference.logits(tokens.numpy(), stage))
         with torch.no_grad():
             assert torch.equal(Stage(prior, stage)(tokens), expected)

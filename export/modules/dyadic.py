@@ -129,9 +129,10 @@ def mask(allowed: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """Apply ReLU attention, which needs no row maximum, exponential or row sum.
 
-    query, key, value: (batch, rows, columns, heads, tokens, width) activations, for rows and columns of windows;
-    scores: (heads, tokens, tokens) learned biases; mask: (rows, columns, 1, tokens, tokens) from :func:`mask`, or None.
-    Returns the sums, in the shape of ``value``, times the :func:`share` of a token.
+    key, value: (batch, rows, columns, heads, tokens, width) activations, for rows and columns of windows; query: the
+    same of all tokens, or of some (m instead of tokens); scores: (heads, m, tokens) learned biases; mask: (rows,
+    columns, 1, m, tokens) from :func:`mask`, or None. Returns the sums, in the shape of ``query``, times the
+    :func:`share` of a token.
     """
     # Scores are scaled by about 1 / sqrt(width), rounded to a power of two; both orders of the last product are exact.
     scale = 2.0 ** round(-0.5 * math.log2(query.shape[-1]))

@@ -5,7 +5,8 @@ with attention in windows of 16x16 tokens that shift by half a window in every s
 a schedule of six stages over 4x4 tiles.
 
 A stage computes only on its *active* positions: those already known and those that it predicts (*asked*). They are the
-rows of one matrix, the *stream*. To shift the windows is to read its rows in another order;
+rows of one matrix, the *stream*. Behind its product for queries, keys and values, the last block computes the asked
+rows alone. To shift the windows is to read the stream's rows in another order;
 :mod:`uigc.export.modules.windows` has the drawing.
 """
 
@@ -87,14 +88,20 @@ class Attention(nn.Module):
         self.norm = blocks.context_norm(config.width)
         self.out = blocks.Linear(config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
-        """Return what is added to the rows ``x`` (rows, width), which are in the order of ``layout``."""
+    def forward(
+        self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None, asked: Tensor | None = None
+    ) -> Tensor:
+        """Return what is added to the rows ``x`` (rows, width), which are in the order of ``layout``; if ``asked`` (m,)
+        names tokens of a window, what is added to theirs."""
         width = x.shape[1]
         # From rows to (batch, lines, columns, heads, tokens, width of a head).
         shape = layout.batch, layout.lines, layout.columns, layout.tokens, 3 * self.heads, width // self.heads
         query, key, value = self.activation(self.qkv(x)).view(shape).transpose(3, 4).split(self.heads, 3)
         # Give each pair of tokens the learned bias of its offset.
         scores = self.scores().index_select(1, index.flatten()).view(self.heads, *index.shape)
+        if asked is not None:
+            query, scores = query.index_select(4, asked), scores.index_select(1, asked)
+            mask = None if mask is None else mask.index_select(3, asked)
         context = self.attend(query, key, value, scores, mask)
         out: Tensor = self.out(self.norm(context.transpose(3, 4).reshape(-1, width)))
         return out
@@ -110,8 +117,12 @@ class Block(nn.Module):
         self.up = blocks.Linear(config.width, config.expansion * config.width, bias=True)
         self.down = blocks.Linear(config.expansion * config.width, config.width, blocks.RESIDUAL, gain=0.5)
 
-    def forward(self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None) -> Tensor:
-        x = self.residual(x + self.attention(self.attention_norm(x), layout, index, mask))
+    def forward(
+        self, x: Tensor, layout: Layout, index: Tensor, mask: Tensor | None, asked: Tensor | None = None
+    ) -> Tensor:
+        """Return the next rows of the stream; those of the ``asked`` tokens alone, if these are named."""
+        added = self.attention(self.attention_norm(x), layout, index, mask, asked)
+        x = self.residual((x if asked is None else layout.asked_rows(x)) + added)
         hidden = self.positive_activation(self.up(self.mlp_norm(x)))
         return self.residual(x + self.down(hidden))
 
@@ -143,9 +154,10 @@ class Prior(nn.Module):
     def _indices(self, stage: int) -> dict[str, Tensor]:
         """Return a stage's tables for the n active positions of a window, tile by tile: ``active`` (n,), their places
         in the window; ``place`` (n,), their rows in the table of places; ``index`` (n, n), each pair's offset in the
-        table of scores; ``near``, :func:`shifted_attention`; ``shift``, :func:`window_shifts`; ``column``, the first
-        row of each window of a line."""
+        table of scores; ``near``, :func:`shifted_attention`; ``asked``, which of the n are predicted; ``shift``,
+        :func:`window_shifts`; ``column``, the first row of each window of a line."""
         tile, window = self.schedule.tile, self.config.window
+        per_tile, asked = len(self.schedule.active(stage)), len(self.schedule.stages[stage])
         positions = [
             (down + row, right + column)
             for down in range(0, window, tile)
@@ -160,7 +172,8 @@ class Prior(nn.Module):
             "place": place.to(torch.int32),
             "index": relative_index(positions, window),
             "near": shifted_attention(rows // tile < distance, columns // tile < distance),
-            "shift": window_shifts(window // tile, len(self.schedule.active(stage))),
+            "asked": torch.arange(len(positions)).view(-1, per_tile)[:, -asked:].flatten().to(torch.int32),
+            "shift": window_shifts(window // tile, per_tile),
             "column": torch.arange(len(self.others))[:, None] * len(positions),
         }
 
@@ -175,17 +188,19 @@ class Prior(nn.Module):
         active, place, index, near = (getattr(self, f"{name}{stage}") for name in ("active", "place", "index", "near"))
         batch, height, width = tokens.shape
         lines, columns = height // config.window, width // config.window
-        layout = Layout(batch, lines, columns, config.window // tile, len(self.schedule.active(stage)))
+        per_tile, asked = len(self.schedule.active(stage)), len(self.schedule.stages[stage])
+        layout = Layout(batch, lines, columns, config.window // tile, per_tile, asked)
         # Cut the grids into windows, keep the active positions, and embed tokens and places: the rows of the stream.
         windows = tokens.view(batch, lines, config.window, columns, config.window).permute(0, 1, 3, 2, 4)
         windows = windows.reshape(-1, config.window**2).index_select(1, active)
         x = (F.embedding(windows, self.tokens()) + self.places().index_select(0, place)).view(-1, config.width)
-        # Run the blocks; the windows of every second one are shifted.
+        # Run the blocks; the windows of every second one are shifted, and the last one returns the asked rows alone.
         orders, mask = self._row_orders(layout, stage), layout.for_all_windows(self.mask(near), self.others)
         for layer, block in enumerate(self.blocks):
             if layer > 0:
                 x = take_rows(x, orders.shift if layer % 2 else orders.unshift)
-            x = block(x, layout, index, mask if layer % 2 else None)
+            few = getattr(self, f"asked{stage}") if layer == len(self.blocks) - 1 and asked < per_tile else None
+            x = block(x, layout, index, mask if layer % 2 else None, few)
         # Predict the asked tokens.
         return self.logits(self.head(self.norm(take_rows(x, orders.asked))) + self.bias())
 
@@ -199,7 +214,7 @@ class Prior(nn.Module):
         there, back = found[0], found[1]
         # An even number of blocks ends with shifted windows.
         last = back if len(self.blocks) % 2 == 0 else torch.arange(lines * line, device=shift.device)
-        return RowOrders(there, back, layout.in_coding_order(last, len(self.schedule.stages[stage])))
+        return RowOrders(there, back, layout.in_coding_order(last))
 
 
 class Stage(nn.Module):

@@ -26,23 +26,36 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Layout:
     """The order of the tokens in a stream: grid by grid of the ``batch``, window by window (``lines`` of ``columns``
-    windows), tile by tile (``side`` x ``side`` in a window), and ``per_tile`` tokens of each tile."""
+    windows), tile by tile (``side`` x ``side`` in a window), and ``per_tile`` tokens of each tile. The last ``asked``
+    of these are predicted."""
 
     batch: int
     lines: int
     columns: int
     side: int
     per_tile: int
+    asked: int
 
     @property
     def tokens(self) -> int:
         """Number of tokens in a window."""
         return self.side * self.side * self.per_tile
 
-    def in_coding_order(self, rows: Tensor, count: int) -> Tensor:
-        """Return the last ``count`` rows of each tile, tile by tile of the whole grid: (batch, asked)."""
+    def asked_rows(self, x: Tensor) -> Tensor:
+        """Return the rows of the predicted tokens, out of those of all tokens (rows, width)."""
+        width = x.shape[1]
+        return x.view(-1, self.per_tile, width)[:, -self.asked :].reshape(-1, width)
+
+    def in_coding_order(self, rows: Tensor) -> Tensor:
+        """Return the order (batch, asked) in which to read what the last block returns, the rows of the predicted
+        tokens: tile by tile of each whole grid. ``rows``: which of the last block's rows belongs to each place of the
+        stream before windows were shifted."""
         shape = self.batch, self.lines, self.columns, self.side, self.side, self.per_tile
-        return rows.view(shape)[..., -count:].transpose(2, 3).reshape(self.batch, -1)
+        rows = rows.view(shape)
+        if self.asked < self.per_tile:
+            # The tile that begins at row k * per_tile of the whole stream begins at row k * asked of the returned one.
+            rows = rows[..., :1] // self.per_tile * self.asked + torch.arange(self.asked, device=rows.device)
+        return rows.transpose(2, 3).reshape(self.batch, -1)
 
     def for_all_windows(self, table: Tensor, kinds: Tensor) -> Tensor:
         """Expand a table (2, 2, ...), as of :func:`shifted_attention`, to (lines, columns, ...).
@@ -98,7 +111,7 @@ def relative_index(positions: list[tuple[int, int]], window: int) -> Tensor:
 @dataclass(frozen=True)
 class RowOrders:
     """Orders in which to read a stream's rows: ``shift`` moves the windows up and left by half a window, ``unshift``
-    back; ``asked`` (batch, asked) takes the predicted tokens in coding order, after the last block."""
+    back; ``asked`` (batch, asked) brings what the last block returns, the predicted tokens alone, into coding order."""
 
     shift: Tensor
     unshift: Tensor
