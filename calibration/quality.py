@@ -51,7 +51,7 @@ class Budget:
 
 def _planes(image: Array) -> torch.Tensor:
     """Convert uint8 (1, H, W, 3) to float32 (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(image.copy()).permute(0, 3, 1, 2).float() / 255
 
 
 class Judge:

@@ -33,13 +33,13 @@ def keep(source: Bundle, out: Path, file: TensorFile) -> tuple[Entries, Entries]
     names = [name for name in NETWORKS if "int8" in source.precisions(name)]
     if reports is None or not source.has_byte_images:
         return None
-    models = [_moved(source, name, file) for name in names]
+    models = {name: model for name in names if (model := _moved(source, name, file)) is not None}
+    if len(models) < len(names):
+        return None
     graphs = {}
-    for name, model in zip(names, models, strict=True):
-        if model is None:
-            return None
-        graphs[name] = _written(out, f"{name}.int8.onnx", model.SerializeToString())
-        graphs[name]["nodes"] = len(model.graph.node)
+    for name, model in models.items():
+        entry = _written(out, f"{name}.int8.onnx", model.SerializeToString())
+        graphs[name] = {**entry, "nodes": len(model.graph.node)}
     return graphs, {part: _report(source, entry["file"], out, graphs) for part, entry in reports.items()}
 
 

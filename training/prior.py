@@ -124,6 +124,7 @@ def optimizers_of(prior: Prior, share: float) -> Optimizers:
     return Optimizers(**members)
 
 
+@torch.no_grad()
 def evaluate(prior: Prior, grids: list[Tensor]) -> dict[str, float]:
     """Return bits per token on whole grids with nothing lost, in all and per stage, beside the order-0 entropy."""
     config, schedule = prior.config, prior.schedule
