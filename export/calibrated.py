@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
-from uigc.export.weights import resolve
+from uigc.export.weights import referred, resolve, unresolved
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.bundle.safetensors import TensorFile
 
-NETWORKS = ("encoder", "decoder")
 Entries = dict[str, dict[str, Any]]
 
 
@@ -30,7 +28,7 @@ def keep(source: Bundle, out: Path, file: TensorFile) -> tuple[Entries, Entries]
     graph is another one in ``file``, nothing is written, and the result is None.
     """
     reports = source.manifest.get("calibration")
-    names = [name for name in NETWORKS if "int8" in source.precisions(name)]
+    names = [name for name in source.pixel_graphs if "int8" in source.precisions(name)]
     if reports is None or not source.has_byte_images:
         return None
     models = {name: model for name in names if (model := _moved(source, name, file)) is not None}
@@ -45,17 +43,10 @@ def keep(source: Bundle, out: Path, file: TensorFile) -> tuple[Entries, Entries]
 
 def _moved(source: Bundle, name: str, file: TensorFile) -> onnx.ModelProto | None:
     """Return a calibrated graph that reads its weights from ``file``; None if they are not the same there."""
-    weights, model = source.weights, onnx.load(source.graph(name, "int8"), load_external_data=False)
-    names = {weights.offset(each): each for each in weights}
-    for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        stored = names[int(place["offset"])]
-        if stored not in file or not _equal(file.read(stored), weights.read(stored)):
-            return None
-        del tensor.external_data[:]
-        tensor.external_data.add(key="stored", value=stored)
+    weights = source.weights
+    model = unresolved(source.graph(name, "int8"), weights)
+    if not all(each in file and _equal(file.read(each), weights.read(each)) for _, each in referred(model)):
+        return None
     resolve(model, file)
     return model
 

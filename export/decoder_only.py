@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from uigc.export.editor import Array
 from uigc.export.proof import prove_file, token_domain
-from uigc.export.weights import resolve
+from uigc.export.weights import refer, referred, resolve, unresolved
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle import manifest as layout
 from uigc.runtime.bundle.manifest import CODEWORDS, TABLES, WEIGHTS
@@ -65,7 +65,6 @@ class _Decoder:
 
     def __init__(self, bundle: Bundle, folder: Path, log: Log) -> None:
         self.bundle, self.folder, self.log = bundle, folder, log
-        self.names = {bundle.weights.offset(name): name for name in bundle.weights}
         self.tensors: dict[str, Array] = {name: bundle.weights.read(name) for name in (*TABLES, CODEWORDS)}
 
     def write(self) -> None:
@@ -86,21 +85,18 @@ class _Decoder:
 
     def _gather(self, path: Path) -> onnx.ModelProto:
         """Return a graph whose weights are to be found under their names in ``tensors``."""
-        model = onnx.load(path, load_external_data=False)
+        model = unresolved(path, self.bundle.weights)
         casts, self.added = [], list[TensorProto]()
-        for tensor in model.graph.initializer:
-            if tensor.data_location == TensorProto.EXTERNAL:
-                casts += self._take(tensor)
+        for tensor, stored in referred(model):
+            casts += self._take(tensor, stored)
         model.graph.initializer.extend(self.added)
         nodes = [*casts, *model.graph.node]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         return model
 
-    def _take(self, tensor: TensorProto) -> list[onnx.NodeProto]:
+    def _take(self, tensor: TensorProto, stored: str) -> list[onnx.NodeProto]:
         """Take the content of an initializer over; return the node that makes its type from the stored one, if any."""
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        stored = self.names[int(place["offset"])]
         full = self.bundle.weights.read(stored)
         if full.dtype == np.bool_ and full.size >= SMALLEST:
             return self._take_rows(tensor, stored, full)
@@ -129,8 +125,7 @@ class _Decoder:
 
     def _refer(self, tensor: TensorProto, stored: str, array: Array) -> None:
         self.tensors[stored] = array
-        del tensor.external_data[:]
-        tensor.external_data.add(key="stored", value=stored)
+        refer(tensor, stored)
 
     def _save(self, name: str, precision: str, model: onnx.ModelProto, weights: str) -> dict[str, Any]:
         path = self.folder / f"{name}.{precision}.onnx"

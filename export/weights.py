@@ -8,6 +8,7 @@ their names in the PyTorch module.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -180,12 +181,32 @@ def _external(name: str, stored: str, array: Array) -> TensorProto:
     return tensor
 
 
+def refer(tensor: TensorProto, stored: str) -> None:
+    """Let an initializer read what the store has under a name; :func:`resolve` says where that is."""
+    del tensor.external_data[:]
+    tensor.external_data.add(key="stored", value=stored)
+
+
+def referred(model: onnx.ModelProto) -> list[tuple[TensorProto, str]]:
+    """Return the initializers that read from the store, with the names of what they read."""
+    external = [tensor for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    return [(tensor, next(each.value for each in tensor.external_data if each.key == "stored")) for tensor in external]
+
+
+def unresolved(path: Path, file: TensorFile) -> onnx.ModelProto:
+    """Load a graph that reads its weights from ``file``, by the names that these have there: as before
+    :func:`resolve`."""
+    model, names = onnx.load(path, load_external_data=False), {file.offset(name): name for name in file}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            offset = next(entry.value for entry in tensor.external_data if entry.key == "offset")
+            refer(tensor, names[int(offset)])
+    return model
+
+
 def resolve(model: onnx.ModelProto, file: TensorFile) -> None:
     """Replace the stored names by offsets and lengths in the written file."""
-    for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        stored = next(entry.value for entry in tensor.external_data if entry.key == "stored")
+    for tensor, stored in referred(model):
         del tensor.external_data[:]
         tensor.external_data.add(key="location", value=WEIGHTS)
         tensor.external_data.add(key="offset", value=str(file.offset(stored)))
