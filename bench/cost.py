@@ -64,7 +64,7 @@ def bits(bundle: Bundle, grids: list[NDArray[np.int32]], load: Loader, unit: flo
         for grid in grids:
             padded = pad_to_windows(grid, bundle.window, bundle.pad)
             seen = stage_context(grid, stage, schedule, bundle.window, bundle.unknown, bundle.pad)
-            logits = graph(seen[None])[0].astype(np.float64) * unit
+            logits = graph(seen[None])[0][:, : bundle.codebook].astype(np.float64) * unit
             asked = schedule.gather(padded, stage)
             real = asked != bundle.pad
             logits, asked = logits[real], asked[real]

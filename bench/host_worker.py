@@ -2,7 +2,9 @@
 
 Arguments: a file of raw samples uint8, height, width, threads, mask and, if it is not the default one, the bundle. It
 prints one line of JSON with the prior and the bytes of the file; after that, for every line that it reads, it decodes
-the file and prints milliseconds: of the processor, in this thread, inside the graphs and outside of them.
+the file and prints milliseconds: of the processor, in this thread, inside the graphs and outside of them. Then it
+decodes again, with graphs that only hand out what they returned, as if another device had computed it: what is outside
+now is the host's part of a decode whose graphs do not run on the host's processor, and leave its caches alone.
 """
 
 from __future__ import annotations
@@ -19,25 +21,42 @@ from uigc.runtime.codec import Codec
 from uigc.runtime.providers.base import Graph
 from uigc.runtime.providers.onnx_runtime import OnnxRuntime
 
+REPLAYS = 5  # of a decode whose graphs do not run
+
 inside = 0  # nanoseconds of this decode that belong to graphs
+replaying = False
 
 
 class Measured(Graph):
-    """A graph whose time is taken."""
+    """A graph whose time is taken, and that can hand out its last output again."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._kept: Any = None
 
     def __call__(self, value: Any) -> Any:
         global inside
         begun = time.thread_time_ns()
-        output = self._graph(value)
+        if replaying:
+            output = self._kept.copy()
+        else:
+            output = self._graph(value)
+            self._kept = output.copy()
         inside += time.thread_time_ns() - begun
         return output
 
 
-def main(path: str, height: str, width: str, threads: str, mask: str, *bundle: str) -> None:
+def _decoded(codec: Codec, data: bytes) -> tuple[float, float]:
+    """Decode, and return the milliseconds inside the graphs and outside of them."""
     global inside
+    inside, begun = 0, time.thread_time_ns()
+    codec.decompress(data)
+    whole = time.thread_time_ns() - begun
+    return inside / 1e6, (whole - inside) / 1e6
+
+
+def main(path: str, height: str, width: str, threads: str, mask: str, *bundle: str) -> None:
+    global replaying
     load = OnnxRuntime.load
     OnnxRuntime.load = lambda self, path, options: Measured(load(self, path, options))  # type: ignore[method-assign]
     pixels = np.frombuffer(Path(path).read_bytes(), np.uint8).reshape(int(height), int(width), 3)
@@ -45,10 +64,11 @@ def main(path: str, height: str, width: str, threads: str, mask: str, *bundle: s
     data = codec.compress(pixels, mask)
     print(json.dumps({"prior": codec.bundle.prior_id.hex(), "bytes": len(data)}), flush=True)
     for _ in sys.stdin:
-        inside, begun = 0, time.thread_time_ns()
-        codec.decompress(data)
-        whole = time.thread_time_ns() - begun
-        print(json.dumps({"graphs_ms": inside / 1e6, "host_ms": (whole - inside) / 1e6}), flush=True)
+        replaying = False
+        graphs, host = _decoded(codec, data)
+        replaying = True
+        replayed = min(_decoded(codec, data)[1] for _ in range(REPLAYS))
+        print(json.dumps({"graphs_ms": graphs, "host_ms": host, "replayed_ms": replayed}), flush=True)
 
 
 if __name__ == "__main__":

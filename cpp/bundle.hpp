@@ -45,6 +45,7 @@ class Bundle {
         model.window = static_cast<int>(prior["window"].integer);
         model.unknown = model.codebook;
         model.pad = model.codebook + 1;
+        model.sums = detail::gives_sums(version(), model.codebook);
         model.tile = static_cast<int>(manifest_["schedule"]["tile"].integer);
         detail::Weights weights(detail::path_of(folder, manifest_["weights"]));
         weights.expect_codebook("tokenizer.quantizer.words", model.codebook);
@@ -62,7 +63,7 @@ class Bundle {
     // Returns the number of stages of the prior, whose graphs are "stage0", "stage1" ...
     std::size_t stages() const noexcept { return model.stages.size(); }
 
-    // Returns the version of the bundle, 2 or 3, which decides the form of the pixel decoder's output (docs/BUNDLE.md).
+    // Returns the version of the bundle, 2 to 4, which decides what its graphs return (docs/BUNDLE.md).
     int version() const { return static_cast<int>(manifest_["version"].integer); }
 
     // Returns whether a graph, such as "stage0" or "decoder", exists in a precision: "fp32", "fp16" or "int8".
@@ -116,8 +117,8 @@ class Bundle {
         const std::string text = file.read(0, file.size());
         detail::Json manifest = detail::JsonReader::read(text);
         detail::expect(manifest["format"].is("uigc-bundle"), "manifest.json does not describe a uigc-bundle");
-        detail::expect(manifest["version"].is_integer(2, 3),
-                       "its version is neither 2 nor 3, which this decoder reads");
+        detail::expect(manifest["version"].is_integer(2, 4),
+                       "its version is not one of 2 to 4, which this decoder reads");
         detail::expect(detail::is_sealed(text), "manifest.json was changed after it was written: its seal does not fit");
         return manifest;
     }

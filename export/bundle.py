@@ -20,6 +20,7 @@ from uigc.export.modules.interface import VQTokenizer
 from uigc.export.modules.prior import Prior
 from uigc.export.modules.tokenizer import TRAINING_STATE, Tokenizer
 from uigc.export.pixel_fp16 import to_fp16
+from uigc.export.predictions import with_predictions
 from uigc.export.proof import Domain, prove_file, token_domain
 from uigc.export.receptive_field import halos
 from uigc.export.stage_precisions import precision_variants
@@ -154,7 +155,9 @@ class _Export:
         model = trace(spec)
         name_weights(model, self.store)
         if is_stage(spec):
-            models = precision_variants(model, self.domain)
+            table = self.tables[layout.CODER_TABLE]
+            variants = precision_variants(model, self.domain)
+            models = {name: with_predictions(variant, table) for name, variant in variants.items()}
         else:
             models = {"fp32": to_bytes(model), "fp16": to_bytes(to_fp16(model))}
         for variant in models.values():

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from uigc.export import byte_images
 from uigc.export.modules.interface import ImageToTokens, TokensToImage, VQTokenizer
 from uigc.export.modules.prior import Prior, Stage
+from uigc.export.predictions import LOGITS
 from uigc.export.simplify import simplify
 from uigc.runtime.errors import UigcError
+from uigc.runtime.exactness.reference import summed
 from uigc.runtime.format.bitstream import PATCH
+from uigc.runtime.format.entropy_coder import weight_table
 from uigc.runtime.providers.library import import_onnxruntime
 
 onnxruntime = import_onnxruntime()
@@ -67,7 +70,7 @@ def specs(tokenizer: VQTokenizer, prior: Prior) -> list[Spec]:
             {0: ("batch", 1), 2: ("height", PATCH), 3: ("width", PATCH)},
         ),
         *(
-            Spec(f"stage{k}", Stage(prior, k), grid, "tokens", "logits", windows, len(prior.others))
+            Spec(f"stage{k}", Stage(prior, k), grid, "tokens", LOGITS, windows, len(prior.others))
             for k in range(len(prior.schedule))
         ),
         Spec(
@@ -144,9 +147,9 @@ def _without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
 def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "fp32") -> None:
     """Raise :class:`TraceError` unless ONNX Runtime and PyTorch agree on the inputs.
 
-    Logits must be equal in every precision. In fp32, the planes that become pixels must be within 1e-4 and tokens equal
-    up to near ties. In fp16, planes must be within 1/255 in the mean, and codewords have a cosine within 0.02 of the
-    best. ``inputs`` are those of the module; images are rounded to bytes.
+    Logits must be equal in every precision, and what a graph adds to them. In fp32, the planes that become pixels must
+    be within 1e-4 and tokens equal up to near ties. In fp16, planes must be within 1/255 in the mean, and codewords
+    have a cosine within 0.02 of the best. ``inputs`` are those of the module; images are rounded to bytes.
     """
     session = onnxruntime.InferenceSession(_with_planes(path), providers=["CPUExecutionProvider"])
     for value in inputs:
@@ -156,6 +159,8 @@ def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "f
             value, given = levels / 255, levels.to(torch.uint8).permute(0, 2, 3, 1).numpy()
         with torch.no_grad():
             expected = spec.module(value).numpy()
+        if is_stage(spec):
+            expected = _predictions(expected, session.get_outputs()[0].name)
         found, *planes = session.run(None, {spec.input: given})
         if planes:
             problem = _difference(spec, value, expected, planes[0], precision == "fp16") or _unlike(found, planes[0])
@@ -166,6 +171,11 @@ def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "f
                 f"The exported graph {spec.name} {precision} differs from its module on an input of "
                 f"{tuple(value.shape)}: {problem}; try other versions of torch and onnxscript."
             )
+
+
+def _predictions(logits: NDArray[np.int32], output: str) -> NDArray[np.int32]:
+    """Return what a stage's graph must return in its ``output`` for the logits of its module."""
+    return logits if output == LOGITS else summed(logits, weight_table())
 
 
 def _with_planes(path: str) -> bytes | str:
@@ -202,7 +212,7 @@ def _difference(
             return None if errors.mean() <= HALF_PIXEL_TOLERANCE else f"pixels are off by {errors.mean()}"
         return None if errors.max() <= PIXEL_TOLERANCE else f"a pixel is off by {errors.max()}"
     different = int((expected != found).sum())
-    return f"{different} of {expected.size} logits are different" if different else None
+    return f"{different} of {expected.size} logits and weights are different" if different else None
 
 
 def _shortfall(module: ImageToTokens, image: Tensor, found: NDArray[np.generic]) -> float:

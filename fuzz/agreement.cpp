@@ -1,12 +1,12 @@
 // What the decoder in C++ makes of many inputs, one line for each, in one process (fuzz/agreement.py compares):
 //
 //     agreement limits
-//     agreement files BUNDLE LOGITS MAX_PIXELS FOLDER    a line `NAME CODE DETAIL` for each .uigc file in FOLDER
+//     agreement files BUNDLE TABLES MAX_PIXELS FOLDER    a line `NAME CODE DETAIL` for each .uigc file in FOLDER
 //     agreement bundles FOLDER                           the same for each bundle in FOLDER
 //
 // CODE is an exit code, 0 for what is accepted. DETAIL is then the size of the image and the CRC-32 of the grid, or the
-// number of stages, the limit on pixels and the CRC-32 of the model; otherwise it is the sentence. LOGITS holds the
-// tables of fuzz/stand_in.py, little-endian int32 (stages, kinds, codebook).
+// number of stages, the limit on pixels and the CRC-32 of the model; otherwise it is the sentence. TABLES holds
+// those of fuzz/stand_in.py, little-endian int32 (stages, kinds, columns).
 
 #include <algorithm>
 #include <cstdint>
@@ -36,24 +36,24 @@ std::string checksum(const uigc::Tokens& numbers) {
     return text;
 }
 
-// Returns the prior of fuzz/stand_in.py: logits that depend on a token and on its neighbours above and to the left.
+// Returns the prior of fuzz/stand_in.py: predictions that depend on a token and on its neighbours above and to the left.
 uigc::Prior stand_in(const uigc::Model& model, const uigc::Tokens& table) {
     return [&model, &table](int stage, const uigc::Tokens& tokens, int rows, int columns) {
         const auto token = [&](int row, int column) {
             const int y = (row + rows) % rows, x = (column + columns) % columns;
             return tokens[static_cast<std::size_t>(y * columns + x)];
         };
-        const auto codebook = static_cast<std::ptrdiff_t>(model.codebook);
-        uigc::Tokens logits;
+        const auto each = static_cast<std::ptrdiff_t>(uigc::columns(model));
+        uigc::Tokens predictions;
         for (int top = 0; top < rows; top += model.tile)
             for (int left = 0; left < columns; left += model.tile)
                 for (const auto& [down, right] : model.stages[static_cast<std::size_t>(stage)]) {
                     const int y = top + down, x = left + right;
                     const int kind = (token(y, x) * 5 + token(y - 1, x) * 3 + token(y, x - 1)) % kinds;
-                    const auto row = table.begin() + (std::ptrdiff_t{stage} * kinds + kind) * codebook;
-                    logits.insert(logits.end(), row, row + codebook);
+                    const auto row = table.begin() + (std::ptrdiff_t{stage} * kinds + kind) * each;
+                    predictions.insert(predictions.end(), row, row + each);
                 }
-        return logits;
+        return predictions;
     };
 }
 
@@ -86,9 +86,9 @@ void print(const fs::path& folder, const std::function<std::string(const fs::pat
     }
 }
 
-void files(const char* folder, const char* logits, const char* max_pixels, const char* inputs) {
+void files(const char* folder, const char* predictions, const char* max_pixels, const char* inputs) {
     const uigc::Bundle bundle = uigc::load(folder);
-    const uigc::Tokens table = read_table(logits);
+    const uigc::Tokens table = read_table(predictions);
     const uigc::Prior prior = stand_in(bundle.model, table);
     const std::int64_t limit = std::stoll(max_pixels);
     print(inputs, [&](const fs::path& path) {
@@ -115,7 +115,7 @@ void limits() {
         {"patch", patch}, {"side", side}, {"pixels", pixels}, {"whole_pixels", whole_pixels}, {"payload", payload},
         {"file", file}, {"logit", logit}, {"codebook", codebook}, {"window", window}, {"tile", tile}, {"halo", halo},
         {"layers", layers}, {"heads", heads}, {"width", width}, {"weight", weight}, {"probability", probability},
-        {"farthest", farthest}, {"contexts", contexts}, {"manifest", manifest}, {"weights_header", weights_header},
+        {"farthest", farthest}, {"summed_exactly", summed_exactly}, {"contexts", contexts}, {"manifest", manifest}, {"weights_header", weights_header},
         {"name", name}, {"dimensions", dimensions}, {"json_depth", json_depth}, {"json_values", json_values},
         {"json_number", json_number}};
     for (const auto& [key, value] : all) std::printf("%s %llu\n", key, static_cast<unsigned long long>(value));

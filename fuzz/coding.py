@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from uigc.fuzz.target import Change, Target, always
 from uigc.runtime.format import mask_coding
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel, weight_table
+from uigc.runtime.format.entropy_coder import TokenEntropyModel, weight_table
 from uigc.runtime.format.mask import MODES, Mask
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
 from uigc.runtime.networks.outputs import LARGEST_LOGIT
 
 _MASK_HEAD, _TOKEN_HEAD = 3, 4  # bytes before the payload

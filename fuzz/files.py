@@ -17,10 +17,10 @@ from uigc.runtime.bundle.manifest import MASK_TABLE
 from uigc.runtime.conformance.faults import FIXED, Parts, checksum, with_checksum
 from uigc.runtime.format import bitstream, mask, mask_coding
 from uigc.runtime.format.bitstream import Header
-from uigc.runtime.format.entropy_coder import SymbolReader
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.format.range_coder import SymbolReader
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import silent
 from uigc.runtime.token_codec import TokenCodec

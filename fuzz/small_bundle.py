@@ -24,7 +24,7 @@ from uigc.runtime.format.schedule import quincunx
 
 CODEBOOK = 16
 CONFIG = {"codebook": CODEBOOK, "width": 8, "layers": 2, "heads": 2, "expansion": 2, "window": 8, "arithmetic": 3}
-VERSION = 3
+VERSION = 4
 _TYPES = {
     "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8", "|u1": "U8",
     "|b1": "BOOL",
@@ -99,8 +99,8 @@ def manifest_file(data: bytes) -> bytes:
 
 def _graph(name: str, weights: dict[str, Any]) -> dict[str, Any]:
     """Return the entry of a graph, with a proof if it is a stage."""
-    tensor = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}.get(name, ("tokens", "logits"))
-    dtypes = {"image": layout.IMAGES[VERSION], "tokens": "int32", "logits": "int32"}
+    tensor = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}.get(name, ("tokens", "predictions"))
+    dtypes = {"image": layout.IMAGES[VERSION], "tokens": "int32", "predictions": "int32"}
     inputs, outputs = ([{"name": each, "dtype": dtypes[each]}] for each in tensor)
     content = name.encode()
     variant: dict[str, Any] = {"file": f"{name}.onnx", "bytes": len(content), "sha256": sha256(content)}

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.format.schedule import Schedule
+from uigc.runtime.bundle.manifest import CODER_TABLE
+from uigc.runtime.exactness.reference import summed
 from uigc.runtime.limits import Limits
 from uigc.runtime.providers import Graph
 from uigc.runtime.token_codec import TokenCodec, staged_prior
@@ -18,16 +19,18 @@ MAX_PIXELS = 1 << 17  # two windows of the default bundle's prior: a file takes 
 _KINDS = 97
 
 
-def _table(stage: int, codebook: int) -> NDArray[np.int32]:
-    return np.random.default_rng(stage).integers(-448, 1, (_KINDS, codebook), dtype=np.int32)
+def _table(stage: int, bundle: Bundle) -> NDArray[np.int32]:
+    """Return predictions (kinds, columns), as a bundle's graphs give them."""
+    logits = np.random.default_rng(stage).integers(-448, 1, (_KINDS, bundle.codebook), dtype=np.int32)
+    return summed(logits, bundle.table(CODER_TABLE)) if bundle.has_predictions else logits
 
 
 class _Stage(Graph):
-    """Logits that depend on a token and on its neighbours, as a prior's do."""
+    """Predictions that depend on a token and on its neighbours, as a prior's do."""
 
-    def __init__(self, stage: int, schedule: Schedule, codebook: int) -> None:
-        self.stage, self.schedule = stage, schedule
-        self.table = _table(stage, codebook)
+    def __init__(self, stage: int, bundle: Bundle) -> None:
+        self.stage, self.schedule = stage, bundle.schedule
+        self.table = _table(stage, bundle)
 
     def __call__(self, value: NDArray[Any]) -> NDArray[Any]:
         context = value * 5 + np.roll(value, 1, axis=1) * 3 + np.roll(value, 1, axis=2)
@@ -35,14 +38,14 @@ class _Stage(Graph):
 
 
 def tables() -> NDArray[np.int32]:
-    """Return the logits that the stages choose from, int32 (stages, kinds, codebook); ``agreement.cpp`` reads them."""
+    """Return the predictions that the stages choose from, int32 (stages, kinds, columns), for ``agreement.cpp``."""
     bundle = stand_in().bundle
-    return np.stack([_table(stage, bundle.codebook) for stage in range(len(bundle.schedule))])
+    return np.stack([_table(stage, bundle) for stage in range(len(bundle.schedule))])
 
 
 @functools.cache
 def stand_in() -> TokenCodec:
-    """Return the codec: header, tables and schedule of the default bundle, with another calculation of the logits."""
+    """Return the codec: header, tables and schedule of the default bundle, with predictions of another kind."""
     bundle = Bundle.load(recompute=False)
-    load = functools.cache(lambda stage: _Stage(stage, bundle.schedule, bundle.codebook))
+    load = functools.cache(lambda stage: _Stage(stage, bundle))
     return TokenCodec(bundle, staged_prior(bundle, load, 1 << 30), Limits(bundle.local, MAX_PIXELS))

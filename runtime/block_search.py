@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Bits, Logits, Tokens
+from uigc.runtime.arrays import Bits, Predictions, Tokens
 from uigc.runtime.format import mask
 from uigc.runtime.format.block_choice import block_losses
 from uigc.runtime.format.entropy_coder import Rows
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.regeneration import SEEDS, Candidates, RandomNumbers, random_numbers
 from uigc.runtime.networks.stage_cells import Cells
-from uigc.runtime.networks.staged_prior import Observer, StagedPrior
+from uigc.runtime.networks.staged_prior import StagedPrior
+from uigc.runtime.networks.walk import Observer
 from uigc.runtime.progress import Progress, silent
 
 Order = NDArray[np.int64]
@@ -141,11 +142,12 @@ class _Draws:
         """Return what keeps the candidates of every stage."""
         truth, known = self.prior.padded(self.grid, 0), self.prior.padded(self.sent, False)
 
-        def observe(logits: Logits, rows: Rows | None, cells: Cells) -> None:
+        def observe(predictions: Predictions, rows: Rows | None, cells: Cells) -> None:
             lost = np.flatnonzero(np.logical_not(known.take(cells)))
             if len(lost):
                 there = cells[lost]
-                found = Candidates.of(logits[lost if rows is None else rows[lost]], self.prior.model.weights)
+                seen, model = predictions.take(lost if rows is None else rows[lost], axis=0), self.prior.model
+                found = Candidates.of(model.logits(seen), model.weights)
                 wanted = self.codewords[truth.take(there)][:, None]
                 distances = np.square(self.codewords[found.codewords] - wanted).sum(axis=2, dtype=np.int32)
                 self.stages.append((there, found, distances))

@@ -21,10 +21,11 @@ from uigc.runtime.errors import InexactError, PriorMismatchError, UigcError, Usa
 from uigc.runtime.format import bitstream, mask, mask_coding
 from uigc.runtime.format.bitstream import Header
 from uigc.runtime.format.block_choice import lost_blocks
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.entropy_coder import TokenEntropyModel
 from uigc.runtime.format.grid import grid_shape
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
 from uigc.runtime.limits import Limits
 from uigc.runtime.networks.graph_loader import GraphLoader
 from uigc.runtime.networks.staged_prior import StagedPrior
@@ -80,6 +81,7 @@ def staged_prior(bundle: Bundle, load: Callable[[int], Graph], max_memory: int) 
         pad=bundle.pad,
         load=load,
         max_windows=windows_within(max_memory, config["window"], config["heads"], config["width"]),
+        summed=bundle.has_predictions,
         halo=config["layers"] // 2,  # every second layer is shifted, and reaches one window further
     )
 

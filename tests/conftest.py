@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from tests.support.earlier_bundles import as_version_2
 from tests.support.paths import outside
 from tests.support.tiny import tiny_modules
-from tests.support.version_2 import as_version_2
 from uigc.export.modules.checkpoint import save_prior, save_tokenizer
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.cli.main import main

@@ -28,7 +28,7 @@ RNG = np.random.default_rng(3)
 
 
 def test_a_bundle_has_one_kind_of_images(tiny: Codec, earlier_path: Path) -> None:
-    assert (tiny.bundle.manifest["version"], tiny.bundle.has_byte_images) == (3, True)
+    assert (tiny.bundle.manifest["version"], tiny.bundle.has_byte_images) == (4, True)
     assert not Bundle.load(earlier_path).has_byte_images
     for folder, image in ((tiny.bundle.path, "uint8"), (earlier_path, "float32")):
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -99,7 +99,9 @@ def test_earlier_graphs_are_given_planes() -> None:
     assert in_bytes("stage0", graph, False) is in_bytes("encoder", graph, True) is graph
 
 
-@pytest.mark.parametrize(("version", "text"), [(4, "reads 2 and 3"), (True, "reads 2 and 3"), (2, "image float32")])
+@pytest.mark.parametrize(
+    ("version", "text"), [(5, "reads 2 to 4"), (True, "reads 2 to 4"), (3, "logits int32"), (2, "image float32")]
+)
 def test_versions_and_images_that_do_not_fit(tiny_path: Path, tmp_path: Path, version: int, text: str) -> None:
     for file in tiny_path.iterdir():
         (tmp_path / file.name).symlink_to(file)

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tests.support import broken_graphs, cpp
-from tests.support.broken_graphs import ending_in, through, with_one
+from tests.support.broken_graphs import OTHERS, through, with_one
 from tests.support.cpp import Decoded, needs_compiler
+from tests.support.earlier_bundles import as_version_2, as_version_3
 from tests.support.files import resealed
 from tests.support.paths import ROOT
-from tests.support.version_2 import as_version_2
 from uigc.export.decoder_only import write_decoder
 from uigc.runtime.bundle import Bundle, default_path
 from uigc.runtime.bundle.seal import sealed
@@ -123,17 +123,17 @@ def test_bundles_without_fast_precisions(decode: Decode, tiny: Codec, copied: Pa
 
 
 def test_a_decoder_that_ends_in_bytes(decode: Decode, tiny: Codec, copied: Path) -> None:
-    """Bundles of version 3."""
+    """Bundles from version 3 on."""
     data = tiny.compress(PIXELS, "edge")
     altered(copied, lambda manifest: manifest.update(version=2))
     assert decode(copied, data).code == ExitCode.BUNDLE  # version 2 with bytes
-    altered(copied, lambda manifest: manifest.update(version=3))
+    altered(copied, lambda manifest: manifest.update(version=4))
     found = decode(copied, data, grid=True)
     assert found.code == 0, found.message
     assert np.array_equal(found.image, tiny.decompress(data))
     assert np.array_equal(found.grid, tiny.decode_tokens(data))
-    altered(copied, lambda manifest: manifest.update(version=4))
-    assert "neither 2 nor 3" in decode(copied, data).message
+    altered(copied, lambda manifest: manifest.update(version=5))
+    assert "not one of 2 to 4" in decode(copied, data).message
 
 
 def test_files_that_must_not_be_decoded(decode: Decode, tiny: Codec, tiny_path: Path) -> None:
@@ -167,11 +167,39 @@ def test_images_that_are_too_large(decode: Decode, tiny: Codec, copied: Path) ->
 
 @pytest.mark.parametrize("number", [2048, -2048, 2**31 - 1, -(2**31)])
 def test_logits_out_of_range(decode: Decode, tiny: Codec, copied: Path, number: int) -> None:
-    broken_graphs.edited(copied, "stage1", with_one("logits", number))
+    broken_graphs.edited(copied, "stage1", with_one("predictions", number))
     for mask in ("entire", "edge_more+draw3"):
         found = decode(copied, tiny.compress(PIXELS, mask))
         assert found.code == ExitCode.PROVIDER
         assert f"'stage1' returned the logit {number}" in found.message
+
+
+@pytest.mark.parametrize(
+    ("added", "column", "code", "text"),
+    [
+        (1, slice(16, 20), ExitCode.INEXACT, "are not those of its logits"),
+        (1, slice(20, 21), ExitCode.INEXACT, "are not those of its logits"),
+        (-(2**31), slice(16, 20), ExitCode.PROVIDER, "returned the weight -2147"),
+        (1 << 22, slice(16, 20), ExitCode.PROVIDER, "and 4 to 2097148 was expected"),
+        (5000, slice(20, 21), ExitCode.PROVIDER, "returned the logit"),
+    ],
+)
+def test_sums_that_are_not_those_of_the_logits(
+    decode: Decode, tiny: Codec, copied: Path, added: int, column: slice, code: ExitCode, text: str
+) -> None:
+    """The weights of the digits of a token, and its largest logit."""
+    numbers = np.zeros(21, np.int32)
+    numbers[column] = added
+    broken_graphs.edited(copied, "stage1", through("Add", "predictions", TensorProto.INT32, numbers))
+    found = decode(copied, tiny.compress(PIXELS, "entire"))
+    assert (found.code, text in found.message) == (code, True), found.message
+
+
+def test_bundles_whose_stages_return_logits_alone(decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
+    folder = as_version_3(tiny_path, tmp_path / "bundle")
+    for mask in ("entire", "edge", "edge_more+draw3"):
+        data = tiny.compress(PIXELS, mask)
+        assert np.array_equal(decode(folder, data).image, tiny.decompress(data))
 
 
 def test_the_largest_values_pass(decode: Decode, tiny: Codec, tiny_path: Path, tmp_path: Path) -> None:
@@ -197,27 +225,6 @@ def test_planes_that_are_not_finite(
     found = decode(folder, tiny.compress(PIXELS, "entire"))
     assert found.code == ExitCode.PROVIDER
     assert "'decoder' returned values that are not finite" in found.message
-
-
-def _cut(name: str, dtype: int, axis: int, end: int) -> broken_graphs.Edit:
-    return through("Slice", name, dtype, np.array([0]), np.array([end]), np.array([axis]))
-
-
-OTHERS: dict[str, Callable[[str, int], broken_graphs.Edit]] = {
-    "shorter rows": lambda name, dtype: _cut(name, dtype, -1, -1),
-    "nothing": lambda name, dtype: _cut(name, dtype, 1, 0),
-    "no batch": lambda name, dtype: through("Squeeze", name, dtype, np.array([0])),
-    "one more side": lambda name, dtype: through("Unsqueeze", name, dtype, np.array([0])),
-    "wider numbers": lambda name, dtype: through("Cast", name, TensorProto.INT64, to=TensorProto.INT64),
-    "narrower numbers": lambda name, dtype: through("Cast", name, TensorProto.INT8, to=TensorProto.INT8),
-    "texts": lambda name, dtype: through("Cast", name, TensorProto.STRING, to=TensorProto.STRING),
-    "a list": lambda name, dtype: ending_in(
-        [helper.make_node("SequenceConstruct", ["inner"], [name])],
-        helper.make_tensor_sequence_value_info(name, dtype, None),
-    ),
-    "a failure": lambda name, dtype: through("Reshape", name, dtype, np.array([7, 11, 13])),
-    "another name": lambda name, dtype: through("Identity", "other", dtype),
-}
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -268,7 +275,7 @@ def test_the_interface_for_c(objects: dict[str, Path], tiny: Codec, copied: Path
         return subprocess.run([program, copied, tmp_path / "in.uigc"], env=cpp.environment(), capture_output=True)
 
     assert np.array_equal(cpp.read_ppm(run(data).stdout), tiny.decompress(data))
-    broken_graphs.edited(copied, "stage4", with_one("logits", 5000))
+    broken_graphs.edited(copied, "stage4", with_one("predictions", 5000))
     for given, code in ((data, 11), (data[:-1], 8), (resealed(data[:5] + b"none" + data[9:]), 7)):
         done = run(given)
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (code, b"", 1), done.stderr.decode()

@@ -38,6 +38,7 @@ LIMITS = {
     "weight": manifest.TABLES[manifest.CODER_TABLE][1],
     "probability": manifest.TABLES[manifest.MASK_TABLE][1],
     "farthest": entropy_coder.FARTHEST,
+    "summed_exactly": entropy_coder.SUMMED_EXACTLY,
     "contexts": 1 << mask_coding.CONTEXT_BITS,
     "manifest": manifest.MAX_MANIFEST,
     "weights_header": safetensors._HEADER_LIMIT,

@@ -111,7 +111,7 @@ def test_verify_runs_on_engines(trt: fake_gpu.TensorRT, tiny_path: Path, tmp_pat
     solved = conformance.make_cases(bundle, 12, [], 0, 1, silent)
     (outcome,) = examine_all(bundle, [provider], solved, silent)
     assert (outcome.precision, outcome.different, outcome.error) == ("fp32", 0, None)
-    assert outcome.values == sum(case.logits.size for case in solved)
+    assert outcome.values == sum(case.predictions.size for case in solved)
     assert providers.available(tmp_path)[-1] == provider
 
 

@@ -8,7 +8,8 @@ import pytest
 from tests.support.reference_coder import Reader, cumulative
 from uigc.runtime.errors import InexactError
 from uigc.runtime.format import entropy_coder
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.entropy_coder import TokenEntropyModel
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
 
 RNG = np.random.default_rng(7)
 

@@ -41,10 +41,10 @@ def test_the_arithmetic() -> None:
 
 
 def test_the_page_has_the_table_of_the_default_bundle() -> None:
-    """The work of the pixel decoder, and copies: bytes of an image and of all logits, and tokens."""
+    """The work of the pixel decoder, and copies: bytes of an image and of all predictions, and tokens."""
     works = estimate.work(Bundle.load(), 768, 512)
     assert works["decoder"].copied == 768 * 512 * 3 + 4 * 48 * 32
-    assert sum(each.copied for name, each in works.items() if name != "decoder") == 4 * 1536 * (256 + 6)
+    assert sum(each.copied for name, each in works.items() if name != "decoder") == 4 * 1536 * (256 + 16 + 1 + 6)
     counts = estimate.kernels_of(json.loads(estimate.LAUNCHES.read_text(encoding="utf-8")))
     page = (ROOT / "docs" / "ENGINES.md").read_text(encoding="utf-8")
     assert latency_table.block(page, estimate.MARK) == estimate.table(works, counts)

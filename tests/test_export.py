@@ -61,7 +61,7 @@ def test_graphs_are_dynamic_and_named(tiny_path: Path) -> None:
     for name, model in graphs(tiny_path).items():
         (entry,), (exit_,) = model.graph.input, model.graph.output
         assert (entry.name, exit_.name) == {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}.get(
-            name.split(".")[0], ("tokens", "logits")
+            name.split(".")[0], ("tokens", "predictions")
         )
         dims = [dimension.dim_param for dimension in entry.type.tensor_type.shape.dim]
         assert all(dims[:3]), f"{name}: {dims}"  # batch, height and width

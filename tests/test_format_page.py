@@ -130,7 +130,7 @@ def logits(codec: Codec, stage: int) -> list[int]:
     known = (schedule.stage_of(*GRID.shape) < stage) & (SENT == 1)
     context = np.full((1, 32, 48), bundle.pad, dtype=np.int32)
     context[0, : GRID.shape[0], : GRID.shape[1]] = np.where(known, GRID, bundle.unknown)
-    return list(codec.token_codec.prior.load(stage)(context)[0, 0].tolist())
+    return list(codec.token_codec.prior.load(stage)(context)[0, 0, : bundle.codebook].tolist())
 
 
 def digits(codec: Codec) -> str:

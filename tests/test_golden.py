@@ -21,9 +21,10 @@ from tests.support.paths import ROOT
 from tests.support.tiny import reference_grid
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import CODER_TABLE
 from uigc.runtime.codec import Codec
 from uigc.runtime.exactness.conformance import context
-from uigc.runtime.exactness.reference import ReferencePrior
+from uigc.runtime.exactness.reference import ReferencePrior, summed
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.mask import MODES
@@ -95,7 +96,9 @@ def test_logits(codec: Codec, vectors: list[dict[str, Any]], precision: str) -> 
     assert [vector["stage"] for vector in vectors] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     for vector in vectors:
         path = codec.bundle.graph(f"stage{vector['stage']}", precision)
-        logits = providers.find("cpu").load(path, ProviderOptions())(np.array(vector["tokens"], dtype=np.int32))
+        found = providers.find("cpu").load(path, ProviderOptions())(np.array(vector["tokens"], dtype=np.int32))
+        logits = found[..., : codec.bundle.codebook]
+        assert np.array_equal(found, summed(logits, codec.bundle.table(CODER_TABLE)))
         assert list(logits.shape) == vector["logits_shape"]
         assert logits[0, 0].tolist() == vector["first_logits"]
         assert digest(logits) == vector["logits_sha256"]

@@ -69,7 +69,7 @@ def bundle(tiny_path: Path) -> Bundle:
 def test_every_stage_of_the_default_bundle_is_exact_made_and_kept(
     kind: Kind, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against the golden logits, which the reference computed."""
+    """Against what the graphs return as they are."""
     shipped, runner = Bundle.load(recompute=False), providers.find(kind.provider)
     solved = [
         Case(vector["stage"], np.array(vector["tokens"], np.int32), reference(shipped, vector))
@@ -87,7 +87,7 @@ def test_every_stage_of_the_default_bundle_is_exact_made_and_kept(
 
 
 def reference(bundle: Bundle, vector: dict) -> np.ndarray:
-    """The logits of a graph as it is on ``cpu``, of which test_golden.py shows that they are the reference's."""
+    """What a graph returns as it is on ``cpu``, of which test_golden.py shows that it is the reference's."""
     options = ProviderOptions(optimization=optimized_graphs.AS_IT_IS)
     graph = providers.find("cpu").load(bundle.graph(f"stage{vector['stage']}"), options)
     return graph(np.array(vector["tokens"], np.int32))

@@ -7,9 +7,9 @@ import pytest
 
 from uigc.runtime.errors import UsageError
 from uigc.runtime.format import block_choice, mask, mask_coding
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
 from uigc.runtime.format.schedule import quincunx
 
 RNG = np.random.default_rng(3)

@@ -56,7 +56,7 @@ def test_every_setting_is_exact(bundle: Bundle, cases: list[Case]) -> None:
     }
     for outcome in outcomes:
         assert (outcome.different, outcome.error) == (0, None)
-        assert outcome.values == sum(case.logits.size for case in cases)
+        assert outcome.values == sum(case.predictions.size for case in cases)
 
 
 def test_golden_files_decode_and_encode() -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.support.reference_coder import Reader, cumulative
 from uigc.runtime.errors import InexactError
-from uigc.runtime.format.entropy_coder import SymbolWriter, binary_model, binary_rows, frequencies
+from uigc.runtime.format.entropy_coder import frequencies
 from uigc.runtime.format.prefix_reader import PrefixReader
+from uigc.runtime.format.range_coder import SymbolWriter, binary_model, binary_rows
 
 
 def message(seed: int, count: int, size: int) -> tuple[np.ndarray, np.ndarray, bytes]:

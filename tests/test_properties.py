@@ -18,9 +18,10 @@ from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.errors import BundleError, UigcError
 from uigc.runtime.format import bitstream, mask_coding
 from uigc.runtime.format.bitstream import MAX_SIDE, Header
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, TokenEntropyModel, weight_table
+from uigc.runtime.format.entropy_coder import TokenEntropyModel, weight_table
 from uigc.runtime.format.mask import Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
 from uigc.runtime.outcomes import capture
 
 # The same inputs in every run: what new ones would find belongs to fuzz/, which runs longer.

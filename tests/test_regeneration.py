@@ -13,7 +13,8 @@ from uigc.bench.regeneration import RULES, frechet, regenerate
 from uigc.runtime.cli.main import main
 from uigc.runtime.codec import Codec
 from uigc.runtime.format import mask
-from uigc.runtime.format.entropy_coder import SymbolWriter, weight_table
+from uigc.runtime.format.entropy_coder import weight_table
+from uigc.runtime.format.range_coder import SymbolWriter
 from uigc.runtime.format.regeneration import drawn, random_numbers
 
 

@@ -40,7 +40,7 @@ def test_the_stages_are_those_of_the_bundle(run: Path, tiny: Codec) -> None:
     tokens = np.random.default_rng(0).integers(0, 16, (1, 8, 16), np.int32)
     assert len(made) == 6
     for stage, logits in enumerate(made):
-        assert np.array_equal(logits[0], tiny.token_codec.prior.load(stage)(tokens))
+        assert np.array_equal(logits[0], tiny.token_codec.prior.load(stage)(tokens)[..., :16])
 
 
 def test_a_run_without_a_report(run: Path) -> None:

@@ -34,7 +34,7 @@ def test_every_step_of_a_file_and_back(tiny: Codec) -> None:
         inside = sum(step.own for step in spans if step.stage is not None)
         assert inside == sum(step.ended - step.begun for step in stages)
         last = [step for step in spans if step.name == "network"][-1]
-        assert last.bytes == 8 * 8 * 4 + 16 * 16 * 4  # tokens in, logits out
+        assert last.bytes == 8 * 8 * 4 + 16 * (16 + 4 + 1) * 4  # tokens in, predictions out
 
 
 def test_recording_changes_nothing_and_ends(tiny: Codec) -> None:

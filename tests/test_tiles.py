@@ -90,7 +90,7 @@ def test_logits_of_tiles_of_windows_are_those_of_the_whole(tiny: Codec, parted: 
     tokens = RNG.integers(0, tiny.bundle.pad + 1, (2, shape[0], shape[1] + -shape[1] % 8), dtype=np.int32)
     for stage in range(6):
         graph = tiny.token_codec.prior.load(stage)
-        assert np.array_equal(parted.token_codec.prior._logits(graph, tokens, stage), graph(tokens))
+        assert np.array_equal(parted.token_codec.prior._predictions(graph, tokens, stage), graph(tokens))
 
 
 def test_a_shorter_halo_of_windows_would_show(tiny: Codec) -> None:
@@ -99,7 +99,7 @@ def test_a_shorter_halo_of_windows_would_show(tiny: Codec) -> None:
     tokens = RNG.integers(0, tiny.bundle.codebook, (1, 64, 16), dtype=np.int32)
     blind = replace(tiny.token_codec.prior, max_windows=1, halo=0)
     graph = tiny.token_codec.prior.load(5)
-    assert not np.array_equal(blind._logits(graph, tokens, 5), graph(tokens))
+    assert not np.array_equal(blind._predictions(graph, tokens, 5), graph(tokens))
 
 
 def test_files_do_not_depend_on_the_memory(tiny: Codec, parted: Codec) -> None:

@@ -49,7 +49,7 @@ def test_every_setting_is_exact(bundle: Bundle, cases: list[Case], precision: st
     seen = set()
     for options in cpu.settings:
         outcome = examine(bundle, cpu, precision, options, cases)
-        assert outcome.values == sum(case.logits.size for case in cases)
+        assert outcome.values == sum(case.predictions.size for case in cases)
         assert outcome.different == 0
         seen.add((options.threads, options.optimization))
     assert seen == {(None, "all"), *((threads, level) for threads in (1, 2) for level in OPTIMIZATIONS)}
@@ -71,7 +71,9 @@ def test_a_single_wrong_logit_is_counted(cases: list[Case], bundle: Bundle) -> N
 
     _, different = compare(cases, load)
     assert different == sum(case.stage == 2 and len(case.tokens) == 8 for case in cases) > 0
-    assert compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].logits.size
+    assert (
+        compare(cases[:1], lambda stage: lambda tokens: np.zeros((1, 1, 1), np.int32))[1] == cases[0].predictions.size
+    )
 
 
 def test_nothing_compared_is_no_success(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ FAULTS = {
     "missing": lambda folder: (folder / "stage3.int8.onnx").unlink(),
     "cut": lambda folder: (folder / "weights.safetensors").write_bytes(b"cut"),
     "edited": lambda folder: edit(folder, '"window": 16', '"window": 32'),
-    "newer": lambda folder: reseal(folder, version=4),
+    "newer": lambda folder: reseal(folder, version=5),
     "foreign": lambda folder: reseal(folder, format="other"),
     "no-stage": lambda folder: reseal(folder, graphs={}),
     "no-json": lambda folder: (folder / "manifest.json").write_bytes(b"[]"),

@@ -7,6 +7,7 @@ import { readHeader } from "./uigc/header.js";
 import { paintImage } from "./uigc/image.js";
 import { sha256 } from "./uigc/manifest.js";
 import { Networks } from "./uigc/networks.js";
+import { logitsOf } from "./uigc/token_tables.js";
 
 export * from "./uigc/errors.js";
 export { LARGEST_FILE, readHeader } from "./uigc/header.js";
@@ -89,7 +90,7 @@ export class Decoder {
     expectDecodable(header, this.#model, maxPixels);
     const clock = new Clock();
     const stages = this.#model.stages.length;
-    const run = (stage, context, extended) => this.#networks.stage(stage, context, extended);
+    const run = (stage, context, extended) => this.#predict(stage, context, extended);
     const tokens = await decodeGrid(header, this.#model, run, (stage) => {
       if (stage > 0) clock.lap(`stage ${stage - 1}`);
       onProgress({ step: "stage", done: stage, total: stages });
@@ -110,7 +111,11 @@ export class Decoder {
    * @returns {Promise<Int32Array>}
    */
   logits(stage, tokens, size) {
-    return this.#next(() => this.#networks.stage(stage, tokens, size));
+    return this.#next(async () => logitsOf(await this.#predict(stage, tokens, size), this.#model));
+  }
+
+  #predict(stage, tokens, size) {
+    return this.#networks.stage(stage, tokens, size, this.#model.sums ? "predictions" : "logits");
   }
 
   // A session runs one image at a time.

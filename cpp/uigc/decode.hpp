@@ -28,7 +28,8 @@ struct Grid {
 };
 
 // Your function that runs a stage of the prior. It takes tokens (rows x columns, multiples of the window) and returns
-// the logits of all positions of the stage in coding order, `codebook` per position: the unchanged output of the graph.
+// what it predicts for all positions of the stage in coding order, `columns(model)` numbers per position: the unchanged
+// output of the graph.
 using Prior = std::function<Tokens(int stage, const Tokens& tokens, int rows, int columns)>;
 
 namespace detail {
@@ -39,17 +40,28 @@ constexpr std::size_t at(int row, int columns, int column) {
 
 constexpr int rounded_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Refuses logits that no exact prior returns: the arithmetic of the coder is defined for those in range alone.
-inline void expect_logits(int stage, const Tokens& logits, std::size_t wanted) {
+// Refuses predictions that no exact prior returns: the arithmetic of the coder is defined for those in range alone.
+inline void expect_predictions(int stage, const Tokens& predictions, std::size_t positions, const Model& model) {
     const std::string graph = "The graph 'stage" + std::to_string(stage) + "' returned ";
-    if (logits.size() != wanted)
-        throw ProviderError(graph + std::to_string(logits.size()) + " logits, and " + std::to_string(wanted) +
-                            " were expected; pass on the output of the graph as it is.");
-    const auto fits = [](std::int32_t logit) { return -limits::logit <= logit && logit <= limits::logit; };
-    const auto found = std::find_if_not(logits.begin(), logits.end(), fits);
-    if (found != logits.end())
-        throw ProviderError(graph + "the logit " + std::to_string(*found) +
-                            ", and -2047 to 2047 was expected; check the bundle and the backend.");
+    const std::size_t each = columns(model);
+    if (predictions.size() != positions * each)
+        throw ProviderError(graph + std::to_string(predictions.size()) + " numbers, and " +
+                            std::to_string(positions * each) + " were expected; pass on the output of the graph as it is.");
+    const auto expect_range = [&graph](const std::int32_t* first, const std::int32_t* last, std::int32_t low,
+                                       std::int32_t high, const char* what) {
+        const auto found = std::find_if_not(first, last, [=](std::int32_t n) { return low <= n && n <= high; });
+        if (found != last)
+            throw ProviderError(graph + what + std::to_string(*found) + ", and " + std::to_string(low) + " to " +
+                                std::to_string(high) + " was expected; check the bundle and the backend.");
+    };
+    const std::int32_t low_digits = 1 << low_bits(model.codebook);
+    for (const std::int32_t* row = predictions.data(); row != predictions.data() + predictions.size(); row += each) {
+        const std::int32_t *const sums = row + model.codebook, *const end = row + each;
+        expect_range(row, sums, -limits::logit, limits::logit, "the logit ");
+        if (!model.sums) continue;
+        expect_range(sums, end - 1, low_digits, low_digits * limits::weight, "the weight ");
+        expect_range(end - 1, end, -limits::logit, limits::logit, "the logit ");
+    }
 }
 
 // One file on its way through the stages.
@@ -73,10 +85,11 @@ class Decoding {
     // Takes the file through a stage: the lost tokens are regenerated, the sent ones read.
     void stage(int number, const Prior& prior) {
         const auto& positions = model_.stages[static_cast<std::size_t>(number)];
-        const auto codebook = static_cast<std::size_t>(model_.codebook);
-        const Tokens logits = prior(number, context_, tall_, wide_);
-        expect_logits(number, logits, context_.size() / at(model_.tile, model_.tile, 0) * positions.size() * codebook);
-        const std::int32_t* own = logits.data();
+        const Tokens predictions = prior(number, context_, tall_, wide_);
+        expect_predictions(number, predictions, context_.size() / at(model_.tile, model_.tile, 0) * positions.size(),
+                           model_);
+        const std::size_t each = columns(model_);
+        const std::int32_t* own = predictions.data();
         std::vector<const std::int32_t*> rows;
         std::vector<std::size_t> sent, places;  // of the sent tokens in the grid, and in the context
         for (int top = 0; top < tall_; top += model_.tile) {
@@ -84,7 +97,7 @@ class Decoding {
                 for (const auto& [down, right] : positions) {
                     const int row = top + down, column = left + right;
                     const std::int32_t* const these = own;
-                    own += codebook;
+                    own += each;
                     if (row >= grid_.rows || column >= grid_.columns) continue;  // padding
                     const std::size_t place = at(row, grid_.columns, column);
                     if (static_cast<std::size_t>(number) < sent_stages_ || edges_.of_token(row, column)) {
@@ -123,7 +136,7 @@ class Decoding {
 }  // namespace detail
 
 // Decodes a file to its grid of tokens, sent and regenerated. Throws an Error for a file that must not be decoded, for
-// a model that is not sound, and for logits out of range; `max_pixels` is the largest number of pixels of an image.
+// a model that is not sound, and for predictions out of range; `max_pixels` is the largest number of pixels of an image.
 inline Grid decode(const Bytes& file, const Model& model, const Prior& prior,
                    std::int64_t max_pixels = limits::pixels) {
     detail::expect_sound(model);
@@ -188,7 +201,7 @@ inline Bytes pixels(const Grid& grid, const float* planes, std::size_t count) {
     return image;
 }
 
-// The same for a bundle of version 3, whose decoder graph returns bytes, (16 rows, 16 columns, 3).
+// The same for a bundle of version 3 or 4, whose decoder graph returns bytes, (16 rows, 16 columns, 3).
 inline Bytes pixels(const Grid& grid, const std::uint8_t* picture, std::size_t count) {
     detail::expect_picture(grid, count);
     const auto height = static_cast<std::size_t>(grid.height), width = static_cast<std::size_t>(grid.width);

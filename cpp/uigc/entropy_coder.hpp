@@ -58,8 +58,8 @@ namespace detail {
 
 constexpr std::uint32_t total = 1u << 24;  // probabilities are multiples of 1 / total
 
-// Turns integer weights into a cumulative table of weights.size() + 1 entries.
-inline void cumulative(const std::vector<std::uint64_t>& weights, std::vector<std::uint32_t>& table) {
+// Turns integer weights into a cumulative table of weights.size() + 1 entries, and returns their sum.
+inline std::uint64_t cumulative(const std::vector<std::uint64_t>& weights, std::vector<std::uint32_t>& table) {
     const std::uint64_t all = std::accumulate(weights.begin(), weights.end(), std::uint64_t{0});
     table.resize(weights.size() + 1);
     std::uint64_t sum = 0;
@@ -68,41 +68,69 @@ inline void cumulative(const std::vector<std::uint64_t>& weights, std::vector<st
         sum += weights[index];
     }
     table.back() = total;
+    return all;
 }
 
 // Returns the weight of a logit by its distance below the best; logits farther than the table's end are treated alike.
 inline std::uint64_t weight(const Model& model, std::int32_t distance) {
-    return static_cast<std::uint64_t>(model.weights[static_cast<std::size_t>(std::min(distance, limits::farthest))]);
+    const std::int32_t entry = std::min(std::max(distance, 0), limits::farthest);  // below 0: of a broken graph
+    return static_cast<std::uint64_t>(model.weights[static_cast<std::size_t>(entry)]);
 }
 
-// Reads a token for each row of logits: the high digits of all tokens, then the low ones.
+// The tables of the two digits of a token, given its row of what a stage returns.
+class Digits {
+   public:
+    explicit Digits(const Model& model)
+        : model_(model), low_bits_(low_bits(model.codebook)), low_(std::size_t{1} << low_bits_),
+          high_(static_cast<std::size_t>(model.codebook) >> low_bits_) {}
+
+    // Reads a high digit, and returns the lowest codeword that has it.
+    std::int32_t high(RangeDecoder& decoder, const std::int32_t* row) {
+        const std::int32_t best = largest(row);
+        weights_.assign(high_, 0);
+        if (model_.sums)
+            std::copy_n(row + model_.codebook, high_, weights_.begin());
+        else
+            for (std::size_t codeword = 0; codeword < low_ * high_; ++codeword)
+                weights_[codeword >> low_bits_] += weight(model_, best - row[codeword]);
+        cumulative(weights_, table_);
+        return decoder.symbol(table_.data(), static_cast<int>(high_)) << low_bits_;
+    }
+
+    // Reads the low digit of a token, given the lowest codeword of its high digit.
+    std::int32_t low(RangeDecoder& decoder, const std::int32_t* row, std::int32_t first) {
+        const std::int32_t best = largest(row);
+        weights_.assign(low_, 0);
+        for (std::size_t digit = 0; digit < low_; ++digit)
+            weights_[digit] = weight(model_, best - row[static_cast<std::size_t>(first) + digit]);
+        const std::uint64_t all = cumulative(weights_, table_);
+        if (model_.sums && all != static_cast<std::uint64_t>(row[model_.codebook + (first >> low_bits_)]))
+            throw InexactError(
+                "The weights that a stage returned are not those of its logits, which means that the prior was not "
+                "computed exactly; decode with another backend and report this one.");
+        return decoder.symbol(table_.data(), static_cast<int>(low_));
+    }
+
+   private:
+    std::int32_t largest(const std::int32_t* row) const {
+        return model_.sums ? row[columns(model_) - 1] : *std::max_element(row, row + model_.codebook);
+    }
+
+    const Model& model_;
+    int low_bits_;
+    std::size_t low_, high_;
+    std::vector<std::uint64_t> weights_;
+    std::vector<std::uint32_t> table_;
+};
+
+// Reads a token for each row of what a stage returns: the high digits of all tokens, then the low ones.
 inline Tokens read(RangeDecoder& decoder, const std::vector<const std::int32_t*>& rows, const Model& model) {
-    const auto codebook = static_cast<std::size_t>(model.codebook);
-    int low_bits = 0;
-    for (std::size_t size = codebook; size > 3; size >>= 2) ++low_bits;  // floor(log2(codebook) / 2)
-    const std::size_t low = std::size_t{1} << low_bits, high = codebook >> low_bits;
-    std::vector<std::uint64_t> weights;
-    std::vector<std::uint32_t> table;
-    Tokens tokens, best;
+    Digits digits(model);
+    Tokens tokens;
     tokens.reserve(rows.size());
-    best.reserve(rows.size());
-    // The high digits; the weight of each is the sum over its low digits.
-    for (const std::int32_t* row : rows) {
-        best.push_back(*std::max_element(row, row + codebook));
-        weights.assign(high, 0);
-        for (std::size_t codeword = 0; codeword < codebook; ++codeword)
-            weights[codeword >> low_bits] += weight(model, best.back() - row[codeword]);
-        cumulative(weights, table);
-        tokens.push_back(decoder.symbol(table.data(), static_cast<int>(high)) << low_bits);
-    }
-    // The low digits, given the high ones.
-    weights.resize(low);
-    for (std::size_t index = 0; index < rows.size(); ++index) {
-        const std::int32_t* row = rows[index] + tokens[index];
-        for (std::size_t digit = 0; digit < low; ++digit) weights[digit] = weight(model, best[index] - row[digit]);
-        cumulative(weights, table);
-        tokens[index] += decoder.symbol(table.data(), static_cast<int>(low));
-    }
+    for (const std::int32_t* row : rows) tokens.push_back(digits.high(decoder, row));
+    for (std::size_t index = 0; index < rows.size(); ++index)
+        tokens[index] += digits.low(decoder, rows[index], tokens[index]);
     return tokens;
 }
 

@@ -23,6 +23,7 @@ constexpr int window = 256, tile = 64;               // tokens each way
 constexpr int halo = 1 << 12;                        // tokens
 constexpr int layers = 1 << 10, heads = 1 << 8, width = 1 << 14;
 constexpr int weight = (1 << 19) - 1;                // an entry of coder.weights
+constexpr int summed_exactly = 32;                   // entries of coder.weights, whose sum float32 holds
 constexpr int probability = 65535;                   // an entry of mask.table
 constexpr int farthest = 448;                        // the last index of coder.weights
 constexpr int contexts = 1 << 10;                    // entries of mask.table

@@ -74,12 +74,12 @@ inline void expect_tensor(const std::string& graph, const Json& list, const char
 }
 
 // A bundle with an encoder has all graphs in fp32; one that only decodes has them in the precisions that it was given.
-inline void expect_graph(const std::string& name, const Json& graph, int version, bool encodes) {
+inline void expect_graph(const std::string& name, const Json& graph, int version, bool encodes, const char* output) {
     expect(graph.is_object(), "the graph '" + name + "' is not in the manifest");
     const bool encoder = name == "encoder", decoder = name == "decoder";
     const char* const pixels = version >= 3 ? "uint8" : "float32";
     expect_tensor(name, graph["inputs"], encoder ? "image" : "tokens", encoder ? pixels : "int32");
-    expect_tensor(name, graph["outputs"], encoder ? "tokens" : decoder ? "image" : "logits",
+    expect_tensor(name, graph["outputs"], encoder ? "tokens" : decoder ? "image" : output,
                   decoder ? pixels : "int32");
     const Json& halo = graph["halo"];
     expect(halo.kind == Json::Kind::null || halo.is(0) || halo.is_integer(1, limits::halo),
@@ -149,13 +149,15 @@ inline void expect_manifest(const Json& manifest, std::size_t stages, int versio
     expect(!manifest.has("calibration") || manifest["calibration"].is_object(), "calibration names no files");
     expect_prior(prior);
     const bool encodes = graphs.has("encoder");
-    if (encodes) expect_graph("encoder", graphs["encoder"], version, encodes);
+    const bool sums = gives_sums(version, static_cast<int>(prior["codebook"].integer));
+    const char* const output = sums ? "predictions" : "logits";  // of stages
+    if (encodes) expect_graph("encoder", graphs["encoder"], version, encodes, output);
     for (std::size_t stage = 0; stage < stages; ++stage) {
         const std::string name = "stage" + std::to_string(stage);
-        expect_graph(name, graphs[name], version, encodes);
+        expect_graph(name, graphs[name], version, encodes, output);
         expect_proofs(name, graphs[name], prior["pad"], manifest["weights"]);
     }
-    expect_graph("decoder", graphs["decoder"], version, encodes);
+    expect_graph("decoder", graphs["decoder"], version, encodes, output);
     expect(manifest["weights"]["file"].is("weights.safetensors"), "weights.file is not 'weights.safetensors'");
 }
 

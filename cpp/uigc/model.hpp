@@ -27,9 +27,24 @@ struct Model {  // bundle.hpp reads it
     int tile = 0;              // side of the schedule's tile in tokens
     std::vector<std::vector<std::pair<int, int>>> stages;  // (row, column) positions inside a tile, in coding order
     Tokens weights, mask;                                  // the tables coder.weights and mask.table
+    // Whether stages return more than the logits of a token: behind them the weights of the high digits, which are sums
+    // over the low ones, and the largest logit.
+    bool sums = false;
 };
 
 namespace detail {
+
+// Returns log2 of the number of low digits of a token: half of the bits of a codeword, rounded down.
+inline int low_bits(int codebook) noexcept {
+    int bits = 0;
+    for (int size = codebook; size > 3; size >>= 2) ++bits;
+    return bits;
+}
+
+// Returns whether stages of a bundle of this version give sums: from version 4 on, where float32 holds them.
+inline bool gives_sums(int version, int codebook) noexcept {
+    return version >= 4 && 1 << low_bits(codebook) <= limits::summed_exactly;
+}
 
 inline bool in_range(const Tokens& table, int length, int largest) {
     const auto fits = [largest](std::int32_t entry) { return 1 <= entry && entry <= largest; };
@@ -75,4 +90,11 @@ inline void expect_sound(const Model& model) {
 }
 
 }  // namespace detail
+
+// Returns how many numbers a stage returns for each token.
+inline std::size_t columns(const Model& model) noexcept {
+    const auto codebook = static_cast<std::size_t>(model.codebook);
+    return model.sums ? codebook + (codebook >> detail::low_bits(model.codebook)) + 1 : codebook;
+}
+
 }  // namespace uigc

@@ -190,6 +190,11 @@ def reduce_sum(node: NodeContext) -> Value:
     return interval(value.dtype, flat.exponent, flat.low * count, flat.high * count)
 
 
+def reduce_max(node: NodeContext) -> Value:
+    """The largest of some elements is one of them, whatever the axis."""
+    return replace(node.input(0).collapsed(), dequantized=None, reach=None)
+
+
 def reduce_mean(node: NodeContext) -> Value:
     """A sum times the reciprocal of its length: exact, in whichever order, if the length is a power of two."""
     total = reduce_sum(node)
@@ -262,8 +267,7 @@ def compare(node: NodeContext) -> Value:
 
 RULES: dict[str, Callable[[NodeContext], Value]] = {
     "Add": add, "Sub": subtract, "Mul": multiply, "Div": divide, "Mod": modulo, "MatMul": matmul,
-    "Gemm": gemm, "ReduceSum": reduce_sum, "ReduceMean": reduce_mean, "Round": round_, "Clip": clip, "Relu": relu,
-    "Abs": absolute, "Neg": negate,
-    "Max": extreme, "Min": extreme,
+    "Gemm": gemm, "ReduceMax": reduce_max, "ReduceSum": reduce_sum, "ReduceMean": reduce_mean, "Round": round_,
+    "Clip": clip, "Relu": relu, "Abs": absolute, "Neg": negate, "Max": extreme, "Min": extreme,
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or"), compare),
 }  # fmt: skip

@@ -84,6 +84,11 @@ class Bundle:
         return int(self.manifest["prior"]["codebook"])
 
     @property
+    def has_predictions(self) -> bool:
+        """True if stages return predictions, False if logits alone (up to version 3)."""
+        return layout.stage_output(self.manifest["version"], self.codebook) == "predictions"
+
+    @property
     def window(self) -> int:
         """The side of the prior's windows in tokens."""
         return int(self.manifest["prior"]["window"])

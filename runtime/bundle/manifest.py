@@ -16,14 +16,14 @@ from uigc.runtime.bundle.safetensors import TensorFile
 from uigc.runtime.bundle.seal import check_seal
 from uigc.runtime.errors import BundleError, UigcError
 from uigc.runtime.format.bitstream import PATCH
-from uigc.runtime.format.entropy_coder import FARTHEST
+from uigc.runtime.format.entropy_coder import FARTHEST, LARGEST_WEIGHT, SUMMED_EXACTLY, low_digits
 from uigc.runtime.format.mask_coding import CONTEXT_BITS
 from uigc.runtime.format.schedule import Schedule
 
 FORMAT = "uigc-bundle"
-VERSION = 3
+VERSION = 4
 """The version that the exporter writes."""
-IMAGES = {2: "float32", 3: "uint8"}
+IMAGES = {2: "float32", 3: "uint8", 4: "uint8"}
 """The versions that this runtime reads, and the type of images at the ends of their encoder and pixel decoder: planes
 (batch, 3, H, W) of numbers in [0, 1], or bytes (batch, H, W, 3)."""
 MANIFEST = "manifest.json"
@@ -31,7 +31,7 @@ WEIGHTS = "weights.safetensors"
 CODER_TABLE = "coder.weights"
 MASK_TABLE = "mask.table"
 CODEWORDS = "tokenizer.quantizer.words"
-TABLES = {CODER_TABLE: (FARTHEST + 1, 2**19 - 1), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
+TABLES = {CODER_TABLE: (FARTHEST + 1, LARGEST_WEIGHT), MASK_TABLE: (1 << CONTEXT_BITS, 65535)}
 """The integer tables among the weights: length and largest entry of each."""
 # Nothing in a manifest is larger than these, and nothing is allocated before they are checked (docs/SECURITY.md).
 MAX_MANIFEST = 1 << 24  # bytes
@@ -100,9 +100,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} does not describe a {FORMAT}; name a folder that 'uigc export' wrote.")
     version = manifest.get("version")
     if type(version) is not int or version not in IMAGES:
-        read = " and ".join(map(str, IMAGES))
         raise BundleError(
-            f"The bundle {folder} has version {shown(version)} and this runtime reads {read}; update uigc."
+            f"The bundle {folder} has version {shown(version)} and this runtime reads {min(IMAGES)} to {max(IMAGES)}; "
+            "update uigc."
         )
     check_seal(data, path)
     return manifest
@@ -127,7 +127,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
         yield from _prior_faults(prior, schedule)
         names = graph_names(schedule)
         for name in names if "encoder" in graphs else names[1:]:
-            yield from _graph_faults(name, graphs.get(name), IMAGES[manifest["version"]], "encoder" in graphs)
+            yield from _graph_faults(name, graphs.get(name), _tensors(manifest), "encoder" in graphs)
             if is_stage(name) and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
@@ -149,6 +149,12 @@ def graph_names(schedule: Schedule) -> list[str]:
 def is_stage(graph: str) -> bool:
     """Return True for the name of a stage of the prior, False for ``encoder`` and ``decoder``."""
     return graph.startswith("stage")
+
+
+def stage_output(version: int, codebook: int) -> str:
+    """Return the output of a stage: from version 4 on ``predictions``, which are logits with sums over them, where
+    float32 holds these sums; else ``logits``."""
+    return "predictions" if version >= 4 and low_digits(codebook) <= SUMMED_EXACTLY else "logits"
 
 
 def _is_count(value: object, largest: int) -> TypeGuard[int]:
@@ -205,14 +211,21 @@ def _variants(graph: dict[str, Any]) -> dict[str, Any]:
     return variants if isinstance(variants, dict) else {}
 
 
-def _graph_faults(name: str, graph: Any, images: str, encodes: bool) -> Iterator[str]:
-    """Yield the faults of a graph; ``encodes``: whether the bundle has an encoder, and so all graphs in fp32."""
+def _tensors(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return the types of the tensors that graphs of a bundle take and give; the output of stages comes last."""
+    version, codebook = manifest["version"], manifest["prior"].get("codebook")
+    output = stage_output(version, codebook if is_codebook_size(codebook) else 4)
+    return {"image": IMAGES[version], "tokens": "int32", output: "int32"}
+
+
+def _graph_faults(name: str, graph: Any, dtypes: dict[str, str], encodes: bool) -> Iterator[str]:
+    """Yield the faults of a graph; ``dtypes``: :func:`_tensors`; ``encodes``: whether the bundle has an encoder, and so
+    all graphs in fp32."""
     if not isinstance(graph, dict):
         yield f"the graph {name!r} is not in the manifest"
         return
     kinds = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}
-    dtypes = {"image": images, "tokens": "int32", "logits": "int32"}
-    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", "logits")), strict=True):
+    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", [*dtypes][-1])), strict=True):
         values = graph.get(side)
         values = [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
         found = [(v.get("name"), v.get("dtype")) for v in values]

@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     if result["different"]:
         wrong = dict.fromkeys(f"{o.provider} {o.precision} {o.setting}" for o in outcomes if o.different)
         raise MismatchError(
-            f"{result['different']} of {result['values']} logits differ from the reference ({', '.join(wrong)}); do "
-            "not use these settings, and report them."
+            f"{result['different']} of {result['values']} logits and weights differ from the reference "
+            f"({', '.join(wrong)}); do not use these settings, and report them."
         )
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
@@ -82,4 +82,4 @@ def run(arguments: argparse.Namespace) -> None:
     expect_outcomes(bundle, chosen, outcomes)
     failures.finish(len(grids) + len(failures))
     if not arguments.quiet:
-        note(f"All {result['values']:,} logits equal the reference.")
+        note(f"All {result['values']:,} logits and weights equal the reference.")

@@ -1,4 +1,4 @@
-"""Conformance cases: inputs of the prior's stages with the logits that the integer reference computes for them."""
+"""Conformance cases: inputs of the prior's stages with what their graphs must return, by the integer reference."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Tokens
+from uigc.runtime.arrays import Predictions, Tokens
 from uigc.runtime.bundle import Bundle
-from uigc.runtime.exactness.reference import ReferencePrior
+from uigc.runtime.bundle.manifest import CODER_TABLE
+from uigc.runtime.exactness.reference import ReferencePrior, summed
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.progress import Progress
@@ -23,11 +23,12 @@ LOST_SHARE = 0.3  # of the tokens, in cases with lost tokens
 
 @dataclass(frozen=True)
 class Case:
-    """Input tokens (batch, height, width) of ``stage``, and the correct logits (batch, positions, codebook)."""
+    """Input tokens (batch, height, width) of ``stage``, and the correct predictions (batch, positions, columns), which
+    are logits alone for bundles up to version 3."""
 
     stage: int
     tokens: Tokens
-    logits: NDArray[np.int32]
+    predictions: Predictions
 
 
 def random_grids(bundle: Bundle, windows: int, seed: int) -> Iterator[tuple[str, Tokens]]:
@@ -63,6 +64,7 @@ def make_cases(
 ) -> list[Case]:
     """Make cases for all stages: random grids of at least ``windows`` windows, and token grids (h, w) of images."""
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
+    table = bundle.table(CODER_TABLE) if bundle.has_predictions else None
     inputs: list[tuple[int, Tokens]] = []
     for kind, grids in [*random_grids(bundle, windows, seed), *(("grid", image[None]) for image in images)]:
         for stage in range(len(bundle.schedule)):
@@ -70,7 +72,8 @@ def make_cases(
 
     def solve(task: tuple[int, Tokens]) -> Case:
         stage, tokens = task
-        return Case(stage, tokens, reference.logits(tokens, stage))
+        logits = reference.logits(tokens, stage)
+        return Case(stage, tokens, logits if table is None else summed(logits, table))
 
     cases = []
     with ThreadPoolExecutor(threads) as pool:

@@ -66,6 +66,17 @@ def norm(x: Ints, limit: int) -> Ints:
     return rounded(x * reciprocals(limit)[whole][..., None], FRACTION).clip(*ACTIVATION)
 
 
+def summed(logits: NDArray[np.int32], table: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return logits (..., codebook), the weights of the high digits, and the largest logit, as a stage's graph does.
+
+    ``table``: the weight of a logit by its distance below the largest.
+    """
+    largest, codebook = logits.max(axis=-1, keepdims=True), logits.shape[-1]
+    high = 1 << (codebook.bit_length() // 2)  # half of the bits of a codeword, rounded up
+    weights = table[np.minimum(largest - logits, len(table) - 1)].reshape(*logits.shape[:-1], high, -1)
+    return np.concatenate([logits, weights.sum(axis=-1), largest], axis=-1).astype(np.int32)
+
+
 class ReferencePrior:
     """The prior of a bundle.
 

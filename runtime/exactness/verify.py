@@ -21,7 +21,7 @@ Compute = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The numbers of logits that were compared and that differed; ``error`` if the provider failed instead."""
+    """The numbers of predictions that were compared and that differed; ``error`` if the provider failed instead."""
 
     provider: str
     precision: str
@@ -38,16 +38,15 @@ class Outcome:
 
 
 def compare(solved: Iterable[Case], load: Callable[[int], Compute]) -> tuple[int, int]:
-    """Run the graphs of ``load(stage)`` on all cases; return how many logits were compared and how many differ."""
+    """Run the graphs of ``load(stage)`` on all cases; return how many numbers were compared and how many differ."""
     values = different = 0
     graphs: dict[int, Compute] = {}
     for case in sorted(solved, key=lambda case: case.stage):
         if case.stage not in graphs:
             graphs = {case.stage: load(case.stage)}  # one at a time: sessions hold copies of the weights
-        logits = graphs[case.stage](case.tokens)
-        values += case.logits.size
-        same = logits.shape == case.logits.shape
-        different += int((logits != case.logits).sum()) if same else case.logits.size
+        found, wanted = graphs[case.stage](case.tokens), case.predictions
+        values += wanted.size
+        different += int((found != wanted).sum()) if found.shape == wanted.shape else wanted.size
     return values, different
 
 
@@ -92,7 +91,7 @@ def _on_device(provider: Provider, device: int) -> list[ProviderOptions]:
 
 
 def matrix(outcomes: list[Outcome]) -> str:
-    """Return the table of differing logits: a row for each provider and precision, a column for each setting."""
+    """Return the table of differing predictions: a row for each provider and precision, a column for each setting."""
     settings = list(dict.fromkeys(outcome.setting for outcome in outcomes))
     widths = [max(8, len(setting)) for setting in settings]
     head = f"{'provider':16}{'precision':11}{'values each':>14}  "

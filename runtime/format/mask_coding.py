@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Bits
-from uigc.runtime.format.entropy_coder import SymbolReader, SymbolWriter, binary_model, binary_rows
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter, binary_model, binary_rows
 
 CONTEXT_BITS = 10
 _REACH = 2  # rows above and columns to either side that a context looks at

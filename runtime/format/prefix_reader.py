@@ -15,7 +15,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.format.entropy_coder import FAMILY, SymbolReader, Symbols
+from uigc.runtime.format.range_coder import FAMILY, SymbolReader, Symbols
 
 Place = Any
 """Where a reader stands in a payload: an encoder of the symbols up to there, since the library tells the state of

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Logits, Tokens
+from uigc.runtime.arrays import Predictions, Tokens
 from uigc.runtime.errors import ProviderError
 
 LARGEST_LOGIT = 2047  # steps of 1/32 nat; docs/EXACTNESS.md
@@ -20,10 +20,15 @@ def tokens_of(output: NDArray[Any], shape: tuple[int, ...], codebook: int) -> To
     return output
 
 
-def logits_of(name: str, output: NDArray[Any], shape: tuple[int, ...]) -> Logits:
-    """Return a stage's logits; raises a :class:`ProviderError` unless they are int32 of that shape and in range."""
+def predictions_of(name: str, output: NDArray[Any], shape: tuple[int, ...], codebook: int) -> Predictions:
+    """Return what a stage predicts; raises a :class:`ProviderError` unless it is int32 of that shape and in range.
+
+    Of logits that come with sums over them, the largest ones are looked at here: whoever uses a token's logits compares
+    them with its sums, and with its largest one.
+    """
     _check_array(name, output, np.int32, shape)
-    _check_range(name, output, -LARGEST_LOGIT, LARGEST_LOGIT)
+    seen = output if shape[-1] == codebook else output[..., -1]
+    _check_range(name, seen, -LARGEST_LOGIT, LARGEST_LOGIT)
     return output
 
 

@@ -8,77 +8,37 @@ back, so later stages see it as unknown on both sides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Bits, Logits, Tokens
+from uigc.runtime.arrays import Bits, Predictions, Tokens
 from uigc.runtime.errors import UigcError
-from uigc.runtime.format.entropy_coder import Rows, SymbolReader, SymbolWriter, TokenEntropyModel
+from uigc.runtime.format.entropy_coder import Rows, TokenEntropyModel
 from uigc.runtime.format.grid import Scalar, pad_to_windows
-from uigc.runtime.format.regeneration import RandomNumbers, drawn, most_likely, random_numbers
+from uigc.runtime.format.range_coder import SymbolReader, SymbolWriter
+from uigc.runtime.format.regeneration import drawn, most_likely, random_numbers
 from uigc.runtime.format.schedule import Schedule
-from uigc.runtime.networks.outputs import logits_of
+from uigc.runtime.networks.outputs import predictions_of
 from uigc.runtime.networks.stage_cells import Cells, StageCells, stage_cells
 from uigc.runtime.networks.tiling import tiles
+from uigc.runtime.networks.walk import Exchange, Observer, Walk
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress, silent
 from uigc.runtime.providers import Graph
 from uigc.runtime.spans import span
-
-Exchange = Callable[[Logits, Rows | None, Cells], Tokens]
-"""Called for each stage with its logits (asked, codebook), with the rows of its sent tokens, None for all, and with
-their cells; writes or reads these tokens, and returns them. If a file was cut, it returns the first of them."""
-Observer = Callable[[Logits, Rows | None, Cells], None]
-"""Called for each stage with its logits (asked, codebook), with the rows of its tokens, None for all, and with their
-cells."""
-
-
-@dataclass
-class Walk:
-    """One image on its way through the stages; all grids are padded to whole windows, and flat but for ``context``.
-
-    ``sent``: which tokens are in the file. ``exchange``: writes or reads them.
-    ``context``: the network's input, in which lost tokens stay unknown.
-    ``result``: the decoder's grid, in which lost tokens are regenerated.
-    ``numbers``: the random numbers for lost tokens, None for the most likely tokens.
-    ``observe``: looks at the logits of every stage.
-    ``failure``: the error that ended it early.
-    """
-
-    sent: Bits
-    exchange: Exchange
-    context: Tokens
-    result: Tokens
-    numbers: RandomNumbers | None = None
-    observe: Observer | None = None
-    failure: UigcError | None = None
-
-    def copy(self, exchange: Exchange) -> Walk:
-        """Return another walk from here on, which leaves this one as it is."""
-        context, result = self.context.copy(), self.result.copy()
-        return replace(self, sent=self.sent.copy(), exchange=exchange, context=context, result=result)
-
-    def inside(self, grid: NDArray[Scalar], shape: tuple[int, ...]) -> NDArray[Scalar]:
-        """Return the part (h, w) of one of the flat grids that lies in the image."""
-        height, width = shape
-        return np.ascontiguousarray(grid.reshape(self.context.shape)[:height, :width])
-
-    def receive(self, cells: Cells, tokens: Tokens) -> None:
-        """Take in tokens that are sent, which are known to every later stage."""
-        self.context.reshape(-1)[cells] = tokens
-        self.result[cells] = tokens
 
 
 @dataclass(frozen=True)
 class StagedPrior:
     """The prior as encoder and decoder use it.
 
-    ``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) to logits int32 (batch, asked, codebook); the
-    logits of an image are the same in every batch. ``window``: side of the prior's windows in tokens. ``unknown``,
-    ``pad``: the tokens for what is not known and what lies outside the image. Grids of more than ``max_windows``
-    windows are worked on in tiles with ``halo`` windows around them, which is as far as logits depend on others.
+    ``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) to predictions int32 (batch, asked, columns),
+    which are logits alone unless ``summed``, and for an image the same in every batch. ``window``: side of the prior's
+    windows in tokens. ``unknown``, ``pad``: the tokens for what is not known and what lies outside the image. Grids of
+    more than ``max_windows`` windows are worked on in tiles with ``halo`` windows around them, which is as far as
+    logits depend on others.
     """
 
     schedule: Schedule
@@ -89,6 +49,7 @@ class StagedPrior:
     load: Callable[[int], Graph]
     max_windows: int = 1 << 40
     halo: int = 0
+    summed: bool = False
 
     def encode_many(
         self,
@@ -105,7 +66,7 @@ class StagedPrior:
 
         ``seeds``: the seed of each grid to draw lost tokens with, None for the most likely ones. ``first``: the stage
         to begin with; the tokens of earlier ones, which must all be sent, are taken as written. ``observers``: one for
-        each grid, which sees the logits.
+        each grid, which sees the predictions.
         """
         known = self.cells(grids[0].shape)[:first]
 
@@ -114,9 +75,9 @@ class StagedPrior:
         ) -> Walk:
             padded = self.padded(tokens, self.pad)
 
-            def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
+            def exchange(predictions: Predictions, rows: Rows | None, cells: Cells) -> Tokens:
                 chosen = padded.take(cells)
-                self.model.encode(writer, logits, chosen, rows)
+                self.model.encode(writer, predictions, chosen, rows)
                 return chosen
 
             walk = self.begin(bits, exchange, seed, observe)
@@ -140,7 +101,7 @@ class StagedPrior:
         """
 
         def reading(bits: Bits, reader: SymbolReader, seed: int | None) -> Walk:
-            return self.begin(bits, lambda logits, rows, _: self.model.decode(reader, logits, rows), seed)
+            return self.begin(bits, lambda seen, rows, _: self.model.decode(reader, seen, rows), seed)
 
         seeds = [None] * len(sent) if seeds is None else seeds
         walks = [reading(*image) for image in zip(sent, readers, seeds, strict=True)]
@@ -164,7 +125,7 @@ class StagedPrior:
 
         def showing(tokens: Tokens, bits: Bits, observe: Observer | None) -> Walk:
             padded = self.padded(tokens, self.pad)
-            walk = self.begin(bits, lambda logits, rows, cells: padded.take(cells), seed, observe)
+            walk = self.begin(bits, lambda _, rows, cells: padded.take(cells), seed, observe)
             self._show(walk, padded, stages[:first])
             return walk
 
@@ -182,9 +143,9 @@ class StagedPrior:
         """Return for each stage the number of its sent tokens and the bits that they cost; for statistics."""
         padded, costs = self.padded(tokens, self.pad), []
 
-        def exchange(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
+        def exchange(predictions: Predictions, rows: Rows | None, cells: Cells) -> Tokens:
             chosen = padded.take(cells)
-            costs.append((len(chosen), self.model.cost(logits, chosen, rows)))
+            costs.append((len(chosen), self.model.cost(predictions, chosen, rows)))
             return chosen
 
         self._walk([self.begin(sent, exchange, None)], tokens.shape, silent)
@@ -204,10 +165,10 @@ class StagedPrior:
         for stage in stages:
             walk.receive(stage.cells, tokens.take(stage.cells))
 
-    def look(self, stage: int, walk: Walk) -> Logits:
-        """Return the logits (asked, codebook) of a stage for one image, as far as it is known."""
-        logits: Logits = self._logits(self.load(stage), walk.context[None], stage)[0]
-        return logits
+    def look(self, stage: int, walk: Walk) -> Predictions:
+        """Return the predictions (asked, columns) of a stage for one image, as far as it is known."""
+        predictions: Predictions = self._predictions(self.load(stage), walk.context[None], stage)[0]
+        return predictions
 
     def begin(self, sent: Bits, exchange: Exchange, seed: int | None, observe: Observer | None = None) -> Walk:
         """Start a walk on which nothing is known yet."""
@@ -237,46 +198,50 @@ class StagedPrior:
             tokens = np.array([walk.context for walk in walks])
             step.moved(tokens.nbytes)
         with span("network", runs_on=graph) as step:
-            batch = self._logits(graph, tokens, stage)
+            batch = self._predictions(graph, tokens, stage)
             step.moved(tokens.nbytes + batch.nbytes)
-        for walk, logits in zip(walks, batch, strict=True):
+        for walk, predictions in zip(walks, batch, strict=True):
             try:
-                self.step(places, walk, logits)
+                self.step(places, walk, predictions)
             except UigcError as error:
                 walk.failure = error
 
-    def _logits(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
-        """Return the logits (batch, asked, codebook) of grids (batch, H, W), in tiles of windows if they are large."""
+    @property
+    def _columns(self) -> int:
+        return self.model.columns if self.summed else self.model.codebook
+
+    def _predictions(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
+        """Return what is predicted (batch, asked, columns) for grids (batch, H, W); large ones in tiles of windows."""
         batch, window = len(tokens), self.window
         tall, wide = (side // window for side in tokens.shape[1:])
         parts = tiles(tall, wide, self.max_windows // batch, self.halo, 1)
         if len(parts) == 1:
             return self._run(graph, tokens, stage)
-        # Logits are in coding order: the schedule's tiles in raster order, and `each` positions inside a tile. A window
+        # Rows are in coding order: the schedule's tiles in raster order, and `each` positions inside a tile. A window
         # is `side` x `side` such tiles, so as a grid of them the inside of every part can be cut out and stitched.
         side, each = window // self.schedule.tile, len(self.schedule.stages[stage])
-        stitched = np.empty((batch, tall * side, wide * side, each, self.model.codebook), np.int32)
+        stitched = np.empty((batch, tall * side, wide * side, each, self._columns), np.int32)
         for rows, columns in parts:
             seen_tokens = np.ascontiguousarray(tokens[:, rows.seen(window), columns.seen(window)])
-            logits = self._run(graph, seen_tokens, stage)
+            predictions = self._run(graph, seen_tokens, stage)
             seen = (rows.high - rows.low) * side, (columns.high - columns.low) * side
             inside = rows.inside(side), columns.inside(side)
-            tiled = logits.reshape(batch, *seen, *stitched.shape[3:])
+            tiled = predictions.reshape(batch, *seen, *stitched.shape[3:])
             stitched[:, rows.own(side), columns.own(side)] = tiled[:, *inside]
-        return stitched.reshape(batch, -1, self.model.codebook)
+        return stitched.reshape(batch, -1, self._columns)
 
     def _run(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
         asked = tokens[0].size // self.schedule.tile**2 * len(self.schedule.stages[stage])
-        return logits_of(f"stage{stage}", graph(tokens), (len(tokens), asked, self.model.codebook))
+        return predictions_of(f"stage{stage}", graph(tokens), (len(tokens), asked, self._columns), self.model.codebook)
 
-    def step(self, places: StageCells, walk: Walk, logits: Logits) -> None:
+    def step(self, places: StageCells, walk: Walk, predictions: Predictions) -> None:
         """Take one image through a stage: its context gains the sent tokens, its result the lost ones, too."""
         if walk.observe is not None:
-            walk.observe(logits, places.rows, places.cells)
+            walk.observe(predictions, places.rows, places.cells)
         with span("rows"):
             sent, lost = places.divide(walk.sent)
             rows, cells = places.rows_of(sent), places.cells.take(sent)
-        tokens = walk.exchange(logits, rows if len(rows) < len(logits) else None, cells)
+        tokens = walk.exchange(predictions, rows if len(rows) < len(predictions) else None, cells)
         if len(tokens) < len(cells):  # the file was cut: the others are lost
             walk.sent[cells[len(tokens) :]] = False
             lost, cells = np.concatenate([lost, sent[len(tokens) :]]), cells[: len(tokens)]
@@ -286,10 +251,11 @@ class StagedPrior:
         with span("regeneration"):
             if len(lost):
                 cells = places.cells.take(lost)
-                walk.result[cells] = self._regenerated(walk, logits.take(places.rows_of(lost), axis=0), cells)
+                walk.result[cells] = self._regenerated(walk, predictions.take(places.rows_of(lost), axis=0), cells)
 
-    def _regenerated(self, walk: Walk, logits: Logits, cells: Cells) -> Tokens:
-        """Return the tokens that take the place of lost ones, given their logits."""
-        if walk.numbers is None:
-            return most_likely(logits)
-        return drawn(logits, walk.numbers.take(cells), self.model.weights)
+    def _regenerated(self, walk: Walk, predictions: Predictions, cells: Cells) -> Tokens:
+        """Return the tokens that take the place of lost ones, given what is predicted for them."""
+        logits = self.model.logits(predictions)
+        return (
+            most_likely(logits) if walk.numbers is None else drawn(logits, walk.numbers.take(cells), self.model.weights)
+        )

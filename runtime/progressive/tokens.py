@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uigc.runtime.arrays import Bits, Logits, Tokens
+from uigc.runtime.arrays import Bits, Predictions, Tokens
 from uigc.runtime.errors import CorruptFileError, UigcError
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.bitstream import Beginning, Header
 from uigc.runtime.format.entropy_coder import Rows
 from uigc.runtime.format.prefix_reader import Place, PrefixReader
 from uigc.runtime.networks.stage_cells import Cells, StageCells
-from uigc.runtime.networks.staged_prior import Walk
+from uigc.runtime.networks.walk import Walk
 from uigc.runtime.token_codec import TokenCodec, check_of
 
 _NONE = np.empty(0, dtype=np.int32)
@@ -30,7 +30,7 @@ class _Stages:
 
     ``sent``: the tokens that the whole file holds, bool (h, w). ``walk``: the image behind its ``complete`` stages;
     ``begun``: the same behind the next one, of which some tokens may be missing; None while that is not looked at.
-    ``logits``: those of the next stage, which do not change until it is complete.
+    ``predictions``: those of the next stage, which do not change until it is complete.
     """
 
     sent: Bits
@@ -38,7 +38,7 @@ class _Stages:
     walk: Walk
     complete: int = 0
     begun: Walk | None = None
-    logits: Logits | None = None
+    predictions: Predictions | None = None
 
 
 class ProgressiveTokens:
@@ -137,15 +137,15 @@ class ProgressiveTokens:
             self._stages, self._place = _Stages(sent, self._prior.cells(sent.shape), walk), reader.place()
         stages = self._stages
         while stages.complete < len(stages.places):
-            if stages.logits is None:
-                stages.logits = self._prior.look(stages.complete, stages.walk)
-            begun = stages.walk.copy(lambda logits, rows, _: self._prior.model.decode(reader, logits, rows))
-            self._prior.step(stages.places[stages.complete], begun, stages.logits)
+            if stages.predictions is None:
+                stages.predictions = self._prior.look(stages.complete, stages.walk)
+            begun = stages.walk.copy(lambda seen, rows, _: self._prior.model.decode(reader, seen, rows))
+            self._prior.step(stages.places[stages.complete], begun, stages.predictions)
             stages.begun = begun  # not before it is filled: a step may fail, and what is begun counts as received
             if reader.cut:
                 return
             self._place = reader.place()
-            stages.walk, stages.begun, stages.logits = begun, None, None
+            stages.walk, stages.begun, stages.predictions = begun, None, None
             stages.complete += 1
 
     def _verify(self, beginning: Beginning) -> None:
@@ -153,6 +153,6 @@ class ProgressiveTokens:
         self.is_whole = True
 
 
-def _nothing(logits: Logits, rows: Rows | None, cells: Cells) -> Tokens:
+def _nothing(predictions: Predictions, rows: Rows | None, cells: Cells) -> Tokens:
     """The exchange of a stage of which nothing is there."""
     return _NONE

@@ -14,18 +14,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from uigc.runtime.arrays import Bits, Logits, Pixels, Tokens
+from uigc.runtime.arrays import Bits, Pixels, Predictions, Tokens
 from uigc.runtime.block_search import first_blocks, ranked_blocks
 from uigc.runtime.errors import OutOfReachError, UigcError
 from uigc.runtime.format import mask, mask_coding
 from uigc.runtime.format.block_choice import edge_blocks
-from uigc.runtime.format.entropy_coder import Rows, Symbols, SymbolWriter
+from uigc.runtime.format.entropy_coder import Rows
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.mask import BLOCK, Mask
 from uigc.runtime.format.mask_mode import MaskMode
+from uigc.runtime.format.range_coder import Symbols, SymbolWriter
 from uigc.runtime.networks.pixel_networks import pad_to_patches
 from uigc.runtime.networks.stage_cells import Cells
-from uigc.runtime.networks.staged_prior import Observer
+from uigc.runtime.networks.walk import Observer
 from uigc.runtime.outcomes import unwrap
 from uigc.runtime.progress import Progress
 from uigc.runtime.rate_control.rate import Rate
@@ -163,8 +164,8 @@ class _Encoding:
         costs = np.zeros(padded.shape)
         image.costs = costs[: self.shape[0], : self.shape[1]]
 
-        def observe(logits: Logits, rows: Rows | None, cells: Cells) -> None:
-            costs.reshape(-1)[cells] = self.prior.model.costs(logits, padded.take(cells), rows)
+        def observe(predictions: Predictions, rows: Rows | None, cells: Cells) -> None:
+            costs.reshape(-1)[cells] = self.prior.model.costs(predictions, padded.take(cells), rows)
 
         return observe
 

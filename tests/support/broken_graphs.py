@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from uigc.runtime.bundle.seal import sealed
 
@@ -71,7 +71,7 @@ def through(operator: str, name: str, dtype: int, *constants: np.ndarray, **attr
 
 def with_one(name: str, number: float) -> Edit:
     """An edit: the eighth number of the output ``name`` is this one."""
-    dtype = np.int32 if name == "logits" else np.float32
+    dtype = np.float32 if name == "image" else np.int32
     nodes = [
         helper.make_node("Shape", [INNER], ["added.shape"]),
         helper.make_node("Reshape", [INNER, "added.flat"], ["added.row"]),
@@ -81,3 +81,25 @@ def with_one(name: str, number: float) -> Edit:
     output = helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
     constants = {"flat": np.array([-1]), "place": np.array([[7]]), "number": np.array([number], dtype=dtype)}
     return ending_in(nodes, output, **{f"added.{key}": value for key, value in constants.items()})
+
+
+def _cut(name: str, dtype: int, axis: int, end: int) -> Edit:
+    return through("Slice", name, dtype, np.array([0]), np.array([end]), np.array([axis]))
+
+
+OTHERS: dict[str, Callable[[str, int], Edit]] = {
+    "shorter rows": lambda name, dtype: _cut(name, dtype, -1, -1),
+    "nothing": lambda name, dtype: _cut(name, dtype, 1, 0),
+    "no batch": lambda name, dtype: through("Squeeze", name, dtype, np.array([0])),
+    "one more side": lambda name, dtype: through("Unsqueeze", name, dtype, np.array([0])),
+    "wider numbers": lambda name, dtype: through("Cast", name, TensorProto.INT64, to=TensorProto.INT64),
+    "narrower numbers": lambda name, dtype: through("Cast", name, TensorProto.INT8, to=TensorProto.INT8),
+    "texts": lambda name, dtype: through("Cast", name, TensorProto.STRING, to=TensorProto.STRING),
+    "a list": lambda name, dtype: ending_in(
+        [helper.make_node("SequenceConstruct", ["inner"], [name])],
+        helper.make_tensor_sequence_value_info(name, dtype, None),
+    ),
+    "a failure": lambda name, dtype: through("Reshape", name, dtype, np.array([7, 11, 13])),
+    "another name": lambda name, dtype: through("Identity", "other", dtype),
+}
+"""What no graph returns: edits of the output of a name and a type."""

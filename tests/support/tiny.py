@@ -44,7 +44,7 @@ def tiny_modules(seed: int, config: TokenizerConfig = TINY_TOKENIZER) -> tuple[T
 
 
 def tiny_cases(bundle: Bundle, windows: int) -> list[Case]:
-    """Inputs of all stages with their logits: random windows, and an image of another size."""
+    """Inputs of all stages with what they return: random windows, and an image of another size."""
     image = np.random.default_rng(1).integers(0, 16, (7, 11), dtype=np.int32)
     return make_cases(bundle, windows, [image], 0, 2, silent)
 
@@ -52,11 +52,13 @@ def tiny_cases(bundle: Bundle, windows: int) -> list[Case]:
 def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:
     """The grid of a file by the decoder that was written from the format's page alone."""
 
+    bundle = codec.bundle
+
     def logits(stage: int, grid: list[list[int]]) -> list[list[int]]:
-        rows: list[list[int]] = codec.token_codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
+        found = codec.token_codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0, :, : bundle.codebook]
+        rows: list[list[int]] = found.tolist()
         return rows
 
-    bundle = codec.bundle
     tables = bundle.table(CODER_TABLE).tolist(), bundle.table(MASK_TABLE).tolist()
     model = Model(logits, *tables, bundle.codebook, bundle.window, bundle.unknown, bundle.pad)
     return decode(data, model)

@@ -5,8 +5,9 @@ import test from "node:test";
 import { paintImage } from "../uigc/image.js";
 import { Networks } from "../uigc/networks.js";
 import { fromUrl } from "../uigc/download.js";
-import { BundleError, ProviderError } from "../uigc/errors.js";
+import { BundleError, InexactError, ProviderError } from "../uigc/errors.js";
 import { sha256 } from "../uigc/manifest.js";
+import { TokenTables, logitsOf } from "../uigc/token_tables.js";
 
 const PATCH = 16;
 const HALO = 2;
@@ -199,4 +200,34 @@ test("a cache that cannot be read is as good as none", async () => {
   };
   const source = fromUrl("https://example.org/");
   assert.deepEqual(await source.read("graph.onnx", { bytes: 3, sha256: await sha256(graph) }), graph);
+});
+
+// A row of the stage of a prior of 16 codewords, with the weights of its four high digits and its largest logit.
+const WEIGHTS = Int32Array.from({ length: 449 }, (_, distance) => 449 - distance);
+const LOGITS = Array.from({ length: 16 }, (_, token) => (token * 37) % 50);
+const SUMS = [0, 4, 8, 12].map((first) =>
+  LOGITS.slice(first, first + 4).reduce((sum, logit) => sum + WEIGHTS[Math.max(...LOGITS) - logit], 0),
+);
+const ROW = Int32Array.from([...LOGITS, ...SUMS, Math.max(...LOGITS)]);
+
+test("weights of high digits are taken from the graph, and compared where they are used", () => {
+  const [own, given] = [false, true].map((sums) => new TokenTables({ codebook: 16, sums, weights: WEIGHTS }));
+  assert.deepEqual(given.high(ROW), own.high(own.logits(ROW)));
+  for (let digit = 0; digit < 4; digit++) {
+    assert.deepEqual(given.low(ROW, digit), own.low(own.logits(ROW), digit));
+    const wrong = ROW.slice();
+    wrong[16 + digit] += 1;
+    assert.throws(() => given.low(wrong, digit), InexactError);
+  }
+  assert.deepEqual([...logitsOf(Int32Array.from([...ROW, ...ROW]), { codebook: 16, sums: true })], [...LOGITS, ...LOGITS]);
+});
+
+test("numbers that no prior returns are named", () => {
+  const tables = new TokenTables({ codebook: 16, sums: true, weights: WEIGHTS });
+  assert.equal(tables.fault(ROW), null);
+  for (const [column, number, kind] of [[3, 2048, "logit"], [17, 3, "weight"], [17, 2 ** 21, "weight"], [20, -2048, "logit"]]) {
+    const wrong = ROW.slice();
+    wrong[column] = number;
+    assert.match(tables.fault(wrong), new RegExp(`^the ${kind} ${number}, where`));
+  }
 });

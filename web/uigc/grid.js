@@ -7,8 +7,6 @@ import { TokenRandoms, drawn, mostLikely } from "./regeneration.js";
 import { readEdgeBits, stageOrder, wholeStages } from "./schedule.js";
 import { BYTE_TABLE, TokenTables } from "./token_tables.js";
 
-const LARGEST_LOGIT = 2047;
-
 /**
  * Refuses a file that another prior wrote, or whose image is too large, before anything is allocated for it.
  *
@@ -34,7 +32,7 @@ export function expectDecodable({ prior, width, height }, model, maxPixels) {
  * @param {ReturnType<typeof import("./header.js").readHeader>} header
  * @param {import("./manifest.js").Model} model what the bundle states about its prior
  * @param {(stage: number, tokens: Int32Array, extended: {rows: number, columns: number}) => Promise<Int32Array>} run
- *   runs the graph of a stage on a context of int32 (1, rows, columns), and resolves to its logits
+ *   runs the graph of a stage on a context of int32 (1, rows, columns), and resolves to its output
  * @param {(stage: number) => void} before is called before each stage, and with the number of stages at the end
  * @returns {Promise<Int32Array>} the tokens of the grid in raster order
  * @throws {InexactError | ProviderError}
@@ -60,7 +58,7 @@ class Decoding {
     this.extended = { rows: whole(this.rows), columns: whole(this.columns) };
     this.decoder = new RangeDecoder(header.payload);
     this.sent = this.#sentTokens(header.mode);
-    this.tables = new TokenTables(model.codebook, model.weights);
+    this.tables = new TokenTables(model);
     this.randoms = header.drawn ? new TokenRandoms(header.seed) : null;
     this.tokens = new Int32Array(this.rows * this.columns);
     this.context = new Int32Array(this.extended.rows * this.extended.columns).fill(model.pad);
@@ -78,17 +76,18 @@ class Decoding {
   }
 
   // Reads the sent tokens of a stage, regenerates its lost ones, and only then shows the sent ones to later stages.
-  take(stage, logits) {
-    const { codebook, stages, tile } = this.model;
+  take(stage, predictions) {
+    const { stages, tile } = this.model;
+    const { columns } = this.tables;
     const order = stageOrder(stages[stage], tile, this.extended);
-    expectLogits(logits, stage, order.length * codebook);
+    expectPredictions(predictions, stage, order.length, this.tables);
     const positions = order
-      .map((position, index) => ({ ...position, logits: logits.subarray(index * codebook, (index + 1) * codebook) }))
+      .map((position, index) => ({ ...position, seen: predictions.subarray(index * columns, (index + 1) * columns) }))
       .filter(({ row, column }) => row < this.rows && column < this.columns);
     const sent = positions.filter((position) => this.sent(stage, position));
-    const highs = sent.map((position) => this.decoder.symbol(this.tables.high(position.logits)));
+    const highs = sent.map((position) => this.decoder.symbol(this.tables.high(position.seen)));
     sent.forEach((position, index) => {
-      const low = this.decoder.symbol(this.tables.low(position.logits, highs[index]));
+      const low = this.decoder.symbol(this.tables.low(position.seen, highs[index]));
       const token = highs[index] * this.tables.lows + low;
       this.tokens[position.row * this.columns + position.column] = token;
       this.context[position.row * this.extended.columns + position.column] = token;
@@ -96,8 +95,9 @@ class Decoding {
     for (const position of positions) if (!this.sent(stage, position)) this.#regenerate(position);
   }
 
-  #regenerate({ row, column, logits }) {
+  #regenerate({ row, column, seen }) {
     const index = row * this.columns + column;
+    const logits = this.tables.logits(seen);
     this.tokens[index] = this.randoms
       ? drawn(logits, this.randoms.at(index), this.model.weights)
       : mostLikely(logits);
@@ -114,19 +114,16 @@ class Decoding {
   }
 }
 
-function expectLogits(logits, stage, count) {
-  if (!(logits instanceof Int32Array) || logits.length !== count) {
+function expectPredictions(found, stage, rows, tables) {
+  const count = rows * tables.columns;
+  if (!(found instanceof Int32Array) || found.length !== count) {
     throw new ProviderError(
-      `Stage ${stage} returned ${logits?.length} logits of ${logits?.constructor?.name}, and ${count} of Int32Array ` +
-        "were expected: its graph is broken, so get the bundle anew.",
+      `Stage ${stage} returned ${found?.length} numbers of ${found?.constructor?.name}, and ${count} of Int32Array were ` +
+        "expected: its graph is broken, so get the bundle anew.",
     );
   }
-  for (const logit of logits) {
-    if (logit < -LARGEST_LOGIT || logit > LARGEST_LOGIT) {
-      throw new ProviderError(
-        `Stage ${stage} returned the logit ${logit}, and ${LARGEST_LOGIT} either way is the limit: its graph is ` +
-          "broken, so get the bundle anew.",
-      );
-    }
+  for (let start = 0; start < count; start += tables.columns) {
+    const fault = tables.fault(found.subarray(start, start + tables.columns));
+    if (fault) throw new ProviderError(`Stage ${stage} returned ${fault}: its graph is broken, so get the bundle anew.`);
   }
 }

@@ -1,8 +1,10 @@
 // What a decoder reads of a bundle (docs/BUNDLE.md, section 2): the manifest and two tables, all of it checked.
 
 import { BundleError } from "./errors.js";
+import { lowDigits } from "./token_tables.js";
 
-const VERSIONS = [2, 3];
+const VERSIONS = [2, 3, 4];
+const SUMMED_EXACTLY = 32; // weights, whose sum float32 holds
 const PATCH = 16;
 const LARGEST_JSON = 2 ** 24; // bytes of a manifest or a weights header
 const LIMITS = { tile: 64, window: 256, halo: 4096, codebook: 4096, name: 200 };
@@ -17,6 +19,8 @@ const SEAL = /"seal": "([0-9a-f]{64})"/g;
  * @property {string} id of the prior, 64 digits
  * @property {number} codebook @property {number} window @property {number} unknown @property {number} pad
  * @property {number} tile @property {number[][][]} stages [row, column] in the tile, for each position of each stage
+ * @property {boolean} sums whether stages return, behind the logits of a token, the weights of its high digits, which
+ *   are sums over the low ones, and the largest logit
  * @property {Int32Array} weights `coder.weights` @property {Int32Array} maskTable `mask.table`
  */
 
@@ -48,7 +52,7 @@ export async function readManifest(bytes) {
   const manifest = asJson(text, "manifest");
   const { format, version, prior, schedule, graphs, weights } = manifest;
   expect(format === "uigc-bundle", "does not say that it is one (uigc-bundle)");
-  expect(VERSIONS.includes(version), `has version ${version}, where ${VERSIONS.join(" or ")} is read`);
+  expect(VERSIONS.includes(version), `has version ${version}, where ${VERSIONS.join(", ")} are read`);
   await expectSeal(text);
   expect(manifest.patch === PATCH, `has tokens of ${manifest.patch} pixels, where ${PATCH} belong to the format`);
   checkSchedule(schedule);
@@ -114,10 +118,11 @@ function checkFile(entry, what) {
  * @returns {Model}
  * @throws {BundleError}
  */
-export function readModel({ prior, schedule }, weights) {
+export function readModel({ version, prior, schedule }, weights) {
   const { id, codebook, window, unknown, pad } = prior;
+  const sums = version >= 4 && lowDigits(codebook) <= SUMMED_EXACTLY;
   const [coder, mask] = Object.entries(TABLES).map(([name, limits]) => readTable(weights, name, limits));
-  return { id, codebook, window, unknown, pad, ...schedule, weights: coder, maskTable: mask };
+  return { id, codebook, window, unknown, pad, sums, ...schedule, weights: coder, maskTable: mask };
 }
 
 function readTable(file, name, { length, largest }) {

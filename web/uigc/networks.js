@@ -68,9 +68,9 @@ export class Networks {
     this.pixels = { provider: "wasm", precision, reason };
   }
 
-  /** The logits of a stage for a context of int32 (1, rows, columns). */
-  async stage(stage, tokens, { rows, columns }) {
-    return (await this.#run(stage, tokens, rows, columns, "logits", "int32")).data;
+  /** What a stage predicts for a context of int32 (1, rows, columns), in its output of that name. */
+  async stage(stage, tokens, { rows, columns }, output) {
+    return (await this.#run(stage, tokens, rows, columns, output, "int32")).data;
   }
 
   /** The image of a grid of any size: a tensor of `type`, float32 (1, 3, 16 h, 16 w) or uint8 (1, 16 h, 16 w, 3). */
