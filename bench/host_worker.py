@@ -2,9 +2,9 @@
 
 Arguments: a file of raw samples uint8, height, width, threads, mask and, if it is not the default one, the bundle. It
 prints one line of JSON with the prior and the bytes of the file; after that, for every line that it reads, it decodes
-the file and prints milliseconds: of the processor, in this thread, inside the graphs and outside of them. Then it
-decodes again, with graphs that only hand out what they returned, as if another device had computed it: what is outside
-now is the host's part of a decode whose graphs do not run on the host's processor, and leave its caches alone.
+the file and prints milliseconds of the processor, in this thread, inside the graphs and outside of them. It decodes
+again with graphs that only hand out what they returned, as if another device had computed it, and prints what is
+outside then: the host's part of a decode whose graphs do not run on the host's processor, and leave its caches alone.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ replaying = False
 
 
 class Measured(Graph):
-    """A graph whose time is taken, and that can hand out its last output again."""
+    """A graph whose time is taken, and that can hand out its outputs again."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._kept: Any = None
+        self._kept: dict[bytes, Any] = {}  # by the bytes of the input
 
     def __call__(self, value: Any) -> Any:
         global inside
         begun = time.thread_time_ns()
         if replaying:
-            output = self._kept.copy()
+            output = self._kept[value.tobytes()].copy()
         else:
             output = self._graph(value)
-            self._kept = output.copy()
+            self._kept[value.tobytes()] = output.copy()
         inside += time.thread_time_ns() - begun
         return output
 

@@ -63,6 +63,6 @@ def torch_codec(bundle: Bundle, device: str = "cpu", compiled: bool = False) -> 
         return _Module(module, device, compiled)
 
     codec = Codec(bundle)
-    codec.token_codec = TokenCodec(bundle, replace(codec.token_codec.prior, load=load), codec.limits)
+    codec.token_codec = TokenCodec(bundle, replace(codec.token_codec.prior, load=load, has_sums=False), codec.limits)
     codec.pixel_networks = PixelNetworks(load, bundle.patch, bundle.codebook)
     return codec

@@ -114,9 +114,9 @@ Grid Codec::decode_tokens(const Bytes& file) const {
     const Prior prior = [&](int stage, const Tokens& tokens, int rows, int columns) {
         const std::int64_t tiles = std::int64_t{rows / model.tile} * (columns / model.tile);
         const auto asked = tiles * static_cast<std::int64_t>(model.stages[static_cast<std::size_t>(stage)].size());
-        const auto each = static_cast<std::int64_t>(uigc::columns(model));
+        const auto each = static_cast<std::int64_t>(row_length(model));
         const Ort::Value predictions =
-            networks_->stage(stage).run(tokens, rows, columns, model.sums ? "predictions" : "logits",
+            networks_->stage(stage).run(tokens, rows, columns, model.has_sums ? "predictions" : "logits",
                                         ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, {1, asked, each});
         const auto* begin = predictions.GetTensorData<std::int32_t>();
         return Tokens(begin, begin + asked * each);

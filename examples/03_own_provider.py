@@ -27,4 +27,4 @@ class Reporting(providers.Provider):
 bundle = Bundle.load()
 cases = conformance.make_cases(bundle, windows=2, images=[], seed=0, threads=2, progress=silent)
 outcome = verify.examine(bundle, Reporting(), "fp32", providers.ProviderOptions(), cases)
-print(f"{outcome.values} logits compared with the reference, {outcome.different} different")
+print(f"{outcome.values} numbers compared with the reference, {outcome.different} different")

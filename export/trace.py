@@ -20,7 +20,7 @@ from uigc.export.modules.prior import Prior, Stage
 from uigc.export.predictions import LOGITS
 from uigc.export.simplify import simplify
 from uigc.runtime.errors import UigcError
-from uigc.runtime.exactness.reference import summed
+from uigc.runtime.exactness.reference import with_sums
 from uigc.runtime.format.bitstream import PATCH
 from uigc.runtime.format.entropy_coder import weight_table
 from uigc.runtime.providers.library import import_onnxruntime
@@ -175,7 +175,7 @@ def compare(spec: Spec, path: str, inputs: Sequence[Tensor], precision: str = "f
 
 def _predictions(logits: NDArray[np.int32], output: str) -> NDArray[np.int32]:
     """Return what a stage's graph must return in its ``output`` for the logits of its module."""
-    return logits if output == LOGITS else summed(logits, weight_table())
+    return logits if output == LOGITS else with_sums(logits, weight_table())
 
 
 def _with_planes(path: str) -> bytes | str:

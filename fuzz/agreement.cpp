@@ -5,8 +5,8 @@
 //     agreement bundles FOLDER                           the same for each bundle in FOLDER
 //
 // CODE is an exit code, 0 for what is accepted. DETAIL is then the size of the image and the CRC-32 of the grid, or the
-// number of stages, the limit on pixels and the CRC-32 of the model; otherwise it is the sentence. TABLES holds
-// those of fuzz/stand_in.py, little-endian int32 (stages, kinds, columns).
+// number of stages, the limit on pixels and the CRC-32 of the model; otherwise it is the sentence. TABLES holds those of
+// fuzz/stand_in.py, little-endian int32 (stages, kinds, columns).
 
 #include <algorithm>
 #include <cstdint>
@@ -43,7 +43,7 @@ uigc::Prior stand_in(const uigc::Model& model, const uigc::Tokens& table) {
             const int y = (row + rows) % rows, x = (column + columns) % columns;
             return tokens[static_cast<std::size_t>(y * columns + x)];
         };
-        const auto each = static_cast<std::ptrdiff_t>(uigc::columns(model));
+        const auto each = static_cast<std::ptrdiff_t>(uigc::row_length(model));
         uigc::Tokens predictions;
         for (int top = 0; top < rows; top += model.tile)
             for (int left = 0; left < columns; left += model.tile)
@@ -102,6 +102,7 @@ std::string described(const uigc::Bundle& bundle) {
     const uigc::Model& model = bundle.model;
     uigc::Tokens numbers{model.codebook, model.window, model.unknown, model.pad, model.tile};
     numbers.insert(numbers.end(), model.prior_id.begin(), model.prior_id.end());
+    numbers.push_back(static_cast<std::int32_t>(uigc::row_length(model)));
     for (const auto& stage : model.stages)
         for (const auto& [row, column] : stage) numbers.insert(numbers.end(), {row, column});
     numbers.insert(numbers.end(), model.weights.begin(), model.weights.end());
@@ -115,7 +116,8 @@ void limits() {
         {"patch", patch}, {"side", side}, {"pixels", pixels}, {"whole_pixels", whole_pixels}, {"payload", payload},
         {"file", file}, {"logit", logit}, {"codebook", codebook}, {"window", window}, {"tile", tile}, {"halo", halo},
         {"layers", layers}, {"heads", heads}, {"width", width}, {"weight", weight}, {"probability", probability},
-        {"farthest", farthest}, {"summed_exactly", summed_exactly}, {"contexts", contexts}, {"manifest", manifest}, {"weights_header", weights_header},
+        {"farthest", farthest}, {"summed_exactly", summed_exactly}, {"contexts", contexts}, {"manifest", manifest},
+        {"weights_header", weights_header},
         {"name", name}, {"dimensions", dimensions}, {"json_depth", json_depth}, {"json_values", json_values},
         {"json_number", json_number}};
     for (const auto& [key, value] : all) std::printf("%s %llu\n", key, static_cast<unsigned long long>(value));

@@ -20,6 +20,7 @@ from uigc.runtime.bundle.manifest import CODER_TABLE, MANIFEST, MASK_TABLE, WEIG
 from uigc.runtime.bundle.seal import resealed
 from uigc.runtime.bundle.strict_json import MAX_DEPTH, MAX_NUMBER, MAX_VALUES
 from uigc.runtime.errors import UigcError
+from uigc.runtime.format.entropy_coder import TokenEntropyModel
 from uigc.runtime.format.schedule import quincunx
 from uigc.runtime.limits import Limits
 
@@ -60,6 +61,8 @@ def outcome(folder: Path) -> Outcome:
     except UigcError as error:
         return int(error.exit_code), ""
     numbers = [bundle.codebook, bundle.window, bundle.unknown, bundle.pad, bundle.schedule.tile, *bundle.prior_id[:4]]
+    model = TokenEntropyModel(bundle.table(CODER_TABLE), bundle.codebook)
+    numbers.append(model.columns if bundle.has_sums else bundle.codebook)
     numbers += [place for stage in bundle.schedule.stages for position in stage for place in position]
     tables = bundle.table(CODER_TABLE), bundle.table(MASK_TABLE)
     found = checksum(np.concatenate([np.array(numbers, dtype=np.int32), *tables]))
@@ -86,7 +89,8 @@ FIELDS = (
     "schedule.stages.2.1.0", "schedule.stages.5.3", "schedule.stages.1", "schedule.stages", "tokenizer",
     "tokenizer.local", "graphs.encoder.halo", "graphs.decoder.halo", "graphs.encoder.precisions.fp32.bytes",
     "graphs.stage3.precisions.fp32.file", "graphs.stage3.precisions.fp32.sha256", "graphs.stage0.inputs.0.name",
-    "graphs.stage0.outputs.0.dtype", "graphs.stage4.precisions.fp32.proof.slack_bits", "graphs.stage4.precisions.fp32",
+    "graphs.stage0.outputs.0.dtype", "graphs.stage0.outputs.0.name", "graphs.stage4.precisions.fp32",
+    "graphs.stage4.precisions.fp32.proof.slack_bits",
     "graphs.stage4.precisions.fp32.proof.inputs.tokens.1", "graphs.stage4.precisions.fp32.proof.inputs.tokens.0",
     "graphs.stage4.precisions.fp32.proof.inputs", "graphs.stage4.precisions.fp32.proof.graph", "weights.bytes",
     "graphs.stage4.precisions.fp32.proof.weights", "weights.file", "calibration", "calibration.report",

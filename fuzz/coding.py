@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uigc.fuzz.target import Change, Target, always
+from uigc.runtime.exactness.reference import with_sums
 from uigc.runtime.format import mask_coding
 from uigc.runtime.format.entropy_coder import TokenEntropyModel, weight_table
 from uigc.runtime.format.mask import MODES, Mask
@@ -47,36 +48,38 @@ def check_mask(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class _Coding:
-    """A model and the logits of a few tokens."""
+    """A model and the predictions of a few tokens."""
 
     model: TokenEntropyModel
-    logits: NDArray[np.int32]
+    predictions: NDArray[np.int32]
 
 
 @functools.lru_cache(4096)
-def _coding(size: int, count: int, seed: int, spread: int) -> _Coding:
+def _coding(size: int, count: int, seed: int, spread: int, has_sums: bool) -> _Coding:
     codebook = 4 << size % 11  # 4 to 4096
     rng = np.random.default_rng(seed)
     low = -min(LARGEST_LOGIT, 1 << spread % 12)
     logits = rng.integers(low, -low, (count % 8 + 1, codebook), dtype=np.int32, endpoint=True)
-    return _Coding(TokenEntropyModel(weight_table(), codebook), logits)
+    predictions = with_sums(logits, weight_table()) if has_sums else logits
+    return _Coding(TokenEntropyModel(weight_table(), codebook), predictions)
 
 
 def check_tokens(data: bytes) -> str:
     """Read tokens; written again, they come back.
 
-    The first four bytes are the size of the codebook, the number of tokens, the seed and the spread of their logits.
+    The first four bytes are the size of the codebook, the number of tokens and whether sums come with their logits, the
+    seed and the spread of these.
     """
     head, payload = data[:_TOKEN_HEAD].ljust(_TOKEN_HEAD, b"\0"), data[_TOKEN_HEAD:]
-    coding = _coding(head[0] % 11, head[1] % 8, head[2] % 16, head[3] % 12)
-    tokens = coding.model.decode(SymbolReader(payload), coding.logits)
-    assert tokens.shape == (len(coding.logits),)
+    coding = _coding(head[0] % 11, head[1] % 8, head[2] % 16, head[3] % 12, bool(head[1] & 8))
+    tokens = coding.model.decode(SymbolReader(payload), coding.predictions)
+    assert tokens.shape == (len(coding.predictions),)
     assert tokens.min() >= 0
     assert tokens.max() < coding.model.codebook
     writer = SymbolWriter()
-    coding.model.encode(writer, coding.logits, tokens)
+    coding.model.encode(writer, coding.predictions, tokens)
     again = writer.finish()
-    assert np.array_equal(coding.model.decode(SymbolReader(again), coding.logits), tokens)
+    assert np.array_equal(coding.model.decode(SymbolReader(again), coding.predictions), tokens)
     return "decoded"
 
 

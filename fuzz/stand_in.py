@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
-from uigc.runtime.exactness.reference import summed
+from uigc.runtime.exactness.reference import with_sums
 from uigc.runtime.limits import Limits
 from uigc.runtime.providers import Graph
 from uigc.runtime.token_codec import TokenCodec, staged_prior
@@ -22,7 +22,7 @@ _KINDS = 97
 def _table(stage: int, bundle: Bundle) -> NDArray[np.int32]:
     """Return predictions (kinds, columns), as a bundle's graphs give them."""
     logits = np.random.default_rng(stage).integers(-448, 1, (_KINDS, bundle.codebook), dtype=np.int32)
-    return summed(logits, bundle.table(CODER_TABLE)) if bundle.has_predictions else logits
+    return with_sums(logits, bundle.table(CODER_TABLE)) if bundle.has_sums else logits
 
 
 class _Stage(Graph):

@@ -16,8 +16,8 @@ Logits = NDArray[np.int32]
 """Logits of the prior (n, codebook), in steps of 1/32 nat, -2047..2047."""
 
 Predictions = NDArray[np.int32]
-"""What a stage predicts, a row for each token: its logits, and in bundles of version 4 behind them the weights of the
-high digits and the largest logit (n, codebook + high digits + 1)."""
+"""What a stage predicts, a row for each token: its logits (n, codebook), or, where the bundle has sums, its logits, the
+weights of its high digits and its largest logit (n, codebook + high digits + 1)."""
 
 Bits = NDArray[np.bool_]
 """A boolean for each token of a grid (height, width), or for each of its blocks of 2x2 tokens."""

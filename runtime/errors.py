@@ -19,7 +19,7 @@ Each message is one sentence with the fact, what was expected, and what to do::
     ├── ProofError                 13  a graph that cannot be proven exact (``export/proof/checks.py``)
     ├── EngineError                14  an engine that cannot be built or is not the one that is needed
     ├── BudgetError                15  calibration without a layer that can be int8 within the budget
-    ├── MismatchError              16  a provider whose logits differ from the reference
+    ├── MismatchError              16  a provider whose logits or weights differ from the reference
     ├── TraceError                  1  an exported graph that differs from its module (``export/trace.py``)
     └── StoredError                 1  a calibrated graph that differs from what was measured
                                        (``calibration/calibrate.py``)
@@ -147,6 +147,6 @@ class BudgetError(UigcError):
 
 
 class MismatchError(UigcError):
-    """A provider computed logits that differ from the integer reference; a bug, in uigc or in the provider."""
+    """A provider computed logits or weights other than the integer reference; a bug, in uigc or in the provider."""
 
     exit_code = ExitCode.MISMATCH

@@ -81,7 +81,7 @@ def staged_prior(bundle: Bundle, load: Callable[[int], Graph], max_memory: int) 
         pad=bundle.pad,
         load=load,
         max_windows=windows_within(max_memory, config["window"], config["heads"], config["width"]),
-        summed=bundle.has_predictions,
+        has_sums=bundle.has_sums,
         halo=config["layers"] // 2,  # every second layer is shifted, and reaches one window further
     )
 

@@ -22,7 +22,7 @@ from uigc.runtime.errors import (
     TooLargeError,
     UsageError,
 )
-from uigc.runtime.exactness.reference import summed
+from uigc.runtime.exactness.reference import with_sums
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.entropy_coder import weight_table
 from uigc.runtime.format.mask import MODES, block_shape, sent_tokens
@@ -189,7 +189,7 @@ class Off(Graph):
         predictions = self._graph(value).copy()
         logits = predictions[..., :16]
         logits[0, 0, 3] += 40
-        return summed(logits, weight_table())
+        return with_sums(logits, weight_table())
 
 
 @pytest.fixture

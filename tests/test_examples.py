@@ -16,7 +16,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHOWN = {
     "01_roundtrip.py": "600x400: 573 bytes",
     "02_many_files.py": "2 images, ",
-    "03_own_provider.py": "logits compared with the reference, 0 different",
+    "03_own_provider.py": "numbers compared with the reference, 0 different",
     "04_profile.py": "decoder",
 }
 

@@ -24,7 +24,7 @@ from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
 from uigc.runtime.codec import Codec
 from uigc.runtime.exactness.conformance import context
-from uigc.runtime.exactness.reference import ReferencePrior, summed
+from uigc.runtime.exactness.reference import ReferencePrior, with_sums
 from uigc.runtime.format import bitstream
 from uigc.runtime.format.block_choice import edge_blocks
 from uigc.runtime.format.mask import MODES
@@ -98,7 +98,7 @@ def test_logits(codec: Codec, vectors: list[dict[str, Any]], precision: str) -> 
         path = codec.bundle.graph(f"stage{vector['stage']}", precision)
         found = providers.find("cpu").load(path, ProviderOptions())(np.array(vector["tokens"], dtype=np.int32))
         logits = found[..., : codec.bundle.codebook]
-        assert np.array_equal(found, summed(logits, codec.bundle.table(CODER_TABLE)))
+        assert np.array_equal(found, with_sums(logits, codec.bundle.table(CODER_TABLE)))
         assert list(logits.shape) == vector["logits_shape"]
         assert logits[0, 0].tolist() == vector["first_logits"]
         assert digest(logits) == vector["logits_sha256"]

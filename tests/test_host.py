@@ -33,6 +33,7 @@ def test_two_interpreters_side_by_side(
     assert list(found["decode"]) == ["now", "before"]
     for figures in found["decode"].values():
         assert 0 < figures["host_p50_ms"] <= figures["host_p95_ms"]
+        assert 0 < figures["replayed_p50_ms"] <= figures["replayed_p95_ms"]
         assert figures["graphs_p50_ms"] > 0
         assert figures["bytes"] > 20
     assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == ["now", "before"]

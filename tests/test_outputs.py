@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,43 @@ def test_planes_that_are_not_finite(tiny: Codec, earlier_path: object, number: f
         codec.decompress(tiny.compress(PIXELS, "edge"))
 
 
-def test_the_largest_values_pass(tiny: Codec, tiny_path: object) -> None:
+@pytest.mark.parametrize("number", [0, 3, 1 << 21, 1 << 29, 2**31 - 1, -1, -(2**31)])
+def test_weights_out_of_range(tiny: Codec, tiny_path: object, number: int) -> None:
+    """One, and all of a token, whose sum may be 0 or more than 32 bits hold."""
+    data = tiny.compress(PIXELS, "edge")
+    for columns in (slice(17, 18), slice(16, 20)):
+
+        def change(output: NDArray[Any], columns: slice = columns) -> NDArray[Any]:
+            output[0, 2, columns] = number
+            return output
+
+        codec = spoiled(tiny_path, "stage2", change)
+        for work in (partial(codec.compress, PIXELS, bpp=0.05), partial(codec.decompress, data)):
+            with pytest.raises(ProviderError, match="'stage2' returned values from"):
+                work()
+
+
+@pytest.mark.parametrize(("added", "error"), [(5000, ProviderError), (-5000, ProviderError), (1, InexactError)])
+def test_largest_logits_that_are_not(tiny: Codec, tiny_path: object, added: int, error: type[Exception]) -> None:
+    def change(output: NDArray[Any]) -> NDArray[Any]:
+        output[..., -1] += added
+        return output
+
+    with pytest.raises(error):
+        spoiled(tiny_path, "stage2", change).decompress(tiny.compress(PIXELS, "edge"))
+
+
+@pytest.mark.parametrize("mask", ["edge_more:0", "edge_more:0+draw3"])
+def test_a_largest_logit_of_lost_tokens_alone(tiny: Codec, tiny_path: object, mask: str) -> None:
+    def change(output: NDArray[Any]) -> NDArray[Any]:
+        output[..., -1] -= 1
+        return output
+
+    with pytest.raises(InexactError, match="are others than it stated"):
+        spoiled(tiny_path, "stage5", change).decompress(tiny.compress(PIXELS, mask))
+
+
+def test_the_largest_values_pass(tiny: Codec, tiny_path: object, earlier_path: object) -> None:
     for name, change in (("stage2", with_one(3, 2047)), ("stage2", with_one(3, -2047)), ("encoder", with_one(0, 15))):
-        assert spoiled(tiny_path, name, change).compress(PIXELS, "entire")
+        assert spoiled(earlier_path, name, change).compress(PIXELS, "entire")
+    assert spoiled(tiny_path, "encoder", with_one(0, 15)).compress(PIXELS, "entire")

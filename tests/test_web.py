@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.earlier_bundles import as_version_3
 from tests.support.paths import ROOT
 from tests.support.web import WEB, answer_command, answers
 from uigc.export.decoder_only import write_decoder
@@ -85,12 +86,14 @@ def test_hostile_files(decoder_bundle: Path) -> None:
     assert all(sentence.endswith(".") and sentence[0].isupper() for sentence in sentences)
 
 
-def test_conformance_with_a_bundle_of_version_3(tiny_path: Path, tiny: Codec, tmp_path: Path) -> None:
-    """Its pixel decoder returns bytes; the kit also tests shapes and faults that the corpus has not."""
+@pytest.mark.parametrize("version", [3, 4])
+def test_conformance_with_another_bundle(tiny_path: Path, tiny: Codec, tmp_path: Path, version: int) -> None:
+    """The kit also tests shapes and faults that the corpus has not. In version 3, stages return logits alone."""
+    folder = tiny_path if version == 4 else as_version_3(tiny_path, tmp_path / "bundle")
     with Codec(tiny_path, threads=1, max_pixels=conformance.MAX_PIXELS) as codec:
         conformance.write(codec.token_codec, tmp_path / "kit", False, silent)
     kit = conformance.Kit.load(tmp_path / "kit")
-    command = shlex.join(answer_command(tiny_path, conformance.MAX_PIXELS))
+    command = shlex.join(answer_command(folder, conformance.MAX_PIXELS))
     decoder = Decoder(command, "{file}", 60, {})
     try:
         verdicts = [
@@ -117,6 +120,7 @@ FAULTS = {
     "cut": lambda folder: (folder / "weights.safetensors").write_bytes(b"cut"),
     "edited": lambda folder: edit(folder, '"window": 16', '"window": 32'),
     "newer": lambda folder: reseal(folder, version=5),
+    "older": lambda folder: reseal(folder, version=3),
     "foreign": lambda folder: reseal(folder, format="other"),
     "no-stage": lambda folder: reseal(folder, graphs={}),
     "no-json": lambda folder: (folder / "manifest.json").write_bytes(b"[]"),

@@ -111,11 +111,13 @@ export class Decoder {
    * @returns {Promise<Int32Array>}
    */
   logits(stage, tokens, size) {
-    return this.#next(async () => logitsOf(await this.#predict(stage, tokens, size), this.#model));
+    const model = this.#model;
+    const rows = (tokens.length / model.tile ** 2) * model.stages[stage].length;
+    return this.#next(async () => logitsOf(await this.#predict(stage, tokens, size), stage, rows, model));
   }
 
   #predict(stage, tokens, size) {
-    return this.#networks.stage(stage, tokens, size, this.#model.sums ? "predictions" : "logits");
+    return this.#networks.stage(stage, tokens, size, this.#model.hasSums ? "predictions" : "logits");
   }
 
   // A session runs one image at a time.

@@ -28,7 +28,7 @@ struct Grid {
 };
 
 // Your function that runs a stage of the prior. It takes tokens (rows x columns, multiples of the window) and returns
-// what it predicts for all positions of the stage in coding order, `columns(model)` numbers per position: the unchanged
+// what it predicts for all positions of the stage in coding order, `row_length(model)` numbers for each: the unchanged
 // output of the graph.
 using Prior = std::function<Tokens(int stage, const Tokens& tokens, int rows, int columns)>;
 
@@ -43,10 +43,11 @@ constexpr int rounded_up(int value, int multiple) { return (value + multiple - 1
 // Refuses predictions that no exact prior returns: the arithmetic of the coder is defined for those in range alone.
 inline void expect_predictions(int stage, const Tokens& predictions, std::size_t positions, const Model& model) {
     const std::string graph = "The graph 'stage" + std::to_string(stage) + "' returned ";
-    const std::size_t each = columns(model);
+    const std::size_t each = row_length(model);
     if (predictions.size() != positions * each)
         throw ProviderError(graph + std::to_string(predictions.size()) + " numbers, and " +
-                            std::to_string(positions * each) + " were expected; pass on the output of the graph as it is.");
+                            std::to_string(positions * each) +
+                            " were expected; pass on the output of the graph as it is.");
     const auto expect_range = [&graph](const std::int32_t* first, const std::int32_t* last, std::int32_t low,
                                        std::int32_t high, const char* what) {
         const auto found = std::find_if_not(first, last, [=](std::int32_t n) { return low <= n && n <= high; });
@@ -58,9 +59,9 @@ inline void expect_predictions(int stage, const Tokens& predictions, std::size_t
     for (const std::int32_t* row = predictions.data(); row != predictions.data() + predictions.size(); row += each) {
         const std::int32_t *const sums = row + model.codebook, *const end = row + each;
         expect_range(row, sums, -limits::logit, limits::logit, "the logit ");
-        if (!model.sums) continue;
+        if (!model.has_sums) continue;
         expect_range(sums, end - 1, low_digits, low_digits * limits::weight, "the weight ");
-        expect_range(end - 1, end, -limits::logit, limits::logit, "the logit ");
+        expect_range(end - 1, end, -limits::logit, limits::logit, "the largest logit ");
     }
 }
 
@@ -88,7 +89,7 @@ class Decoding {
         const Tokens predictions = prior(number, context_, tall_, wide_);
         expect_predictions(number, predictions, context_.size() / at(model_.tile, model_.tile, 0) * positions.size(),
                            model_);
-        const std::size_t each = columns(model_);
+        const std::size_t each = row_length(model_);
         const std::int32_t* own = predictions.data();
         std::vector<const std::int32_t*> rows;
         std::vector<std::size_t> sent, places;  // of the sent tokens in the grid, and in the context
@@ -201,7 +202,7 @@ inline Bytes pixels(const Grid& grid, const float* planes, std::size_t count) {
     return image;
 }
 
-// The same for a bundle of version 3 or 4, whose decoder graph returns bytes, (16 rows, 16 columns, 3).
+// The same for a bundle from version 3 on, whose decoder graph returns bytes, (16 rows, 16 columns, 3).
 inline Bytes pixels(const Grid& grid, const std::uint8_t* picture, std::size_t count) {
     detail::expect_picture(grid, count);
     const auto height = static_cast<std::size_t>(grid.height), width = static_cast<std::size_t>(grid.width);

@@ -88,7 +88,7 @@ class Digits {
     std::int32_t high(RangeDecoder& decoder, const std::int32_t* row) {
         const std::int32_t best = largest(row);
         weights_.assign(high_, 0);
-        if (model_.sums)
+        if (model_.has_sums)
             std::copy_n(row + model_.codebook, high_, weights_.begin());
         else
             for (std::size_t codeword = 0; codeword < low_ * high_; ++codeword)
@@ -104,7 +104,7 @@ class Digits {
         for (std::size_t digit = 0; digit < low_; ++digit)
             weights_[digit] = weight(model_, best - row[static_cast<std::size_t>(first) + digit]);
         const std::uint64_t all = cumulative(weights_, table_);
-        if (model_.sums && all != static_cast<std::uint64_t>(row[model_.codebook + (first >> low_bits_)]))
+        if (model_.has_sums && all != static_cast<std::uint64_t>(row[model_.codebook + (first >> low_bits_)]))
             throw InexactError(
                 "The weights that a stage returned are not those of its logits, which means that the prior was not "
                 "computed exactly; decode with another backend and report this one.");
@@ -113,7 +113,7 @@ class Digits {
 
    private:
     std::int32_t largest(const std::int32_t* row) const {
-        return model_.sums ? row[columns(model_) - 1] : *std::max_element(row, row + model_.codebook);
+        return model_.has_sums ? row[row_length(model_) - 1] : *std::max_element(row, row + model_.codebook);
     }
 
     const Model& model_;

@@ -29,7 +29,7 @@ struct Model {  // bundle.hpp reads it
     Tokens weights, mask;                                  // the tables coder.weights and mask.table
     // Whether stages return more than the logits of a token: behind them the weights of the high digits, which are sums
     // over the low ones, and the largest logit.
-    bool sums = false;
+    bool has_sums = false;
 };
 
 namespace detail {
@@ -92,9 +92,9 @@ inline void expect_sound(const Model& model) {
 }  // namespace detail
 
 // Returns how many numbers a stage returns for each token.
-inline std::size_t columns(const Model& model) noexcept {
+inline std::size_t row_length(const Model& model) noexcept {
     const auto codebook = static_cast<std::size_t>(model.codebook);
-    return model.sums ? codebook + (codebook >> detail::low_bits(model.codebook)) + 1 : codebook;
+    return model.has_sums ? codebook + (codebook >> detail::low_bits(model.codebook)) + 1 : codebook;
 }
 
 }  // namespace uigc

@@ -84,9 +84,9 @@ class Bundle:
         return int(self.manifest["prior"]["codebook"])
 
     @property
-    def has_predictions(self) -> bool:
-        """True if stages return predictions, False if logits alone (up to version 3)."""
-        return layout.stage_output(self.manifest["version"], self.codebook) == "predictions"
+    def has_sums(self) -> bool:
+        """True if stages return sums behind their logits, False if not (up to version 3, and with 4096 codewords)."""
+        return layout.has_sums(self.manifest["version"], self.codebook)
 
     @property
     def window(self) -> int:

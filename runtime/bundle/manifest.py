@@ -151,10 +151,10 @@ def is_stage(graph: str) -> bool:
     return graph.startswith("stage")
 
 
-def stage_output(version: int, codebook: int) -> str:
-    """Return the output of a stage: from version 4 on ``predictions``, which are logits with sums over them, where
-    float32 holds these sums; else ``logits``."""
-    return "predictions" if version >= 4 and low_digits(codebook) <= SUMMED_EXACTLY else "logits"
+def has_sums(version: int, codebook: int) -> bool:
+    """Return whether the stages of a bundle return ``predictions``, logits with sums over them, and not ``logits``:
+    from version 4 on, where float32 holds the sums."""
+    return version >= 4 and low_digits(codebook) <= SUMMED_EXACTLY
 
 
 def _is_count(value: object, largest: int) -> TypeGuard[int]:
@@ -214,7 +214,7 @@ def _variants(graph: dict[str, Any]) -> dict[str, Any]:
 def _tensors(manifest: dict[str, Any]) -> dict[str, str]:
     """Return the types of the tensors that graphs of a bundle take and give; the output of stages comes last."""
     version, codebook = manifest["version"], manifest["prior"].get("codebook")
-    output = stage_output(version, codebook if is_codebook_size(codebook) else 4)
+    output = "predictions" if has_sums(version, codebook if is_codebook_size(codebook) else 4) else "logits"
     return {"image": IMAGES[version], "tokens": "int32", output: "int32"}
 
 

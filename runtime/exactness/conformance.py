@@ -11,7 +11,7 @@ import numpy as np
 from uigc.runtime.arrays import Predictions, Tokens
 from uigc.runtime.bundle import Bundle
 from uigc.runtime.bundle.manifest import CODER_TABLE
-from uigc.runtime.exactness.reference import ReferencePrior, summed
+from uigc.runtime.exactness.reference import ReferencePrior, with_sums
 from uigc.runtime.format.grid import pad_to_windows
 from uigc.runtime.format.schedule import Schedule
 from uigc.runtime.progress import Progress
@@ -24,7 +24,7 @@ LOST_SHARE = 0.3  # of the tokens, in cases with lost tokens
 @dataclass(frozen=True)
 class Case:
     """Input tokens (batch, height, width) of ``stage``, and the correct predictions (batch, positions, columns), which
-    are logits alone for bundles up to version 3."""
+    are logits alone for bundles without sums."""
 
     stage: int
     tokens: Tokens
@@ -64,7 +64,7 @@ def make_cases(
 ) -> list[Case]:
     """Make cases for all stages: random grids of at least ``windows`` windows, and token grids (h, w) of images."""
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
-    table = bundle.table(CODER_TABLE) if bundle.has_predictions else None
+    table = bundle.table(CODER_TABLE) if bundle.has_sums else None
     inputs: list[tuple[int, Tokens]] = []
     for kind, grids in [*random_grids(bundle, windows, seed), *(("grid", image[None]) for image in images)]:
         for stage in range(len(bundle.schedule)):
@@ -73,7 +73,7 @@ def make_cases(
     def solve(task: tuple[int, Tokens]) -> Case:
         stage, tokens = task
         logits = reference.logits(tokens, stage)
-        return Case(stage, tokens, logits if table is None else summed(logits, table))
+        return Case(stage, tokens, logits if table is None else with_sums(logits, table))
 
     cases = []
     with ThreadPoolExecutor(threads) as pool:

@@ -66,7 +66,7 @@ def norm(x: Ints, limit: int) -> Ints:
     return rounded(x * reciprocals(limit)[whole][..., None], FRACTION).clip(*ACTIVATION)
 
 
-def summed(logits: NDArray[np.int32], table: NDArray[np.int32]) -> NDArray[np.int32]:
+def with_sums(logits: NDArray[np.int32], table: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return logits (..., codebook), the weights of the high digits, and the largest logit, as a stage's graph does.
 
     ``table``: the weight of a logit by its distance below the largest.

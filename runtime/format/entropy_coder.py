@@ -141,15 +141,6 @@ class TokenEntropyModel:
         logits = predictions[:, : self.codebook].reshape(len(predictions), -1, self.low)[index, high]
         return self.weights.take(best - logits, mode="clip")
 
-    def _high_tables(self, predictions: Predictions, rows: Rows | None) -> tuple[NDArray[np.float32], _High]:
-        """Return the tables (n, high digits), and what :meth:`_high` returns."""
-        weights, best = self._high(predictions, rows)
-        with np.errstate(divide="ignore", invalid="ignore"):  # of sums that are 0, whose quotients are refused here
-            tables = _tables(weights)[0]
-        if not tables.min(initial=0) >= 0:
-            raise inexact("The weights that a stage returned are not all above 0")
-        return tables, (weights, best)
-
     def _low_tables(
         self, predictions: Predictions, rows: Rows | None, high: Symbols, found: _High
     ) -> NDArray[np.float32]:
@@ -169,8 +160,8 @@ class TokenEntropyModel:
             return
         with span("tables"):
             high, low = tokens // self.low, tokens % self.low
-            high_rows, found = self._high_tables(predictions, rows)
-            low_rows = self._low_tables(predictions, rows, high, found)
+            found = self._high(predictions, rows)
+            high_rows, low_rows = frequencies(found[0]), self._low_tables(predictions, rows, high, found)
         with span("range coding"):
             writer.write(high, high_rows)
             writer.write(low, low_rows)
@@ -183,7 +174,8 @@ class TokenEntropyModel:
         if len(predictions if rows is None else rows) == 0:
             return np.empty(0, dtype=np.int32)
         with span("tables"):
-            tables, found = self._high_tables(predictions, rows)
+            found = self._high(predictions, rows)
+            tables = frequencies(found[0])
         with span("range coding"):
             high = reader.read(tables)
         if len(high) < len(tables):

@@ -51,7 +51,7 @@ class _Decoder(_Around):
 
 
 def in_bytes(name: str, graph: Graph, already: bool) -> Graph:
-    """Return the graph ``encoder`` or ``decoder`` of a bundle of version 2 as one of version 3, and another as it is.
+    """Return ``encoder`` or ``decoder`` of a bundle of version 2 as a graph of bytes, and any other graph as it is.
 
     ``already``: whether the images of the bundle's graphs are bytes.
     """

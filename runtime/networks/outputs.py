@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from uigc.runtime.arrays import Predictions, Tokens
 from uigc.runtime.errors import ProviderError
+from uigc.runtime.format.entropy_coder import LARGEST_WEIGHT, low_digits
 
 LARGEST_LOGIT = 2047  # steps of 1/32 nat; docs/EXACTNESS.md
 
@@ -23,12 +24,16 @@ def tokens_of(output: NDArray[Any], shape: tuple[int, ...], codebook: int) -> To
 def predictions_of(name: str, output: NDArray[Any], shape: tuple[int, ...], codebook: int) -> Predictions:
     """Return what a stage predicts; raises a :class:`ProviderError` unless it is int32 of that shape and in range.
 
-    Of logits that come with sums over them, the largest ones are looked at here: whoever uses a token's logits compares
-    them with its sums, and with its largest one.
+    Of logits that come with sums, only the largest ones and the sums are looked at here: the entropy coder compares
+    those of each token that it codes, or that is lost, with them.
     """
     _check_array(name, output, np.int32, shape)
-    seen = output if shape[-1] == codebook else output[..., -1]
-    _check_range(name, seen, -LARGEST_LOGIT, LARGEST_LOGIT)
+    if shape[-1] == codebook:
+        _check_range(name, output, -LARGEST_LOGIT, LARGEST_LOGIT)
+    else:
+        low = low_digits(codebook)
+        _check_range(name, output[..., codebook:-1], low, low * LARGEST_WEIGHT)
+        _check_range(name, output[..., -1], -LARGEST_LOGIT, LARGEST_LOGIT)
     return output
 
 

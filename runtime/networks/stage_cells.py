@@ -22,8 +22,8 @@ Cells = NDArray[np.intp]
 class StageCells:
     """The tokens of one stage that lie inside the image, in coding order.
 
-    ``cells`` (n,): which they are in the grid. ``rows`` (n,): their rows among the stage's logits, which has rows for
-    padding, too; None if there is no padding, so that rows and tokens correspond.
+    ``cells`` (n,): which they are in the grid. ``rows`` (n,): their rows among the stage's predictions, which have
+    rows for padding, too; None if there is no padding, so that rows and tokens correspond.
     """
 
     cells: Cells
@@ -35,7 +35,7 @@ class StageCells:
         return flags.nonzero()[0], np.logical_not(flags, out=flags).nonzero()[0]
 
     def rows_of(self, tokens: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the rows of the logits of some of the tokens."""
+        """Return the rows of the predictions of some of the tokens."""
         return tokens if self.rows is None else self.rows.take(tokens)
 
 

@@ -35,7 +35,7 @@ class StagedPrior:
     """The prior as encoder and decoder use it.
 
     ``load(stage)`` gives the graph of a stage: tokens int32 (batch, H, W) to predictions int32 (batch, asked, columns),
-    which are logits alone unless ``summed``, and for an image the same in every batch. ``window``: side of the prior's
+    for an image the same in every batch; they are logits alone unless it ``has_sums``. ``window``: side of the prior's
     windows in tokens. ``unknown``, ``pad``: the tokens for what is not known and what lies outside the image. Grids of
     more than ``max_windows`` windows are worked on in tiles with ``halo`` windows around them, which is as far as
     logits depend on others.
@@ -49,7 +49,7 @@ class StagedPrior:
     load: Callable[[int], Graph]
     max_windows: int = 1 << 40
     halo: int = 0
-    summed: bool = False
+    has_sums: bool = False
 
     def encode_many(
         self,
@@ -208,7 +208,7 @@ class StagedPrior:
 
     @property
     def _columns(self) -> int:
-        return self.model.columns if self.summed else self.model.codebook
+        return self.model.columns if self.has_sums else self.model.codebook
 
     def _predictions(self, graph: Graph, tokens: Tokens, stage: int) -> NDArray[np.int32]:
         """Return what is predicted (batch, asked, columns) for grids (batch, H, W); large ones in tiles of windows."""

@@ -58,8 +58,9 @@ class ProgressiveDecoder:
         """Take in the next bytes of the file; return an image if they make at least one more stage complete.
 
         The last image, by the last byte, is that of :meth:`Codec.decompress`. Blocks of any size may be given; every
-        call decodes the stage that is not complete once more, from logits that are kept. Raises a :class:`UigcError`
-        for bytes that cannot be the beginning of a file that the codec decodes, and for a whole file that is damaged.
+        call decodes the stage that is not complete once more, from predictions that are kept. Raises a
+        :class:`UigcError` for bytes that cannot be the beginning of a file that the codec decodes, and for a whole file
+        that is damaged.
         """
         before = self._tokens.complete, self._tokens.is_whole
         self._tokens.feed(data)

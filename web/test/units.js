@@ -7,7 +7,7 @@ import { Networks } from "../uigc/networks.js";
 import { fromUrl } from "../uigc/download.js";
 import { BundleError, InexactError, ProviderError } from "../uigc/errors.js";
 import { sha256 } from "../uigc/manifest.js";
-import { TokenTables, logitsOf } from "../uigc/token_tables.js";
+import { TokenTables, givesSums, lowDigits, logitsOf } from "../uigc/token_tables.js";
 
 const PATCH = 16;
 const HALO = 2;
@@ -211,7 +211,7 @@ const SUMS = [0, 4, 8, 12].map((first) =>
 const ROW = Int32Array.from([...LOGITS, ...SUMS, Math.max(...LOGITS)]);
 
 test("weights of high digits are taken from the graph, and compared where they are used", () => {
-  const [own, given] = [false, true].map((sums) => new TokenTables({ codebook: 16, sums, weights: WEIGHTS }));
+  const [own, given] = [false, true].map((sums) => new TokenTables({ codebook: 16, hasSums: sums, weights: WEIGHTS }));
   assert.deepEqual(given.high(ROW), own.high(own.logits(ROW)));
   for (let digit = 0; digit < 4; digit++) {
     assert.deepEqual(given.low(ROW, digit), own.low(own.logits(ROW), digit));
@@ -219,15 +219,31 @@ test("weights of high digits are taken from the graph, and compared where they a
     wrong[16 + digit] += 1;
     assert.throws(() => given.low(wrong, digit), InexactError);
   }
-  assert.deepEqual([...logitsOf(Int32Array.from([...ROW, ...ROW]), { codebook: 16, sums: true })], [...LOGITS, ...LOGITS]);
+  const lost = ROW.slice();
+  lost[20] -= 1;
+  assert.throws(() => given.logits(lost), InexactError);
+});
+
+test("what a stage returns is looked at", () => {
+  const model = { codebook: 16, hasSums: true, weights: WEIGHTS };
+  const two = Int32Array.from([...ROW, ...ROW]);
+  assert.deepEqual([...logitsOf(two, 3, 2, model)], [...LOGITS, ...LOGITS]);
+  const others = [two.subarray(1), new Int32Array(0), Float32Array.from(two), null, two.map((number) => number + 3000)];
+  for (const other of others) assert.throws(() => logitsOf(other, 3, 2, model), ProviderError);
 });
 
 test("numbers that no prior returns are named", () => {
-  const tables = new TokenTables({ codebook: 16, sums: true, weights: WEIGHTS });
+  const tables = new TokenTables({ codebook: 16, hasSums: true, weights: WEIGHTS });
   assert.equal(tables.fault(ROW), null);
-  for (const [column, number, kind] of [[3, 2048, "logit"], [17, 3, "weight"], [17, 2 ** 21, "weight"], [20, -2048, "logit"]]) {
+  const faults = [[3, 2048, "logit"], [17, 3, "weight"], [17, 2 ** 21, "weight"], [20, -2048, "largest logit"]];
+  for (const [column, number, kind] of faults) {
     const wrong = ROW.slice();
     wrong[column] = number;
     assert.match(tables.fault(wrong), new RegExp(`^the ${kind} ${number}, where`));
   }
+});
+
+test("sums are there from version 4 on, where float32 holds them", () => {
+  assert.deepEqual([4, 16, 256, 512, 1024, 2048, 4096].map(lowDigits), [2, 4, 16, 16, 32, 32, 64]);
+  assert.deepEqual([[3, 256], [4, 256], [4, 2048], [4, 4096]].map((each) => givesSums(...each)), [false, true, true, false]);
 });

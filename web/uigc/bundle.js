@@ -38,7 +38,7 @@ export class Bundle {
     return this.#manifest.schedule.stages.length;
   }
 
-  /** Whether the pixel decoder returns planes of floats (version 2) and not bytes (version 3). */
+  /** Whether the pixel decoder returns planes of floats (version 2) and not bytes (from version 3 on). */
   get paintsPlanes() {
     return this.#manifest.version === 2;
   }

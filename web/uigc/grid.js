@@ -1,11 +1,11 @@
 // From a payload to the grid of tokens: the staged loop (docs/FORMAT.md, the preamble and sections 3 to 5).
 
 import { gridCrc32 } from "./crc32.js";
-import { InexactError, PriorMismatchError, ProviderError, TooLargeError } from "./errors.js";
+import { InexactError, PriorMismatchError, TooLargeError } from "./errors.js";
 import { RangeDecoder } from "./range_decoder.js";
 import { TokenRandoms, drawn, mostLikely } from "./regeneration.js";
 import { readEdgeBits, stageOrder, wholeStages } from "./schedule.js";
-import { BYTE_TABLE, TokenTables } from "./token_tables.js";
+import { BYTE_TABLE, TokenTables, expectPredictions } from "./token_tables.js";
 
 /**
  * Refuses a file that another prior wrote, or whose image is too large, before anything is allocated for it.
@@ -111,19 +111,5 @@ class Decoding {
           "decode it with another browser or backend.",
       );
     }
-  }
-}
-
-function expectPredictions(found, stage, rows, tables) {
-  const count = rows * tables.columns;
-  if (!(found instanceof Int32Array) || found.length !== count) {
-    throw new ProviderError(
-      `Stage ${stage} returned ${found?.length} numbers of ${found?.constructor?.name}, and ${count} of Int32Array were ` +
-        "expected: its graph is broken, so get the bundle anew.",
-    );
-  }
-  for (let start = 0; start < count; start += tables.columns) {
-    const fault = tables.fault(found.subarray(start, start + tables.columns));
-    if (fault) throw new ProviderError(`Stage ${stage} returned ${fault}: its graph is broken, so get the bundle anew.`);
   }
 }

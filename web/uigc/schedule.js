@@ -14,7 +14,7 @@ const CONTEXT = [[-2, -1], [-2, 0], [-2, 1], [-1, -2], [-1, -1], [-1, 0], [-1, 1
  * @param {number[][]} positions of the stage, [row, column] within the tile
  * @param {number} tile side in tokens
  * @param {{rows: number, columns: number}} extended the grid rounded up to whole windows
- * @returns {{row: number, column: number}[]} one for each row of the stage's logits
+ * @returns {{row: number, column: number}[]} one for each row of the stage's predictions
  */
 export function stageOrder(positions, tile, extended) {
   const order = [];
