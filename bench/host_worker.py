@@ -3,8 +3,8 @@
 Arguments: a file of raw samples uint8, height, width, threads, mask and, if it is not the default one, the bundle. It
 prints one line of JSON with the prior and the bytes of the file; after that, for every line that it reads, it decodes
 the file and prints milliseconds of the processor, in this thread, inside the graphs and outside of them. It decodes
-again with graphs that only hand out what they returned, as if another device had computed it, and prints what is
-outside then: the host's part of a decode whose graphs do not run on the host's processor, and leave its caches alone.
+five times more with graphs that only hand out what they returned, as if another device had computed it, and prints the
+least that is outside then: the host's part of a decode whose graphs leave the caches of the host's processor alone.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Bundle {
         model.window = static_cast<int>(prior["window"].integer);
         model.unknown = model.codebook;
         model.pad = model.codebook + 1;
-        model.has_sums = detail::gives_sums(version(), model.codebook);
+        model.has_sums = detail::has_sums(version(), model.codebook);
         model.tile = static_cast<int>(manifest_["schedule"]["tile"].integer);
         detail::Weights weights(detail::path_of(folder, manifest_["weights"]));
         weights.expect_codebook("tokenizer.quantizer.words", model.codebook);

@@ -14,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from uigc.runtime.format.entropy_coder import FARTHEST, SUMMED_EXACTLY, TokenEntropyModel
+from uigc.runtime.bundle.manifest import VERSION, has_sums
+from uigc.runtime.format.entropy_coder import FARTHEST, TokenEntropyModel
 
 LOGITS, PREDICTIONS = "logits", "predictions"
 
@@ -22,15 +23,15 @@ LOGITS, PREDICTIONS = "logits", "predictions"
 def with_predictions(model: onnx.ModelProto, table: NDArray[np.int32]) -> onnx.ModelProto:
     """Return a graph of a stage that ends in ``predictions`` int32 (batch, asked, codebook + high digits + 1).
 
-    Its output ``logits`` is int32 (batch, asked, codebook), a Cast of float32. For each token, they are followed by the
-    weights of the high digits and by the largest logit. ``table``: the weights of logits by their distance below the
-    largest. With a codebook whose sums float32 does not hold, the graph is returned as it is.
+    The output ``logits`` of ``model`` is int32 (batch, asked, codebook), a Cast of float32. In ``predictions``, the
+    logits of a token are followed by the weights of its high digits and by the largest logit. ``table``: the weights of
+    logits by their distance below the largest. With a codebook whose sums float32 does not hold, ``model`` is returned.
     """
     (output,) = model.graph.output
     batch, asked, codebook = output.type.tensor_type.shape.dim
-    digits = TokenEntropyModel(table, codebook.dim_value)
-    if digits.low > SUMMED_EXACTLY:
+    if not has_sums(VERSION, codebook.dim_value):
         return model
+    digits = TokenEntropyModel(table, codebook.dim_value)
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph

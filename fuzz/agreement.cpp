@@ -36,7 +36,7 @@ std::string checksum(const uigc::Tokens& numbers) {
     return text;
 }
 
-// Returns the prior of fuzz/stand_in.py: predictions that depend on a token and on its neighbours above and to the left.
+// Returns the prior of fuzz/stand_in.py: predictions that depend on a token and its neighbours above and to the left.
 uigc::Prior stand_in(const uigc::Model& model, const uigc::Tokens& table) {
     return [&model, &table](int stage, const uigc::Tokens& tokens, int rows, int columns) {
         const auto token = [&](int row, int column) {
@@ -121,6 +121,8 @@ void limits() {
         {"name", name}, {"dimensions", dimensions}, {"json_depth", json_depth}, {"json_values", json_values},
         {"json_number", json_number}};
     for (const auto& [key, value] : all) std::printf("%s %llu\n", key, static_cast<unsigned long long>(value));
+    for (int size = smallest_codebook; size <= codebook; size *= 2)
+        std::printf("sums_%d %d\n", size, static_cast<int>(uigc::detail::has_sums(4, size)));
 }
 
 }  // namespace

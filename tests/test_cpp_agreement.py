@@ -47,6 +47,7 @@ LIMITS = {
     "json_depth": strict_json.MAX_DEPTH,
     "json_values": strict_json.MAX_VALUES,
     "json_number": strict_json.MAX_NUMBER,
+    **{f"sums_{4 << double}": int(manifest.has_sums(4, 4 << double)) for double in range(11)},
 }
 
 

@@ -108,7 +108,7 @@ def test_weights_out_of_range(tiny: Codec, tiny_path: object, number: int) -> No
 
         codec = spoiled(tiny_path, "stage2", change)
         for work in (partial(codec.compress, PIXELS, bpp=0.05), partial(codec.decompress, data)):
-            with pytest.raises(ProviderError, match="'stage2' returned values from"):
+            with pytest.raises(ProviderError, match="'stage2' returned weights from"):
                 work()
 
 

@@ -15,8 +15,7 @@ from uigc.export.modules.prior import Prior, PriorConfig, Stage
 from uigc.export.predictions import LOGITS, PREDICTIONS, with_predictions
 from uigc.export.proof import prove, token_domain
 from uigc.export.trace import Spec, compare, trace
-from uigc.runtime.bundle import Bundle
-from uigc.runtime.bundle.manifest import has_sums
+from uigc.runtime.bundle import Bundle, manifest
 from uigc.runtime.codec import Codec
 from uigc.runtime.errors import InexactError
 from uigc.runtime.exactness.reference import with_sums
@@ -116,8 +115,9 @@ def test_sums_are_proven_exact_or_left_to_the_host(codebook: int, output: str, t
     spec, prior = stage(codebook)
     model = with_predictions(trace(spec), weight_table())
     assert [each.name for each in model.graph.output] == [output]
-    assert has_sums(4, codebook) == (output == PREDICTIONS)
-    assert not has_sums(3, codebook)
+    assert manifest.has_sums(4, codebook) == (output == PREDICTIONS)
+    for version, wanted in ((3, LOGITS), (4, output)):
+        assert manifest._stage_output({"version": version, "prior": {"codebook": codebook}}) == wanted
     proof = prove(model, token_domain(prior.config.pad))
     assert proof.tightest.slack >= 0
     onnx.save(model, tmp_path / "stage2.onnx")
@@ -141,9 +141,9 @@ def test_a_wrong_table_is_found(tmp_path: Path) -> None:
 
 
 def test_the_output_is_part_of_the_version(tiny_path: Path) -> None:
-    manifest = Bundle.load(tiny_path).manifest
-    assert manifest["version"] == 4
-    for name, graph in manifest["graphs"].items():
+    stated = Bundle.load(tiny_path).manifest
+    assert stated["version"] == 4
+    for name, graph in stated["graphs"].items():
         if name.startswith("stage"):
             assert [each["name"] for each in graph["outputs"]] == [PREDICTIONS]
             assert graph["outputs"][0]["shape"][2] == 16 + 4 + 1

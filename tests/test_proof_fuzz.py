@@ -28,7 +28,7 @@ class Program:
         self.bounds = (-int(self.rng.integers(1, 200)), int(self.rng.integers(1, 200)))
         operations = [
             self.scale, self.shift, self.matmul, self.round, self.clip, self.absolute, self.square, self.to_int8,
-            self.truncate,
+            self.truncate, self.largest,
         ]  # fmt: skip
         for index in range(int(self.rng.integers(2, 9))):
             self.label = f"t{index}"
@@ -78,6 +78,10 @@ class Program:
 
     def square(self) -> None:
         self.add("Mul", self.current, lambda x: x * x)
+
+    def largest(self) -> None:
+        self.width, self.constants[f"{self.label}_a"] = 1, np.array([-1])
+        self.add("ReduceMax", f"{self.label}_a", lambda x: x.max(axis=-1, keepdims=True), keepdims=1)
 
     def truncate(self) -> None:
         """Cast to integers and back."""

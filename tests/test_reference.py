@@ -13,8 +13,9 @@ from tests.support.tiny import tiny_modules
 from uigc.export.modules.prior import Prior, PriorConfig, Stage
 from uigc.runtime import providers
 from uigc.runtime.bundle import Bundle
+from uigc.runtime.bundle.manifest import CODER_TABLE
 from uigc.runtime.exactness.conformance import context
-from uigc.runtime.exactness.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded
+from uigc.runtime.exactness.reference import CONTEXT_LIMIT, ReferencePrior, fixed, reciprocals, rounded, with_sums
 from uigc.runtime.format.schedule import Schedule, quincunx
 from uigc.runtime.providers import ProviderOptions
 
@@ -81,7 +82,7 @@ def test_the_default_bundle(stage: int) -> None:
     reference = ReferencePrior(bundle.weights.read, bundle.manifest["prior"]["config"], bundle.schedule)
     grids = np.random.default_rng(stage).integers(0, bundle.codebook, (2, 14, 27), dtype=np.int32)
     tokens = context(bundle, grids, stage, 0)
-    expected = reference.logits(tokens, stage)
+    expected = with_sums(reference.logits(tokens, stage), bundle.table(CODER_TABLE))
     for precision in bundle.precisions(f"stage{stage}"):
         assert np.array_equal(load(bundle, stage, precision)(tokens), expected)
 

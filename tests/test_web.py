@@ -121,11 +121,17 @@ FAULTS = {
     "edited": lambda folder: edit(folder, '"window": 16', '"window": 32'),
     "newer": lambda folder: reseal(folder, version=5),
     "older": lambda folder: reseal(folder, version=3),
+    "no-output": lambda folder: reseal(folder, graphs=without_outputs(folder)),
     "foreign": lambda folder: reseal(folder, format="other"),
     "no-stage": lambda folder: reseal(folder, graphs={}),
     "no-json": lambda folder: (folder / "manifest.json").write_bytes(b"[]"),
     "outside": lambda folder: reseal(folder, weights={"file": "../weights", "bytes": 1, "sha256": "0" * 64}),
 }
+
+
+def without_outputs(folder: Path) -> dict[str, object]:
+    graphs = json.loads((folder / "manifest.json").read_text())["graphs"]
+    return {name: {**graph, "outputs": [None]} for name, graph in graphs.items()}
 
 
 def edit(folder: Path, old: str, new: str) -> None:

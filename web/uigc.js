@@ -111,9 +111,11 @@ export class Decoder {
    * @returns {Promise<Int32Array>}
    */
   logits(stage, tokens, size) {
-    const model = this.#model;
-    const rows = (tokens.length / model.tile ** 2) * model.stages[stage].length;
-    return this.#next(async () => logitsOf(await this.#predict(stage, tokens, size), stage, rows, model));
+    return this.#next(async () => {
+      const found = await this.#predict(stage, tokens, size);
+      const rows = (tokens.length / this.#model.tile ** 2) * this.#model.stages[stage].length;
+      return logitsOf(found, stage, rows, this.#model);
+    });
   }
 
   #predict(stage, tokens, size) {

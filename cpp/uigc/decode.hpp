@@ -137,7 +137,8 @@ class Decoding {
 }  // namespace detail
 
 // Decodes a file to its grid of tokens, sent and regenerated. Throws an Error for a file that must not be decoded, for
-// a model that is not sound, and for predictions out of range; `max_pixels` is the largest number of pixels of an image.
+// a model that is not sound, and for predictions that are out of range or contradict themselves; `max_pixels` is the
+// largest number of pixels of an image.
 inline Grid decode(const Bytes& file, const Model& model, const Prior& prior,
                    std::int64_t max_pixels = limits::pixels) {
     detail::expect_sound(model);

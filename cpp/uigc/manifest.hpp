@@ -149,7 +149,7 @@ inline void expect_manifest(const Json& manifest, std::size_t stages, int versio
     expect(!manifest.has("calibration") || manifest["calibration"].is_object(), "calibration names no files");
     expect_prior(prior);
     const bool encodes = graphs.has("encoder");
-    const bool sums = gives_sums(version, static_cast<int>(prior["codebook"].integer));
+    const bool sums = has_sums(version, static_cast<int>(prior["codebook"].integer));
     const char* const output = sums ? "predictions" : "logits";  // of stages
     if (encodes) expect_graph("encoder", graphs["encoder"], version, encodes, output);
     for (std::size_t stage = 0; stage < stages; ++stage) {

@@ -42,7 +42,7 @@ inline int low_bits(int codebook) noexcept {
 }
 
 // Returns whether stages of a bundle of this version give sums: from version 4 on, where float32 holds them.
-inline bool gives_sums(int version, int codebook) noexcept {
+inline bool has_sums(int version, int codebook) noexcept {
     return version >= 4 && 1 << low_bits(codebook) <= limits::summed_exactly;
 }
 

@@ -125,9 +125,9 @@ def faults(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
         yield f"the schedule is invalid ({error})"
     else:
         yield from _prior_faults(prior, schedule)
-        names = graph_names(schedule)
+        names, images, output = graph_names(schedule), IMAGES[manifest["version"]], _stage_output(manifest)
         for name in names if "encoder" in graphs else names[1:]:
-            yield from _graph_faults(name, graphs.get(name), _tensors(manifest), "encoder" in graphs)
+            yield from _graph_faults(name, graphs.get(name), images, output, "encoder" in graphs)
             if is_stage(name) and isinstance(weights, dict):
                 yield from _proof_faults(name, graphs.get(name), prior.get("pad"), weights.get("sha256"))
     entries = [variant for graph in graphs.values() if isinstance(graph, dict) for variant in _variants(graph).values()]
@@ -211,21 +211,21 @@ def _variants(graph: dict[str, Any]) -> dict[str, Any]:
     return variants if isinstance(variants, dict) else {}
 
 
-def _tensors(manifest: dict[str, Any]) -> dict[str, str]:
-    """Return the types of the tensors that graphs of a bundle take and give; the output of stages comes last."""
-    version, codebook = manifest["version"], manifest["prior"].get("codebook")
-    output = "predictions" if has_sums(version, codebook if is_codebook_size(codebook) else 4) else "logits"
-    return {"image": IMAGES[version], "tokens": "int32", output: "int32"}
+def _stage_output(manifest: dict[str, Any]) -> str:
+    """Return the name of what the stages of a bundle return."""
+    codebook = manifest["prior"].get("codebook")  # what is no size is a fault of its own
+    return "predictions" if is_codebook_size(codebook) and has_sums(manifest["version"], codebook) else "logits"
 
 
-def _graph_faults(name: str, graph: Any, dtypes: dict[str, str], encodes: bool) -> Iterator[str]:
-    """Yield the faults of a graph; ``dtypes``: :func:`_tensors`; ``encodes``: whether the bundle has an encoder, and so
-    all graphs in fp32."""
+def _graph_faults(name: str, graph: Any, images: str, output: str, encodes: bool) -> Iterator[str]:
+    """Yield the faults of a graph; ``images``: the type of images; ``output``: what stages return; ``encodes``: whether
+    the bundle has an encoder, and so all graphs in fp32."""
     if not isinstance(graph, dict):
         yield f"the graph {name!r} is not in the manifest"
         return
     kinds = {"encoder": ("image", "tokens"), "decoder": ("tokens", "image")}
-    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", [*dtypes][-1])), strict=True):
+    dtypes = {"image": images, "tokens": "int32", output: "int32"}
+    for side, tensor in zip(("inputs", "outputs"), kinds.get(name, ("tokens", output)), strict=True):
         values = graph.get(side)
         values = [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
         found = [(v.get("name"), v.get("dtype")) for v in values]

@@ -54,7 +54,7 @@ def expect_outcomes(bundle: Bundle, chosen: list[Provider], outcomes: list[Outco
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare, print the table, and raise an error if logits differ or a provider failed."""
+    """Compare, print the table, and raise an error if logits or weights differ or a provider failed."""
     if arguments.json:
         files.check_free(arguments.json, arguments.force)
     bundle = Bundle.load(arguments.bundle)

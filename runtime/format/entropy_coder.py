@@ -139,14 +139,15 @@ class TokenEntropyModel:
         """Return the weights (n, low digits), given the high digits (n,) and the largest logits (n, 1)."""
         index = np.arange(len(high)) if rows is None else rows
         logits = predictions[:, : self.codebook].reshape(len(predictions), -1, self.low)[index, high]
-        return self.weights.take(best - logits, mode="clip")
+        # In 64 bits, because logits that nobody has looked at may be any integers.
+        return self.weights.take(np.subtract(best, logits, dtype=np.int64), mode="clip")
 
     def _low_tables(
         self, predictions: Predictions, rows: Rows | None, high: Symbols, found: _High
     ) -> NDArray[np.float32]:
         """Return the tables (n, low digits), given the high digits (n,) and what :meth:`_high` returned.
 
-        Raises an :class:`InexactError` if a graph that sums over its logits has summed up others.
+        Raises an :class:`InexactError` if the weight of a high digit is not the sum over its low digits.
         """
         weights, best = found
         tables, sums = _tables(self._low(predictions, rows, high, best))

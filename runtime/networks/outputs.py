@@ -32,8 +32,8 @@ def predictions_of(name: str, output: NDArray[Any], shape: tuple[int, ...], code
         _check_range(name, output, -LARGEST_LOGIT, LARGEST_LOGIT)
     else:
         low = low_digits(codebook)
-        _check_range(name, output[..., codebook:-1], low, low * LARGEST_WEIGHT)
-        _check_range(name, output[..., -1], -LARGEST_LOGIT, LARGEST_LOGIT)
+        _check_range(name, output[..., codebook:-1], low, low * LARGEST_WEIGHT, "weights")
+        _check_range(name, output[..., -1], -LARGEST_LOGIT, LARGEST_LOGIT, "largest logits")
     return output
 
 
@@ -58,9 +58,9 @@ def _check_array(name: str, output: NDArray[Any], dtype: type[np.generic], shape
         raise _broken(name, found, f"{np.dtype(dtype)} {shape} was expected")
 
 
-def _check_range(name: str, output: NDArray[Any], low: int, high: int) -> None:
+def _check_range(name: str, output: NDArray[Any], low: int, high: int, what: str = "values") -> None:
     if output.size and not (low <= int(output.min()) and int(output.max()) <= high):
-        raise _broken(name, f"values from {output.min()} to {output.max()}", f"{low} to {high} was expected")
+        raise _broken(name, f"{what} from {output.min()} to {output.max()}", f"{low} to {high} was expected")
 
 
 def _broken(name: str, found: str, expected: str) -> ProviderError:

@@ -50,15 +50,21 @@ def tiny_cases(bundle: Bundle, windows: int) -> list[Case]:
 
 
 def reference_grid(codec: Codec, data: bytes) -> list[list[int]]:
-    """The grid of a file by the decoder that was written from the format's page alone."""
+    """The grid of a file by the decoder that was written from the format's page alone; what stages return behind their
+    logits must be what that page says of it."""
 
     bundle = codec.bundle
+    tables = bundle.table(CODER_TABLE).tolist(), bundle.table(MASK_TABLE).tolist()
+    low = 2 ** ((bundle.codebook.bit_length() - 1) // 2)
 
     def logits(stage: int, grid: list[list[int]]) -> list[list[int]]:
-        found = codec.token_codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0, :, : bundle.codebook]
-        rows: list[list[int]] = found.tolist()
+        found = codec.token_codec.prior.load(stage)(np.array([grid], dtype=np.int32))[0].tolist()
+        rows = [row[: bundle.codebook] for row in found]
+        for row, whole in zip(rows, found, strict=True) if bundle.has_sums else ():
+            weights = [tables[0][min(max(row) - each, 448)] for each in row]
+            sums = [sum(weights[first : first + low]) for first in range(0, len(row), low)]
+            assert whole[bundle.codebook :] == [*sums, max(row)]
         return rows
 
-    tables = bundle.table(CODER_TABLE).tolist(), bundle.table(MASK_TABLE).tolist()
     model = Model(logits, *tables, bundle.codebook, bundle.window, bundle.unknown, bundle.pad)
     return decode(data, model)

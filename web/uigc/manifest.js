@@ -1,7 +1,7 @@
 // What a decoder reads of a bundle (docs/BUNDLE.md, section 2): the manifest and two tables, all of it checked.
 
 import { BundleError } from "./errors.js";
-import { givesSums } from "./token_tables.js";
+import { hasSums } from "./token_tables.js";
 
 const VERSIONS = [2, 3, 4];
 const PATCH = 16;
@@ -18,8 +18,8 @@ const SEAL = /"seal": "([0-9a-f]{64})"/g;
  * @property {string} id of the prior, 64 digits
  * @property {number} codebook @property {number} window @property {number} unknown @property {number} pad
  * @property {number} tile @property {number[][][]} stages [row, column] in the tile, for each position of each stage
- * @property {boolean} hasSums whether stages return, behind the logits of a token, the weights of its high digits, which
- *   are sums over the low ones, and the largest logit
+ * @property {boolean} hasSums whether stages return, behind the logits of a token, the weights of its high digits,
+ *   which are sums over the low ones, and the largest logit
  * @property {Int32Array} weights `coder.weights` @property {Int32Array} maskTable `mask.table`
  */
 
@@ -58,10 +58,11 @@ export async function readManifest(bytes) {
   checkPrior(prior, schedule.tile);
   const names = [...schedule.stages.keys()].map((stage) => `stage${stage}`);
   for (const name of [...names, "decoder"]) checkGraph(graphs?.[name], name);
-  const output = givesSums(version, prior.codebook) ? "predictions" : "logits";
+  const output = hasSums(version, prior.codebook) ? "predictions" : "logits";
   for (const name of names) {
-    const outputs = graphs[name].outputs ?? [];
-    expect(outputs.length === 1 && outputs[0].name === output, `has a ${name} that does not return ${output}`);
+    const { outputs } = graphs[name];
+    const right = Array.isArray(outputs) && outputs.length === 1 && outputs[0]?.name === output;
+    expect(right, `has a ${name} that does not return ${output}`);
   }
   const halo = graphs.decoder.halo;
   expect(halo === null || integer(halo, 0, LIMITS.halo), "states no halo of its pixel decoder");
@@ -124,9 +125,9 @@ function checkFile(entry, what) {
  */
 export function readModel({ version, prior, schedule }, weights) {
   const { id, codebook, window, unknown, pad } = prior;
-  const hasSums = givesSums(version, codebook);
   const [coder, mask] = Object.entries(TABLES).map(([name, limits]) => readTable(weights, name, limits));
-  return { id, codebook, window, unknown, pad, hasSums, ...schedule, weights: coder, maskTable: mask };
+  const sums = { hasSums: hasSums(version, codebook) };
+  return { id, codebook, window, unknown, pad, ...sums, ...schedule, weights: coder, maskTable: mask };
 }
 
 function readTable(file, name, { length, largest }) {

@@ -18,7 +18,7 @@ export const BYTE_TABLE = Array.from({ length: 257 }, (_, index) => index * 6553
 export const lowDigits = (codebook) => 2 ** Math.floor(Math.log2(codebook) / 2);
 
 /** Whether the stages of a bundle return sums behind their logits: from version 4 on, where float32 holds them. */
-export const givesSums = (version, codebook) => version >= 4 && lowDigits(codebook) <= SUMMED_EXACTLY;
+export const hasSums = (version, codebook) => version >= 4 && lowDigits(codebook) <= SUMMED_EXACTLY;
 
 /** Tables of tokens: a token is high * low digits + low. */
 export class TokenTables {
@@ -121,13 +121,15 @@ export function expectPredictions(found, stage, rows, tables) {
   const count = rows * tables.columns;
   if (!(found instanceof Int32Array) || found.length !== count) {
     throw new ProviderError(
-      `Stage ${stage} returned ${found?.length} numbers of ${found?.constructor?.name}, and ${count} of Int32Array were ` +
-        "expected: its graph is broken, so get the bundle anew.",
+      `Stage ${stage} returned ${found?.length} numbers of ${found?.constructor?.name}, and ${count} of Int32Array ` +
+        "were expected: its graph is broken, so get the bundle anew.",
     );
   }
   for (let start = 0; start < count; start += tables.columns) {
     const fault = tables.fault(found.subarray(start, start + tables.columns));
-    if (fault) throw new ProviderError(`Stage ${stage} returned ${fault}: its graph is broken, so get the bundle anew.`);
+    if (fault) {
+      throw new ProviderError(`Stage ${stage} returned ${fault}: its graph is broken, so get the bundle anew.`);
+    }
   }
 }
 
