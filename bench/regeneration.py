@@ -71,7 +71,7 @@ def regenerate(codec: Codec, tokens: Tokens, sent: NDArray[np.bool_], rule: Rule
         values = schedule.gather(truth, stage)
         lost = schedule.gather(known.astype(np.int32), stage) == 0
         if lost.any():
-            logits = prior.load(stage)(context[None])[0][lost][:, : prior.model.codebook]
+            logits = prior.model.logits(prior.load(stage)(context[None])[0][lost])
             if chances is None:
                 values[lost] = most_likely(logits)
             else:

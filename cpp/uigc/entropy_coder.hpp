@@ -26,9 +26,7 @@ class RangeDecoder {
     int symbol(const std::uint32_t* table, int count) {
         const std::uint64_t scale = range_ >> 24, quantile = (point_ - lower_) / scale;
         if (quantile >> 24)
-            throw InexactError(
-                "The payload does not fit the prior's probabilities although the file is undamaged, which means that "
-                "the prior was not computed exactly; decode with another backend and report this one.");
+            throw detail::inexact("The payload does not fit the prior's probabilities although the file is undamaged");
         const auto* above = std::upper_bound(table, table + count, static_cast<std::uint32_t>(quantile));
         const auto found = static_cast<int>(above - table) - 1;
         lower_ += scale * table[found];
@@ -105,9 +103,7 @@ class Digits {
             weights_[digit] = weight(model_, best - row[static_cast<std::size_t>(first) + digit]);
         const std::uint64_t all = cumulative(weights_, table_);
         if (model_.has_sums && all != static_cast<std::uint64_t>(row[model_.codebook + (first >> low_bits_)]))
-            throw InexactError(
-                "The weights that a stage returned are not those of its logits, which means that the prior was not "
-                "computed exactly; decode with another backend and report this one.");
+            throw inexact("The weights that a stage returned are not those of its logits");
         return decoder.symbol(table_.data(), static_cast<int>(low_));
     }
 
@@ -148,9 +144,7 @@ inline void expect_check(RangeDecoder& decoder, const Tokens& tokens) {
     for (std::uint32_t index = 0; index <= 256; ++index) table[index] = index << 16;
     const int upper = decoder.symbol(table.data(), 256), lower = decoder.symbol(table.data(), 256);
     if (static_cast<std::uint32_t>(upper << 8 | lower) != (crc & 0xFFFFu))
-        throw InexactError(
-            "The decoded tokens differ from the encoder's although the file is undamaged, which means that the prior "
-            "was not computed exactly; decode with another backend and report this one.");
+        throw inexact("The decoded tokens differ from the encoder's although the file is undamaged");
 }
 
 }  // namespace detail

@@ -54,4 +54,13 @@ using BundleError = ErrorOf<ExitCode::bundle>;                           // a mi
 using ProviderError = ErrorOf<ExitCode::provider>;                       // networks that return nonsense, or do not run
 using InexactError = ErrorOf<ExitCode::inexact>;                         // a prior that was not computed exactly
 
+namespace detail {
+
+// Returns the error for what only a prior that was not computed exactly can lead to.
+inline InexactError inexact(const std::string& fact) {
+    return InexactError(fact + ", which means that the prior was not computed exactly; decode with another backend and "
+                               "report this one.");
+}
+
+}  // namespace detail
 }  // namespace uigc

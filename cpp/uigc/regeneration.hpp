@@ -61,9 +61,7 @@ inline std::int32_t drawn(const std::int32_t* logits, std::uint32_t number, cons
 inline std::int32_t regenerated(const std::int32_t* logits, std::size_t index, const Header& head, const Model& model) {
     const std::int32_t* const best = std::max_element(logits, logits + model.codebook);
     if (model.has_sums && *best != logits[row_length(model) - 1])
-        throw InexactError(
-            "The largest logits that a stage returned are others than it stated, which means that the prior was not "
-            "computed exactly; decode with another backend and report this one.");
+        throw inexact("The largest logits that a stage returned are others than it stated");
     if (head.drawn) return drawn(logits, random_number(head.seed, index), model);
     return static_cast<std::int32_t>(best - logits);
 }

@@ -183,5 +183,4 @@ def _computed(codec: Codec, rest: str) -> NDArray[np.int32]:
     tokens = np.frombuffer(data, dtype="<i4").reshape(batch, rows, columns).astype(np.int32)
     if tokens.min() < 0 or tokens.max() > max(prior.unknown, prior.pad):
         raise UsageError(f"{name} holds tokens beyond {max(prior.unknown, prior.pad)}; write those of the kit.")
-    predictions = prior.load(stage)(tokens)
-    return np.ascontiguousarray(predictions[..., : prior.model.codebook])
+    return np.ascontiguousarray(prior.model.logits(prior.load(stage)(tokens)))

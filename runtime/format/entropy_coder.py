@@ -109,12 +109,12 @@ class TokenEntropyModel:
         return behind[:, :-1], behind[:, -1:]
 
     def logits(self, predictions: Predictions) -> Logits:
-        """Return the logits (n, codebook) among predictions (n, columns).
+        """Return the logits (..., codebook) among predictions (..., columns).
 
         Raises an :class:`InexactError` if the largest ones are not those that the predictions state.
         """
-        logits = predictions[:, : self.codebook]
-        if predictions.shape[1] > self.codebook and (logits.max(axis=1) != predictions[:, -1]).any():
+        logits = predictions[..., : self.codebook]
+        if predictions.shape[-1] > self.codebook and (logits.max(axis=-1) != predictions[..., -1]).any():
             raise inexact("The largest logits that a stage returned are others than it stated")
         return logits
 

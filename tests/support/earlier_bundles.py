@@ -31,11 +31,12 @@ def as_version_3(path: Path, out: Path) -> Path:
     """Copy the bundle at ``path`` to ``out`` as one of version 3."""
     shutil.copytree(path, out)
     with _changing(out, 3) as manifest:
+        codebook = manifest["prior"]["codebook"]
         for name in filter(is_stage, manifest["graphs"]):
             (output,) = manifest["graphs"][name]["outputs"]
-            output |= {"name": LOGITS, "shape": [*output["shape"][:2], manifest["prior"]["codebook"]]}
+            output |= {"name": LOGITS, "shape": [*output["shape"][:2], codebook]}
             for variant in manifest["graphs"][name]["precisions"].values():
-                _rewrite(out, variant, _take_sums_off)
+                _rewrite(out, variant, partial(_take_sums_off, codebook=codebook))
                 variant["proof"] |= {"graph": variant["sha256"]}
     return out
 
@@ -67,23 +68,16 @@ def _rewrite(folder: Path, variant: dict[str, Any], change: Callable[[onnx.Graph
     variant |= {**file_entry(file), "nodes": len(model.graph.node)}
 
 
-def _take_sums_off(graph: onnx.GraphProto) -> None:
+def _take_sums_off(graph: onnx.GraphProto, codebook: int) -> None:
     (largest,) = (node for node in graph.node if node.op_type == "ReduceMax")
     floats = largest.input[0]
     kept = [node for node in graph.node if not node.output[0].startswith(PREDICTIONS) or node.output[0] == floats]
     constants = [tensor for tensor in graph.initializer if not tensor.name.startswith(PREDICTIONS)]
-    constants += [tensor for tensor in graph.initializer if any(tensor.name in node.input for node in kept)]
     del graph.node[:], graph.initializer[:]
     graph.node.extend([*kept, helper.make_node("Cast", [floats], [LOGITS], to=TensorProto.INT32)])
-    graph.initializer.extend({tensor.name: tensor for tensor in constants}.values())
+    graph.initializer.extend(constants)
     graph.output[0].name = LOGITS
-    graph.output[0].type.tensor_type.shape.dim[2].dim_value -= _added(graph.output[0])
-
-
-def _added(output: onnx.ValueInfoProto) -> int:
-    """Return how many columns are behind the logits of 16 codewords."""
-    assert output.type.tensor_type.shape.dim[2].dim_value == 16 + 4 + 1
-    return 5
+    graph.output[0].type.tensor_type.shape.dim[2].dim_value = codebook
 
 
 def _take_ends_off(graph: onnx.GraphProto, name: str) -> None:
